@@ -1,0 +1,194 @@
+"""Settings, resolved once: flags > environment ``VOXLINE_*`` > voice.yaml > pipeline.toml > defaults.
+
+The environment is passed in as a mapping, so nothing below the command line reads ``os.environ``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from pipeline.errors import SettingsError
+from pipeline.records.settings import Settings
+
+PIPELINE_FILE = "pipeline.toml"
+MAX_SETTINGS_BYTES = 256 * 1024
+
+# Variables with this prefix that are not settings: where the tests find real speech.
+RESERVED_VARIABLES = frozenset({"VOXLINE_SHARED"})
+
+# What voice.yaml may override, besides `base`, which it names at the top level.
+VOICE_SECTIONS = ("validate", "finetune", "gate", "evaluate")
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    field.alias or name: field.annotation  # type: ignore[misc]
+    for name, field in Settings.model_fields.items()
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One resolved value and where it came from, for ``voxline settings --explain``."""
+
+    section: str
+    key: str
+    value: Any
+    source: str
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Settings plus the origin of every value."""
+
+    settings: Settings
+    origins: tuple[Setting, ...]
+
+
+Layer = tuple[str, dict[str, dict[str, Any]]]
+
+
+def resolve(
+    *,
+    root: Path,
+    environment: Mapping[str, str],
+    voice_overrides: Mapping[str, Any] | None = None,
+    voice_source: str = "voice.yaml",
+    flags: Mapping[str, Any] | None = None,
+) -> Resolved:
+    """Merge all layers and validate every value where it was written.
+
+    Args:
+        root: folder of the repository; ``pipeline.toml`` is looked for in it.
+        voice_overrides: the manifest's own keys (``base``, ``finetune``, ``gate``, ...), or None without a voice.
+        flags: ``{"section.key": value}``; None values are flags not given.
+
+    Raises:
+        SettingsError: naming the file or variable, the key and the value.
+    """
+    layers: list[Layer] = [
+        _pipeline_layer(root / PIPELINE_FILE),
+        _voice_layer(voice_overrides or {}, voice_source),
+        *_environment_layers(environment),
+        _flag_layer(flags or {}),
+    ]
+    merged: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    sources: dict[tuple[str, str], str] = {}
+    for source, sections in layers:
+        for section, values in sections.items():
+            checked = _check_section(section, values, source)
+            for key in values:
+                _forbid_weaker_gate(section, key, checked[key], merged, source, sources)
+                merged[section][key] = checked[key]
+                sources[section, key] = source
+    settings = Settings.model_validate(merged)
+    return Resolved(settings=settings, origins=tuple(_origins(settings, sources)))
+
+
+def _origins(settings: Settings, sources: Mapping[tuple[str, str], str]) -> list[Setting]:
+    listed = []
+    for section, values in settings.model_dump(by_alias=True).items():
+        for key, value in values.items():
+            listed.append(Setting(section, key, value, sources.get((section, key), "default")))
+    return listed
+
+
+def _check_section(section: str, values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    model = SECTIONS.get(section)
+    if model is None:
+        raise SettingsError(f"{source}: unknown section '{section}'", hint=f"known sections: {', '.join(sorted(SECTIONS))}")
+    try:
+        checked = model.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(describe(error, source, section), hint="voxline settings --explain lists every key") from None
+    return checked.model_dump()
+
+
+def describe(error: ValidationError, source: str, prefix: str = "") -> str:
+    """The first few validation problems as 'source: key: what is wrong (value)'."""
+    lines = []
+    for problem in error.errors(include_url=False)[:5]:
+        key = ".".join(str(part) for part in ((prefix,) if prefix else ()) + problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{source}: unknown key '{key}'")
+        elif problem["type"] == "missing":
+            lines.append(f"{source}: key '{key}' is missing")
+        else:
+            lines.append(f"{source}: {key}: {problem['msg'].lower()} (got {str(problem.get('input'))[:60]!r})")
+    return "\n".join(lines)
+
+
+def _forbid_weaker_gate(
+    section: str,
+    key: str,
+    value: Any,
+    merged: Mapping[str, Mapping[str, Any]],
+    source: str,
+    sources: Mapping[tuple[str, str], str],
+) -> None:
+    """A minimum in pipeline.toml is the organisation's: no later layer may go below it."""
+    minimum = merged[section].get(key)
+    if section != "gate" or minimum is None:
+        return
+    if value is None or value < minimum:
+        raise SettingsError(
+            f"{source}: gate.{key} = {value} is weaker than {minimum} of {sources[section, key]}",
+            hint="a voice can raise the gate, never lower it",
+        )
+
+
+def _pipeline_layer(path: Path) -> Layer:
+    if not path.exists():
+        return PIPELINE_FILE, {}
+    if path.stat().st_size > MAX_SETTINGS_BYTES:
+        raise SettingsError(f"{path}: {path.stat().st_size} bytes, more than {MAX_SETTINGS_BYTES}")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not valid TOML: {error}") from None
+    for section, values in content.items():
+        if not isinstance(values, dict):
+            raise SettingsError(f"{path}: '{section}' must be a table", hint=f"write [{section}]")
+    return PIPELINE_FILE, content
+
+
+def _voice_layer(overrides: Mapping[str, Any], source: str) -> Layer:
+    sections = {name: dict(overrides[name]) for name in VOICE_SECTIONS if overrides.get(name)}
+    if overrides.get("base"):
+        sections["voxline"] = {"base": overrides["base"]}
+    return source, sections
+
+
+def _environment_layers(environment: Mapping[str, str]) -> list[Layer]:
+    layers: list[Layer] = []
+    for variable in sorted(environment):
+        if not variable.startswith("VOXLINE_") or variable in RESERVED_VARIABLES:
+            continue
+        section, key = _split_variable(variable)
+        layers.append((variable, {section: {key: environment[variable]}}))
+    return layers
+
+
+def _split_variable(variable: str) -> tuple[str, str]:
+    """``VOXLINE_FINETUNE_RANK`` is finetune.rank; ``VOXLINE_REGISTRY`` is voxline.registry."""
+    name = variable.removeprefix("VOXLINE_").lower()
+    for section, model in SECTIONS.items():
+        key = name.removeprefix(section + "_") if name.startswith(section + "_") else ""
+        if key in model.model_fields:
+            return section, key
+    if name in SECTIONS["voxline"].model_fields:
+        return "voxline", name
+    raise SettingsError(f"{variable}: no such setting", hint="voxline settings --explain lists every key")
+
+
+def _flag_layer(flags: Mapping[str, Any]) -> Layer:
+    sections: dict[str, dict[str, Any]] = {}
+    for dotted, value in flags.items():
+        if value is not None:
+            section, key = dotted.split(".", 1)
+            sections.setdefault(section, {})[key] = value
+    return "flag", sections

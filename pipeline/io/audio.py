@@ -1,0 +1,300 @@
+"""Read and write audio files: bounded, by content, without trusting the header.
+
+Samples are always float32 of shape (channels, frames), full scale = 1.0. Nothing here judges a recording; `pipeline.signal`
+measures and `pipeline.stages.validate` decides.
+"""
+
+import io
+import os
+import stat
+import struct
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import which
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+from pipeline.errors import VoiceRefused
+
+Samples = npt.NDArray[np.float32]  # (channels, frames), or (frames,) where a docstring says mono
+AudioFault = Literal["empty", "corrupt", "too_large", "too_long", "unsupported_format", "unreadable", "unsafe_path"]
+
+_HEAD_BYTES = 65536
+_BLOCK_VALUES = 1 << 20  # values decoded at a time: 4 MB, whatever the header claims
+_STREAM_SIZES = (0xFFFFFFFF, 0)  # a WAV written to a pipe cannot know its size and says so
+_LOSSY_SLACK_FRAMES = 4608  # MP3 and Vorbis headers count whole packets: up to four frames of 1152
+
+
+class AudioFileError(VoiceRefused):
+    """A file that is not audio we can read. `fault` is the machine-readable kind, `detail` the plain sentence."""
+
+    def __init__(self, path: Path | str, fault: AudioFault, detail: str) -> None:
+        super().__init__(f"{path}: {detail}")
+        self.path = str(path)
+        self.fault: AudioFault = fault
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class AudioLimits:
+    """What one file may cost before it is refused. Checked on the header first and again while decoding."""
+
+    max_bytes: int = 1 << 30
+    max_duration_s: float = 1800.0
+    max_channels: int = 16
+    min_sample_rate_hz: int = 1000
+    max_sample_rate_hz: int = 384_000
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What the header says, after it has been compared with the file's size."""
+
+    container: str  # by content: WAV FLAC OGG MP3 AIFF AU CAF W64 RF64 M4A
+    subtype: str  # libsndfile's name: PCM_16, FLOAT, ULAW, VORBIS ...
+    sample_rate_hz: int
+    channels: int
+    frames: int
+    size_bytes: int
+
+    @property
+    def duration_s(self) -> float:
+        return self.frames / self.sample_rate_hz
+
+
+@dataclass(frozen=True)
+class Audio:
+    """A decoded file: `samples` float32 (channels, frames), not clipped, not scaled, non-finite values kept."""
+
+    samples: Samples
+    sample_rate_hz: int
+    info: AudioInfo
+
+    @property
+    def duration_s(self) -> float:
+        return self.samples.shape[-1] / self.sample_rate_hz
+
+    @property
+    def mono(self) -> Samples:
+        """Mean over the channels, (frames,)."""
+        return self.samples[0] if len(self.samples) == 1 else self.samples.mean(axis=0, dtype=np.float32)
+
+
+def probe_audio(path: Path | str, limits: AudioLimits | None = None) -> AudioInfo:
+    """Read the header only. Raises AudioFileError for anything `read_audio` would refuse before decoding."""
+    with _OpenFile(path, limits or AudioLimits()) as source, source.sound_file() as sound:
+        return source.checked_info(sound)
+
+
+def read_audio(path: Path | str, limits: AudioLimits | None = None) -> Audio:
+    """Decode a whole file within `limits`.
+
+    Regular files only (no symlink is followed, no pipe is waited for). The container is recognised by its bytes, not by
+    its name. Raises AudioFileError: a header that promises more than the file holds is `corrupt`, not shortened.
+    """
+    limits = limits or AudioLimits()
+    with _OpenFile(path, limits) as source:
+        if source.container == "M4A":
+            return _read_through_ffmpeg(source, limits)
+        with source.sound_file() as sound:
+            info = source.checked_info(sound)
+            try:
+                samples = _decode(sound, info, source, limits)
+            except soundfile.LibsndfileError as error:
+                raise source.error("corrupt", f"decoding stops: {_reason(error)}") from None
+    return Audio(samples, info.sample_rate_hz, info)
+
+
+def resample(samples: Samples, from_hz: int, to_hz: int) -> Samples:
+    """Band-limited resampling (soxr HQ) of (channels, frames) or (frames,); non-finite samples must be gone."""
+    if from_hz == to_hz:
+        return samples
+    turned = samples.T if samples.ndim == 2 else samples  # (channels, frames) -> (frames, channels)
+    resampled = soxr.resample(np.ascontiguousarray(turned), from_hz, to_hz, quality="HQ").T
+    return np.ascontiguousarray(resampled, dtype=np.float32)
+
+
+def encode_audio(samples: Samples, sample_rate_hz: int, container: str = "FLAC", subtype: str = "PCM_16") -> bytes:
+    """The bytes of a file holding (channels, frames) or (frames,). Same samples, same bytes."""
+    buffer = io.BytesIO()
+    frames = samples.T if samples.ndim == 2 else samples  # (channels, frames) -> (frames, channels)
+    soundfile.write(buffer, frames, sample_rate_hz, subtype=subtype, format=container)
+    return buffer.getvalue()
+
+
+def write_audio(path: Path | str, samples: Samples, sample_rate_hz: int, subtype: str = "PCM_16") -> None:
+    """Write .wav or .flac atomically: the file appears complete or not at all. Values beyond full scale are clipped."""
+    target = Path(path)
+    container = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG"}.get(target.suffix.lower())
+    if container is None:
+        raise ValueError(f"{target}: written formats are .wav, .flac and .ogg")
+    data = encode_audio(samples, sample_rate_hz, container, "VORBIS" if container == "OGG" else subtype)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem[:32]}.", suffix=target.suffix)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def sniff_container(head: bytes) -> str | None:
+    """The container by its first bytes; None where they are no audio we know."""
+    four, form = head[:4], head[8:12]
+    if four in (b"RIFF", b"RIFX", b"RF64") and form == b"WAVE":
+        return "RF64" if four == b"RF64" else "WAV"
+    if four == b"FORM" and form in (b"AIFF", b"AIFC"):
+        return "AIFF"
+    if head[4:8] == b"ftyp":
+        return "M4A"
+    known = {b"fLaC": "FLAC", b"OggS": "OGG", b".snd": "AU", b"caff": "CAF", b"riff": "W64"}
+    if four in known:
+        return known[four]
+    if head[:3] == b"ID3" or (len(head) > 2 and head[0] == 0xFF and head[1] & 0xE6 in (0xE2, 0xE4, 0xE6)):
+        return "MP3"
+    return None
+
+
+class _OpenFile:
+    """One regular file, opened once: everything is read through this descriptor, so a swap of the path changes nothing."""
+
+    def __init__(self, path: Path | str, limits: AudioLimits) -> None:
+        self.path = Path(path)
+        self.limits = limits
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        try:
+            self.descriptor = os.open(self.path, flags)
+        except OSError as error:
+            fault: AudioFault = "unsafe_path" if self.path.is_symlink() else "unreadable"
+            raise self.error(fault, "a symbolic link" if fault == "unsafe_path" else str(error.strerror)) from None
+        try:
+            self._check()
+        except BaseException:
+            os.close(self.descriptor)
+            raise
+
+    def _check(self) -> None:
+        status = os.fstat(self.descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise self.error("unreadable", "not a regular file")
+        self.size_bytes = status.st_size
+        if self.size_bytes == 0:
+            raise self.error("empty", "0 bytes")
+        if self.size_bytes > self.limits.max_bytes:
+            raise self.error("too_large", f"{self.size_bytes} bytes, at most {self.limits.max_bytes} are read")
+        self.head = os.pread(self.descriptor, _HEAD_BYTES, 0)
+        container = sniff_container(self.head)
+        if container is None:
+            raise self.error("corrupt", self._not_audio())
+        self.container: str = container
+
+    def _not_audio(self) -> str:
+        if self.head.startswith(b"version https://git-lfs"):
+            return "a Git LFS pointer, not the recording: run `git lfs pull`"
+        return "the bytes are no known audio format"
+
+    def __enter__(self) -> "_OpenFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+
+    def error(self, fault: AudioFault, detail: str) -> AudioFileError:
+        return AudioFileError(self.path, fault, detail)
+
+    def sound_file(self) -> soundfile.SoundFile:
+        """libsndfile on our descriptor. Raises AudioFileError where the header is damaged."""
+        if self.container == "M4A":
+            raise self.error("unsupported_format", "MPEG-4 audio has no header that is read here; convert it to FLAC")
+        os.lseek(self.descriptor, 0, os.SEEK_SET)
+        try:
+            return soundfile.SoundFile(self.descriptor, closefd=False)
+        except soundfile.LibsndfileError as error:
+            raise self.error("corrupt", f"damaged header: {_reason(error)}") from None
+
+    def checked_info(self, sound: soundfile.SoundFile) -> AudioInfo:
+        limits, rate, channels, frames = self.limits, sound.samplerate, sound.channels, sound.frames
+        if not limits.min_sample_rate_hz <= rate <= limits.max_sample_rate_hz:
+            raise self.error("corrupt", f"damaged header: a sample rate of {rate} Hz")
+        if not 1 <= channels <= limits.max_channels:
+            raise self.error("unsupported_format", f"{channels} channels, at most {limits.max_channels} are read")
+        declared = _declared_wav_data(self.head) if self.container == "WAV" else None
+        if declared is not None and declared[1] not in _STREAM_SIZES and sum(declared) > self.size_bytes + 1:
+            raise self.error("corrupt", f"the header promises {declared[1]} bytes of sound, {_held(self, declared[0])} follow")
+        if frames <= 0:
+            raise self.error("empty", "no samples")
+        if frames > limits.max_duration_s * rate and self.container != "OGG":
+            raise self.error("too_long", f"{frames / rate:.0f} s, at most {limits.max_duration_s:.0f} s are read")
+        return AudioInfo(self.container, sound.subtype, rate, channels, frames, self.size_bytes)
+
+
+def _held(source: _OpenFile, offset: int) -> int:
+    return max(0, source.size_bytes - offset)
+
+
+def _decode(sound: soundfile.SoundFile, info: AudioInfo, source: _OpenFile, limits: AudioLimits) -> Samples:
+    """Decode block by block, so that a lying header never allocates what is not there."""
+    most_frames = int(limits.max_duration_s * info.sample_rate_hz)
+    block_frames = max(1, _BLOCK_VALUES // info.channels)
+    blocks: list[npt.NDArray[np.float32]] = []
+    total = 0
+    while True:
+        block = sound.read(block_frames, dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        total += len(block)
+        if total > most_frames:
+            raise source.error("too_long", f"more than {limits.max_duration_s:.0f} s")
+        blocks.append(block)
+    if not total:
+        raise source.error("empty", "no samples")
+    if total + _LOSSY_SLACK_FRAMES < info.frames or (total < info.frames and info.container not in ("MP3", "OGG")):
+        raise source.error("corrupt", f"the header promises {info.frames} frames, {total} could be decoded")
+    frames = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
+    return np.ascontiguousarray(frames.T)  # (frames, channels) -> (channels, frames)
+
+
+def _declared_wav_data(head: bytes) -> tuple[int, int] | None:
+    """Offset and declared size of the data chunk within the first 64 KiB, None where it is not there."""
+    order = ">" if head[:4] == b"RIFX" else "<"
+    position = 12
+    while position + 8 <= len(head):
+        name, (size,) = head[position : position + 4], struct.unpack(order + "I", head[position + 4 : position + 8])
+        if name == b"data":
+            return position + 8, size
+        position += 8 + size + (size & 1)
+    return None
+
+
+def _read_through_ffmpeg(source: _OpenFile, limits: AudioLimits) -> Audio:
+    """MPEG-4 audio: libsndfile has no decoder for it, so an installed ffmpeg converts it to a bounded WAV in memory."""
+    program = which("ffmpeg")
+    if program is None:
+        raise source.error("unsupported_format", "MPEG-4 audio needs ffmpeg, which is not installed; convert it to FLAC")
+    os.lseek(source.descriptor, 0, os.SEEK_SET)
+    seconds = f"{limits.max_duration_s + 1:.0f}"
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "decoded.wav"
+        command = [program, "-nostdin", "-v", "error", "-i", f"/dev/fd/{source.descriptor}", "-map", "0:a:0", "-t", seconds]
+        command += ["-fs", str(limits.max_bytes), "-c:a", "pcm_f32le", "-y", str(target)]
+        try:
+            subprocess.run(
+                command, check=True, capture_output=True, timeout=60 + limits.max_duration_s / 10, pass_fds=[source.descriptor]
+            )
+        except (subprocess.SubprocessError, OSError):
+            raise source.error("corrupt", "ffmpeg cannot decode it") from None
+        decoded = read_audio(target, limits)
+    info = AudioInfo("M4A", "AAC", decoded.sample_rate_hz, len(decoded.samples), decoded.info.frames, source.size_bytes)
+    return Audio(decoded.samples, decoded.sample_rate_hz, info)
+
+
+def _reason(error: soundfile.LibsndfileError) -> str:
+    return str(error.error_string).strip().rstrip(".").removeprefix("Error : ")

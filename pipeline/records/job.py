@@ -1,0 +1,72 @@
+"""What a stage is handed, and what it leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from pipeline.records.base import Record
+
+Item = TypeVar("Item")
+
+
+class StageResult(Record):
+    """``result.json`` of a stage folder: written last, so a folder that has one is complete."""
+
+    stage: str
+    stage_version: str
+    key: str
+    voice: str
+    voxline_version: str
+    started_at: str
+    duration_s: float
+    inputs: dict[str, str]
+    settings: dict[str, Any]
+    output: dict[str, Any]
+
+
+class Reporter(Protocol):
+    """How a stage tells the person or the CI log what it is doing. Never changes a result."""
+
+    def track(self, items: Iterable[Item], *, description: str, total: int | None = None) -> Iterable[Item]:
+        """Iterate with a progress bar in a terminal, silently in a CI log."""
+        ...
+
+    def log(self, message: str) -> None:
+        """One line of the log. No secrets, no speaker's name."""
+        ...
+
+
+@dataclass(frozen=True)
+class Input:
+    """A finished earlier stage: its record and the folder with its files."""
+
+    record: Any
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Job:
+    """One stage of one voice, ready to run.
+
+    Attributes:
+        voice: the voice's name; ``voice_folder`` is only read.
+        settings: the stage's own section of the settings.
+        inputs: finished earlier stages by name.
+        parameters: what else the key covers (base name, gate section ...), plain data.
+        folder: where the stage writes its files; becomes visible when the stage is complete.
+        checkpoint: survives a kill of this very job; removed when it completes.
+        is_stopping: true after SIGTERM or Ctrl-C: save a checkpoint and raise ``TransientError`` or return.
+    """
+
+    voice: str
+    voice_folder: Path
+    settings: Any
+    inputs: Mapping[str, Input]
+    parameters: Mapping[str, Any]
+    folder: Path
+    checkpoint: Path
+    reporter: Reporter
+    is_stopping: Callable[[], bool]
