@@ -1,0 +1,135 @@
+"""Bases: what a voice is trained on. Numbers, weights and limits of each stand in `bases/<name>/base.yaml`.
+
+Free of torch, so that listing bases and planning stay light.
+"""
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, PositiveInt, ValidationError
+
+from models.configs.strict import StrictConfig
+from models.configs.synthesizer import DiscriminatorConfig, SynthesizerConfig
+from models.errors import ConfigError, WeightsError
+
+BASES = Path(__file__).parent / "bases"
+
+# A network another family or size brings is one import and one annotation below.
+
+
+class WeightFile(StrictConfig):
+    """One file, or one folder of a hub repository, that holds weights.
+
+    `repository` None: the file lies beside base.yaml. `revision` and `sha256` may be filled from a lock.
+    """
+
+    path: str  # inside the repository, or relative to base.yaml
+    repository: str | None = None
+    revision: str = "main"
+    layout: Literal["safetensors", "upstream", "folder"] = "safetensors"
+    sha256: str | None = None
+    md5_first_8192: str | None = None  # by which upstream itself recognises its pretrained files
+
+
+class License(StrictConfig):
+    """Terms under which the weights may be used."""
+
+    name: str
+    url: str = ""
+    notice: str = ""
+
+
+class TextConfig(StrictConfig):
+    """Phone table and languages of the text side."""
+
+    symbols: Literal["v1", "v2"] = "v2"
+    languages: tuple[str, ...] = ("zh", "en", "ja", "ko", "yue")
+    bert_dim: PositiveInt = 1024  # zeros are fed where a language or a base has no BERT features
+
+
+class GateFloors(StrictConfig):
+    """The least a voice on this base must reach in copy-synthesis, and how the numbers were found."""
+
+    pesq_wb: float = 3.5
+    stoi: float = Field(default=0.85, ge=0, le=1)
+    measured: str = "default of the project; not measured for this base"
+    n_clips: int = Field(default=0, ge=0)
+
+
+class Base(StrictConfig):
+    """One base: family, numbers of its networks, where its weights come from, licence, gate floors."""
+
+    name: str
+    description: str = ""
+    family: Literal["v2", "v2pro", "v3", "v4"]
+    upstream_version: Literal["v2", "v2Pro", "v2ProPlus", "v3", "v4"] | None = None
+    sample_rate_hz: PositiveInt  # of the speech it makes
+    hop_samples: PositiveInt  # of one 50 Hz frame at the synthesizer's own rate
+    text: TextConfig = TextConfig()
+    synthesizer: SynthesizerConfig | None = None
+    discriminator: DiscriminatorConfig | None = None
+    text2semantic: dict[str, Any] | None = None
+    cfm: dict[str, Any] | None = None
+    vocoder: dict[str, Any] | None = None
+    speaker: dict[str, Any] | None = None
+    content: dict[str, Any] | None = None
+    weights: dict[str, WeightFile] = Field(default_factory=dict)  # role -> file
+    license: License
+    gate: GateFloors = GateFloors()
+    folder: Path = Field(exclude=True)  # where base.yaml lies
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of what decides the sound: the numbers and the weights, not licence, words or gate floors."""
+        told = self.model_dump(mode="json", exclude={"name", "description", "license", "gate"})
+        for role, file in self.weights.items():
+            if file.repository is None:
+                told["weights"][role]["sha256"] = _file_sha256(self.folder / file.path, self.name)
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether every file of weights lies in this repository, so that nothing is downloaded."""
+        return all(file.repository is None for file in self.weights.values())
+
+
+def list_bases(root: Path = BASES) -> list[str]:
+    """Names of the bases under `root`, sorted."""
+    return sorted(path.parent.name for path in root.glob("*/base.yaml"))
+
+
+def load_base(name: str, root: Path = BASES) -> Base:
+    """Read `<root>/<name>/base.yaml`; raises `ConfigError` naming file, key and value."""
+    path = root / name / "base.yaml"
+    if name not in list_bases(root):
+        raise ConfigError(f"no base {name!r}; there are: {', '.join(list_bases(root)) or 'none'}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: holds no table of keys")
+    if content.get("name", name) != name:
+        raise ConfigError(f"{path}: name: {content['name']!r} is not the name of its folder")
+    try:
+        return Base.model_validate({**content, "name": name, "folder": path.parent})
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{path}: {_told(item)}" for item in error.errors())) from error
+
+
+def _told(item: Any) -> str:
+    key = ".".join(str(part) for part in item["loc"]) or "base"
+    reason = "unknown key" if item["type"] == "extra_forbidden" else item["msg"]
+    value = repr(item["input"])
+    return f"{key}: {reason} (value: {value if len(value) <= 80 else value[:77] + '...'})"
+
+
+def _file_sha256(path: Path, name: str) -> str:
+    if not path.is_file():
+        raise WeightsError(f"{path}: weights of base {name!r} are missing; fetch them (git lfs pull) or train them")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

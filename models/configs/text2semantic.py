@@ -1,0 +1,46 @@
+"""The numbers of the text-to-semantic network and of its sampler. Free of torch, so that bases can be listed cheaply."""
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Text2SemanticConfig(BaseModel):
+    """Sizes of one text-to-semantic transformer. The defaults are GPT-SoVITS `s1longer-v2` (also `s1v3`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    phoneme_vocab_size: int = Field(default=732, ge=1)
+    vocab_size: int = Field(default=1025, ge=2, description="semantic tokens plus the end token, which is the last one")
+    hidden_dim: int = Field(default=512, ge=2)
+    heads: int = Field(default=16, ge=1)
+    layers: int = Field(default=24, ge=1)
+    feedforward_dim: int = Field(default=2048, ge=1)
+    bert_dim: int = Field(default=1024, ge=0, description="width of the BERT features; 0 builds a network without them")
+    embedding_dropout: float = Field(default=0.0, ge=0, lt=1)
+    position_dropout: float = Field(default=0.1, ge=0, lt=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="inside the layers")
+    attention_dropout: float = Field(default=0.1, ge=0, lt=1, description="on the attention weights")
+    token_rate_hz: float = Field(default=25.0, gt=0)
+    max_duration_s: float = Field(default=54.0, gt=0, description="longest clip used in training")
+
+    @property
+    def end_token(self) -> int:
+        return self.vocab_size - 1
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> "Text2SemanticConfig":
+        if self.hidden_dim % self.heads or self.hidden_dim % 2:
+            raise ValueError(f"hidden_dim {self.hidden_dim} must be even and divisible by heads {self.heads}")
+        return self
+
+
+class SamplingConfig(BaseModel):
+    """How the next semantic token is drawn. The defaults are those GPT-SoVITS uses for inference."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    top_k: int = Field(default=15, ge=0, description="0 keeps every token")
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    temperature: float = Field(default=1.0, ge=0)
+    repetition_penalty: float = Field(default=1.35, gt=0)
+    min_tokens: int = Field(default=11, ge=0, description="the end token cannot be drawn before this many tokens")
+    max_tokens: int = Field(default=1500, ge=1, description="generation is cut here and reported as truncated")
