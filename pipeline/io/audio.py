@@ -1,7 +1,7 @@
 """Read and write audio files: bounded, by content, without trusting the header.
 
-Samples are always float32 of shape (channels, frames), full scale = 1.0. Nothing here judges a recording; `pipeline.signal`
-measures and `pipeline.stages.validate` decides.
+Samples are always float32 of shape (channels, frames), full scale = 1.0. Nothing here judges a recording:
+`pipeline.signal` measures and `pipeline.stages.validate` decides.
 """
 
 import io
@@ -83,7 +83,8 @@ class Audio:
     @property
     def mono(self) -> Samples:
         """Mean over the channels, (frames,)."""
-        return self.samples[0] if len(self.samples) == 1 else self.samples.mean(axis=0, dtype=np.float32)
+        mixed: Samples = self.samples[0] if len(self.samples) == 1 else self.samples.mean(axis=0, dtype=np.float32)
+        return mixed
 
 
 def probe_audio(path: Path | str, limits: AudioLimits | None = None) -> AudioInfo:
@@ -139,8 +140,8 @@ def write_audio(path: Path | str, samples: Samples, sample_rate_hz: int, subtype
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(target)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -164,7 +165,7 @@ def sniff_container(head: bytes) -> str | None:
 
 
 class _OpenFile:
-    """One regular file, opened once: everything is read through this descriptor, so a swap of the path changes nothing."""
+    """One regular file, opened once and read through its descriptor, so that a swapped path changes nothing."""
 
     def __init__(self, path: Path | str, limits: AudioLimits) -> None:
         self.path = Path(path)
@@ -228,16 +229,13 @@ class _OpenFile:
             raise self.error("unsupported_format", f"{channels} channels, at most {limits.max_channels} are read")
         declared = _declared_wav_data(self.head) if self.container == "WAV" else None
         if declared is not None and declared[1] not in _STREAM_SIZES and sum(declared) > self.size_bytes + 1:
-            raise self.error("corrupt", f"the header promises {declared[1]} bytes of sound, {_held(self, declared[0])} follow")
+            held = max(0, self.size_bytes - declared[0])
+            raise self.error("corrupt", f"the header promises {declared[1]} bytes of sound, {held} follow")
         if frames <= 0:
             raise self.error("empty", "no samples")
         if frames > limits.max_duration_s * rate and self.container != "OGG":
             raise self.error("too_long", f"{frames / rate:.0f} s, at most {limits.max_duration_s:.0f} s are read")
         return AudioInfo(self.container, sound.subtype, rate, channels, frames, self.size_bytes)
-
-
-def _held(source: _OpenFile, offset: int) -> int:
-    return max(0, source.size_bytes - offset)
 
 
 def _decode(sound: soundfile.SoundFile, info: AudioInfo, source: _OpenFile, limits: AudioLimits) -> Samples:
@@ -278,17 +276,16 @@ def _read_through_ffmpeg(source: _OpenFile, limits: AudioLimits) -> Audio:
     """MPEG-4 audio: libsndfile has no decoder for it, so an installed ffmpeg converts it to a bounded WAV in memory."""
     program = which("ffmpeg")
     if program is None:
-        raise source.error("unsupported_format", "MPEG-4 audio needs ffmpeg, which is not installed; convert it to FLAC")
+        raise source.error("unsupported_format", "MPEG-4 audio needs ffmpeg (not installed); convert it to FLAC")
     os.lseek(source.descriptor, 0, os.SEEK_SET)
-    seconds = f"{limits.max_duration_s + 1:.0f}"
+    patience_s = 60 + limits.max_duration_s / 10
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "decoded.wav"
-        command = [program, "-nostdin", "-v", "error", "-i", f"/dev/fd/{source.descriptor}", "-map", "0:a:0", "-t", seconds]
-        command += ["-fs", str(limits.max_bytes), "-c:a", "pcm_f32le", "-y", str(target)]
+        command = [program, "-nostdin", "-v", "error", "-i", f"/dev/fd/{source.descriptor}", "-map", "0:a:0"]
+        command += ["-t", f"{limits.max_duration_s + 1:.0f}", "-fs", str(limits.max_bytes)]
+        command += ["-c:a", "pcm_f32le", "-y", str(target)]
         try:
-            subprocess.run(
-                command, check=True, capture_output=True, timeout=60 + limits.max_duration_s / 10, pass_fds=[source.descriptor]
-            )
+            subprocess.run(command, check=True, capture_output=True, timeout=patience_s, pass_fds=[source.descriptor])
         except (subprocess.SubprocessError, OSError):
             raise source.error("corrupt", "ffmpeg cannot decode it") from None
         decoded = read_audio(target, limits)

@@ -1,0 +1,120 @@
+import os
+import struct
+
+import numpy as np
+import pytest
+
+from pipeline.io.audio import (
+    AudioFileError,
+    AudioLimits,
+    encode_audio,
+    probe_audio,
+    read_audio,
+    resample,
+    sniff_container,
+    write_audio,
+)
+
+
+def tone(duration_s=0.5, sample_rate_hz=22050, channels=1, hz=440.0):
+    time = np.arange(int(duration_s * sample_rate_hz)) / sample_rate_hz
+    return np.tile(0.5 * np.sin(2 * np.pi * hz * time), (channels, 1)).astype(np.float32)
+
+
+def fault_of(path, limits=None):
+    with pytest.raises(AudioFileError) as caught:
+        read_audio(path, limits)
+    return caught.value.fault
+
+
+@pytest.mark.parametrize("container", ["WAV", "FLAC", "OGG", "MP3", "AIFF"])
+def test_the_container_is_recognised_by_its_bytes_whatever_the_name_says(tmp_path, container):
+    subtype = {"OGG": "VORBIS", "MP3": "MPEG_LAYER_III"}.get(container, "PCM_16")
+    path = tmp_path / "wrong.txt"
+    path.write_bytes(encode_audio(tone(), 22050, container, subtype))
+    audio = read_audio(path)
+    assert audio.info.container == container
+    assert audio.samples.shape[0] == 1
+    assert abs(audio.samples.shape[1] - 11025) < 2400
+    assert np.sqrt(np.mean(audio.samples[0, 2000:9000] ** 2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.02)
+
+
+def test_writing_and_reading_keeps_the_samples_and_the_channels(tmp_path):
+    samples = np.stack([tone()[0], -0.25 * tone(hz=300)[0]])
+    write_audio(tmp_path / "a.wav", samples, 22050, "PCM_24")
+    audio = read_audio(tmp_path / "a.wav")
+    assert audio.samples.shape == samples.shape
+    assert np.abs(audio.samples - samples).max() < 2e-7
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.wav"]
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path):
+    (tmp_path / "taken.flac").mkdir()
+    with pytest.raises(OSError):
+        write_audio(tmp_path / "taken.flac", tone(), 22050)
+    assert list(tmp_path.iterdir()) == [tmp_path / "taken.flac"]
+
+
+def test_a_header_that_promises_more_than_the_file_holds_is_corrupt(tmp_path):
+    data = encode_audio(tone(), 22050, "WAV")
+    (tmp_path / "half.wav").write_bytes(data[: len(data) // 2])
+    assert fault_of(tmp_path / "half.wav") == "corrupt"
+    flac = encode_audio(tone(5), 22050, "FLAC")
+    (tmp_path / "half.flac").write_bytes(flac[: len(flac) // 2])
+    assert fault_of(tmp_path / "half.flac") == "corrupt"
+
+
+def test_a_wav_from_a_pipe_without_a_known_size_is_read(tmp_path):
+    data = bytearray(encode_audio(tone(), 22050, "WAV"))
+    at = data.index(b"data") + 4
+    data[at : at + 4] = struct.pack("<I", 0xFFFFFFFF)
+    (tmp_path / "pipe.wav").write_bytes(data)
+    assert read_audio(tmp_path / "pipe.wav").samples.shape == (1, 11025)
+
+
+def test_bounds_hold_before_and_while_decoding(tmp_path):
+    (tmp_path / "a.flac").write_bytes(encode_audio(tone(2), 22050, "FLAC"))
+    assert fault_of(tmp_path / "a.flac", AudioLimits(max_duration_s=1.0)) == "too_long"
+    assert fault_of(tmp_path / "a.flac", AudioLimits(max_bytes=1000)) == "too_large"
+    (tmp_path / "a.ogg").write_bytes(encode_audio(tone(2), 22050, "OGG", "VORBIS"))
+    assert fault_of(tmp_path / "a.ogg", AudioLimits(max_duration_s=1.0)) == "too_long"
+    (tmp_path / "wide.wav").write_bytes(encode_audio(tone(0.1, channels=20), 22050, "WAV"))
+    assert fault_of(tmp_path / "wide.wav") == "unsupported_format"
+
+
+def test_links_pipes_and_lfs_pointers_are_named_for_what_they_are(tmp_path):
+    (tmp_path / "real.wav").write_bytes(encode_audio(tone(), 22050, "WAV"))
+    (tmp_path / "link.wav").symlink_to(tmp_path / "real.wav")
+    assert fault_of(tmp_path / "link.wav") == "unsafe_path"
+    os.mkfifo(tmp_path / "pipe.wav")
+    assert fault_of(tmp_path / "pipe.wav") == "unreadable"
+    assert fault_of(tmp_path / "absent.wav") == "unreadable"
+    (tmp_path / "pointer.wav").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    with pytest.raises(AudioFileError, match="git lfs pull"):
+        read_audio(tmp_path / "pointer.wav")
+
+
+def test_probing_reads_the_header_only(tmp_path):
+    write_audio(tmp_path / "a.flac", tone(3, channels=2), 22050)
+    info = probe_audio(tmp_path / "a.flac")
+    assert (info.container, info.channels, info.sample_rate_hz, info.duration_s) == ("FLAC", 2, 22050, 3.0)
+
+
+def test_non_finite_samples_survive_decoding_so_that_they_can_be_reported(tmp_path):
+    samples = tone()
+    samples[0, 100] = np.nan
+    (tmp_path / "n.wav").write_bytes(encode_audio(samples, 22050, "WAV", "FLOAT"))
+    assert np.isnan(read_audio(tmp_path / "n.wav").samples).sum() == 1
+
+
+def test_resampling_keeps_a_tone_and_removes_what_does_not_fit():
+    kept = resample(tone(1, 48000), 48000, 16000)
+    assert kept.shape == (1, 16000)
+    assert np.sqrt(np.mean(kept[0, 1000:-1000] ** 2)) == pytest.approx(0.5 / np.sqrt(2), rel=1e-3)
+    aliased = resample(tone(1, 48000, hz=10000)[0], 48000, 16000)
+    assert np.abs(aliased[1000:-1000]).max() < 1e-4
+
+
+def test_text_is_no_audio():
+    assert sniff_container(b"hello, this is text") is None
+    assert sniff_container(b"") is None
