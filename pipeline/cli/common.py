@@ -1,0 +1,87 @@
+"""What the commands share: common options, the resolved settings, the console, the progress reporter."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipeline.config import Resolved
+
+Item = TypeVar("Item")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text for people.")]
+VoiceArgument = Annotated[str, typer.Argument(help="Name of a folder in voices/, or a path to one.", show_default=False)]
+BaseOption = Annotated[str | None, typer.Option("--base", help="Base model, instead of the voice's own.", show_default=False)]
+RegistryOption = Annotated[
+    str | None, typer.Option("--registry", help="Registry URL, e.g. file:registry.", show_default=False)
+]
+WorkOption = Annotated[str | None, typer.Option("--work", help="Folder for intermediate results.", show_default=False)]
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A rich console; colours and width follow the terminal, and NO_COLOR."""
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout. Records are dumped by their fields."""
+    plain = value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+    sys.stdout.write(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
+
+
+def repository_root() -> Path:
+    """The folder everything is relative to: the nearest parent with a pipeline.toml or .git, else the current folder."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "pipeline.toml").exists() or (folder / ".git").exists():
+            return folder
+    return here
+
+
+def resolve_settings(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    voice_overrides: Mapping[str, Any] | None = None,
+    voice_source: str = "voice.yaml",
+) -> Resolved:
+    """All settings of this command line; see ``pipeline/config.py`` for who wins."""
+    from pipeline.config import resolve
+
+    return resolve(
+        root=repository_root(),
+        environment=os.environ,
+        voice_overrides=voice_overrides,
+        voice_source=voice_source,
+        flags=flags,
+    )
+
+
+class ConsoleReporter:
+    """Progress bars in a terminal; plain lines in a CI log; nothing when quiet."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._console = console(stderr=True)
+
+    def track(self, items: Iterable[Item], *, description: str, total: int | None = None) -> Iterable[Item]:
+        if self._quiet or not self._console.is_terminal:
+            return items
+        from rich.progress import track
+
+        count = total if total is not None else (len(items) if hasattr(items, "__len__") else None)
+        return track(items, description=description, total=count, console=self._console, transient=True)
+
+    def log(self, message: str) -> None:
+        if not self._quiet:
+            self._console.print(message, highlight=False, markup=False)

@@ -1,0 +1,35 @@
+"""From what a person types to a voice folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def find_voice_folder(name_or_path: str) -> Path:
+    """``ana`` is voices/ana; anything with a slash is taken as a path.
+
+    Raises:
+        UsageError: there is no such folder; the hint lists what there is.
+    """
+    from pipeline.cli.common import repository_root, resolve_settings
+    from pipeline.errors import UsageError
+
+    if "/" in name_or_path or name_or_path in (".", ".."):
+        folder = Path(name_or_path).resolve()
+    else:
+        folder = repository_root() / resolve_settings().settings.voxline.voices / name_or_path
+    if folder.is_dir():
+        return folder
+    known = sorted(entry.name for entry in folder.parent.iterdir() if entry.is_dir()) if folder.parent.is_dir() else []
+    hint = f"there are: {', '.join(known[:10])}" if known else f"voxline new {Path(name_or_path).name}"
+    raise UsageError(f"no voice folder at {folder}", hint=hint)
+
+
+def voice_overrides(name_or_path: str) -> tuple[dict[str, Any], str]:
+    """The settings that a voice's own voice.yaml makes, and the name to blame for them."""
+    from pipeline.io.voices import load_manifest
+
+    folder = find_voice_folder(name_or_path)
+    manifest = load_manifest(folder)
+    return manifest.settings_overrides(), f"voices/{folder.name}/voice.yaml"

@@ -1,0 +1,185 @@
+"""The one place where a stage starts and ends: key, lock, timing, progress, log folding, result.json.
+
+Later traces hang here and nowhere else. Nothing in this module imports torch: a stage's code is imported only when it has to run,
+so a run in which everything is done already costs milliseconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from pipeline.errors import Interrupted, TransientError
+from pipeline.io.ci import fold
+from pipeline.io.files import disk_full_is_transient
+from pipeline.io.store import Store, stage_key
+from pipeline.records.base import Record
+from pipeline.records.job import Input, Job, Reporter, StageResult
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage is called, where its code lies and what it leaves.
+
+    Attributes:
+        version: part of the key; raise it when the same inputs give another result.
+        entry: ``module:function``, imported only when the stage runs; ``function(job) -> record``.
+        record: ``module:class`` of what it returns.
+    """
+
+    name: str
+    version: str
+    entry: str
+    record: str
+
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage("validate", "1", "pipeline.stages.validate:work", "pipeline.records.clip_report:ClipReport"),
+        Stage("extract", "1", "pipeline.stages.extract:work", "pipeline.records.feature:FeatureRecord"),
+        Stage("finetune", "1", "pipeline.stages.finetune:work", "pipeline.records.adapter:AdapterRecord"),
+        Stage("evaluate", "1", "pipeline.stages.evaluate:work", "pipeline.records.quality:QualityReport"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished stage.
+
+    Attributes:
+        was_cached: nothing had to be done.
+    """
+
+    result: StageResult
+    record: Any
+    folder: Path
+    was_cached: bool
+
+    def as_input(self) -> Input:
+        return Input(record=self.record, folder=self.folder)
+
+
+def run_stage(
+    name: str,
+    *,
+    store: Store,
+    voice: str,
+    voice_folder: Path,
+    settings: Record,
+    digests: Mapping[str, str],
+    reporter: Reporter,
+    inputs: Mapping[str, Outcome] | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> Outcome:
+    """Run one stage of one voice, or find that it was run before.
+
+    Args:
+        settings: the stage's own section.
+        digests: digests of what the stage reads besides earlier stages: the voice's content, the base.
+        inputs: outcomes of earlier stages; their keys are part of this one's key.
+        parameters: further plain data that the stage needs and its key must cover.
+
+    Raises:
+        Interrupted, TransientError: the job stopped early; its checkpoint stays.
+    """
+    stage = STAGES[name]
+    inputs, parameters = inputs or {}, parameters or {}
+    all_digests = {**digests, **{earlier: outcome.result.key for earlier, outcome in inputs.items()}}
+    plain_settings = {**settings.model_dump(mode="json"), "parameters": dict(parameters)}
+    key = stage_key(stage.name, stage.version, plain_settings, all_digests)
+    found = _find(store, stage, voice, key)
+    if found:
+        return found
+    with disk_full_is_transient(store.root), store.lock(voice, name, key):
+        found = _find(store, stage, voice, key)  # another run may have finished it while this one waited
+        if found:
+            return found
+        partial = store.begin(voice, name, key)
+        started_at, clock = datetime.now(UTC), time.perf_counter()
+        with fold(f"{voice}: {name}"), _stop_flag() as is_stopping:
+            job = Job(
+                voice=voice,
+                voice_folder=voice_folder,
+                settings=settings,
+                inputs={earlier: outcome.as_input() for earlier, outcome in inputs.items()},
+                parameters=parameters,
+                folder=partial,
+                checkpoint=partial / "checkpoint",
+                reporter=reporter,
+                is_stopping=is_stopping,
+            )
+            record: Record = _load(stage.entry)(job)
+            result = StageResult(
+                stage=name,
+                stage_version=stage.version,
+                key=key,
+                voice=voice,
+                voxline_version=voxline_version(),
+                started_at=started_at.isoformat(timespec="seconds"),
+                duration_s=round(time.perf_counter() - clock, 3),
+                inputs=all_digests,
+                settings=plain_settings,
+                output=record.model_dump(mode="json"),
+            )
+            folder = store.commit(partial, result)
+    return Outcome(result, record, folder, was_cached=False)
+
+
+def _find(store: Store, stage: Stage, voice: str, key: str) -> Outcome | None:
+    result = store.find(voice, stage.name, key)
+    if result is None:
+        return None
+    record = _load(stage.record).model_validate(result.output)
+    return Outcome(result, record, store.folder(voice, stage.name, key), was_cached=True)
+
+
+def _load(reference: str) -> Any:
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+@cache
+def voxline_version() -> str:
+    """The installed version, or 'source' when run from an uninstalled tree."""
+    try:
+        return metadata.version("voxline")
+    except metadata.PackageNotFoundError:
+        return "source"
+
+
+@contextmanager
+def _stop_flag() -> Iterator[Callable[[], bool]]:
+    """SIGTERM asks the stage to save and leave (exit 75, CI retries); a second one, or Ctrl-C, leaves at once."""
+    stopping = False
+
+    def ask(_: int, __: FrameType | None) -> None:
+        nonlocal stopping
+        if stopping:
+            raise TransientError("stopped by SIGTERM", hint="run again: it continues from its last checkpoint")
+        stopping = True
+
+    try:
+        previous = signal.signal(signal.SIGTERM, ask)
+    except ValueError:  # not the main thread: the owner of the process handles signals
+        yield lambda: False
+        return
+    try:
+        yield lambda: stopping
+        if stopping:
+            raise TransientError("stopped by SIGTERM", hint="run again: finished work is kept")
+    except KeyboardInterrupt:
+        raise Interrupted("stopped by Ctrl-C", hint="run again: it continues where it stopped") from None
+    finally:
+        signal.signal(signal.SIGTERM, previous)
