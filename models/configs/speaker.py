@@ -1,14 +1,12 @@
 """Numbers of the ERes2NetV2 speaker encoder and its Kaldi filter bank (SPEC section 7)."""
 
-from __future__ import annotations
+from pydantic import PositiveInt
 
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from models.configs.strict import StrictConfig
 
 
-class FbankConfig(BaseModel):
+class FbankConfig(StrictConfig):
     """Kaldi's log mel filter bank on samples in [-1, 1], without dither and without mean subtraction."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sample_rate_hz: PositiveInt = 16000
     frame_samples: PositiveInt = 400
@@ -16,16 +14,13 @@ class FbankConfig(BaseModel):
     fft_samples: PositiveInt = 512
     mel_bins: PositiveInt = 80
     low_hz: float = 20.0
-    high_hz: float | None = None
-    """None is half the sample rate."""
+    high_hz: float | None = None  # None: half the sample rate
     preemphasis: float = 0.97
     log_floor: float = 1.1920929e-07
 
 
-class SpeakerEncoderConfig(BaseModel):
+class SpeakerEncoderConfig(StrictConfig):
     """ERes2NetV2 w24 s4 ep4, as trained by 3D-Speaker."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mel_bins: PositiveInt = 80
     channels: PositiveInt = 64

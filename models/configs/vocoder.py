@@ -1,21 +1,39 @@
 """Numbers of the vocoders: BigVGAN-v2 for v3, a HiFi-GAN type generator for v4 (SPEC section 5)."""
 
-from __future__ import annotations
-
 from math import prod
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import Field, PositiveInt
+
+from models.configs.strict import StrictConfig
+from models.configs.synthesizer import HifiGanDecoderConfig
 
 
-class _UpsamplerConfig(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class VocoderConfig(StrictConfig):
+    """The v4 vocoder: 100 Hz mel of 32 kHz audio in, 48 kHz wave out."""
 
+    kind: Literal["hifigan"] = "hifigan"
+    sample_rate_hz: PositiveInt = 48000
     mel_channels: PositiveInt = 100
-    resblock_kernels: tuple[PositiveInt, ...] = (3, 7, 11)
-    resblock_dilations: tuple[tuple[PositiveInt, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
-    upsample_rates: tuple[PositiveInt, ...]
-    upsample_kernels: tuple[PositiveInt, ...]
-    initial_channels: PositiveInt
+    decoder: HifiGanDecoderConfig = HifiGanDecoderConfig(
+        upsample_rates=(10, 6, 2, 2, 2), upsample_kernel_sizes=(20, 12, 4, 4, 4), conv_post_bias=True
+    )
+    weight_norm: bool = False  # the published file holds plain weights
+
+
+class BigVGANConfig(StrictConfig):
+    """The v3 vocoder, nvidia/bigvgan_v2_24khz_100band_256x."""
+
+    kind: Literal["bigvgan"] = "bigvgan"
+    sample_rate_hz: PositiveInt = 24000
+    mel_channels: PositiveInt = 100
+    upsample_rates: tuple[PositiveInt, ...] = (4, 4, 2, 2, 2, 2)
+    upsample_kernel_sizes: tuple[PositiveInt, ...] = (8, 8, 4, 4, 4, 4)
+    upsample_initial_channel: PositiveInt = 1536
+    resblock_kernel_sizes: tuple[PositiveInt, ...] = (3, 7, 11)
+    resblock_dilation_sizes: tuple[tuple[PositiveInt, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
+    use_tanh_at_final: bool = False  # False clamps to [-1, 1] instead
+    use_bias_at_final: bool = False
 
     @property
     def hop_samples(self) -> int:
@@ -23,23 +41,4 @@ class _UpsamplerConfig(BaseModel):
         return prod(self.upsample_rates)
 
 
-class VocoderConfig(_UpsamplerConfig):
-    """The v4 vocoder: 100 Hz mel of 32 kHz audio in, 48 kHz wave out."""
-
-    upsample_rates: tuple[PositiveInt, ...] = (10, 6, 2, 2, 2)
-    upsample_kernels: tuple[PositiveInt, ...] = (20, 12, 4, 4, 4)
-    initial_channels: PositiveInt = 512
-    final_bias: bool = True
-    weight_norm: bool = False
-    """The published file holds plain weights; training a vocoder would switch this on."""
-
-
-class BigVGANConfig(_UpsamplerConfig):
-    """The v3 vocoder, nvidia/bigvgan_v2_24khz_100band_256x."""
-
-    upsample_rates: tuple[PositiveInt, ...] = (4, 4, 2, 2, 2, 2)
-    upsample_kernels: tuple[PositiveInt, ...] = (8, 8, 4, 4, 4, 4)
-    initial_channels: PositiveInt = 1536
-    final_bias: bool = False
-    final_tanh: bool = False
-    """False clamps to [-1, 1] instead."""
+AnyVocoderConfig = Annotated[VocoderConfig | BigVGANConfig, Field(discriminator="kind")]
