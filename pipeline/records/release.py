@@ -1,0 +1,138 @@
+"""A published version of a voice, its channels and its history; and how the version number is made.
+
+``version`` is the first 12 hex digits of sha256(content digest, base digest, recipe digest). Plan and publish both use
+``release_version``, so a revert meets the version that the registry already holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from pipeline.records.base import Record
+from pipeline.records.settings import Settings
+from pipeline.records.voice import Consent, VoiceName
+
+# Raise when the same recordings, base and settings give other weights than before.
+RECIPE_VERSION = "1"
+
+# Settings that do not change the weights of a voice that passes.
+NOT_IN_RECIPE: Mapping[str, frozenset[str]] = {
+    "validate": frozenset({"speech_min_s"}),
+    "finetune": frozenset({"checkpoint_every_s"}),
+}
+
+Channel = Literal["candidate", "production"]
+CHANNELS: tuple[Channel, ...] = ("candidate", "production")
+Action = Literal["publish", "republish", "promote", "rollback", "retire"]
+
+Version = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+def recipe_digest(settings: Settings) -> str:
+    """sha256 over the recipe's number and the settings that change the weights; the base has a digest of its own."""
+    sections = {
+        "validate": settings.validate_.model_dump(mode="json"),
+        "finetune": settings.finetune.model_dump(mode="json"),
+    }
+    covered = {
+        section: {key: value for key, value in values.items() if key not in NOT_IN_RECIPE[section]}
+        for section, values in sections.items()
+    }
+    content = json.dumps([RECIPE_VERSION, covered], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def release_version(content_digest: str, base_digest: str, recipe: str) -> str:
+    """The version of a voice: 12 hex digits, the same for the same content, base and recipe."""
+    return hashlib.sha256("\n".join((content_digest, base_digest, recipe)).encode()).hexdigest()[:12]
+
+
+class Provenance(Record):
+    """Where a release comes from.
+
+    Attributes:
+        git_revision: commit that was checked out; empty outside a repository.
+        git_tree: id of the voice folder's tree in that commit when the folder had no local change, else empty.
+        repository: ``group/name`` of the repository, so that two of them can share a registry.
+        pipeline: address of the CI pipeline, or empty.
+    """
+
+    git_revision: str = ""
+    git_tree: str = ""
+    repository: str = ""
+    author: str = ""
+    pipeline: str = ""
+
+
+class ReleaseFile(Record):
+    """One file of a release."""
+
+    sha256: Digest
+    size_bytes: int = Field(ge=0)
+
+
+class Release(Record):
+    """``release.json``: written after every file of the release, so a release that can be seen is complete.
+
+    Attributes:
+        files: path inside the release folder -> file; filled by the registry on publishing.
+        metrics: the gate's numbers by name, with the unit in the name; None where not measured.
+        copied_from: the voice this release was first published for, when a folder was only renamed.
+    """
+
+    voice: VoiceName
+    version: Version
+    created_at: datetime
+    base: str
+    content_digest: Digest
+    base_digest: Digest
+    recipe_digest: Digest
+    language: str
+    license: str
+    copyright_notice: str = ""
+    consent: Consent
+    review: Literal["none", "required"] = "none"
+    provenance: Provenance = Provenance()
+    metrics: dict[str, float | None] = Field(default_factory=dict)
+    voxline_version: str = ""
+    copied_from: VoiceName | None = None
+    files: dict[str, ReleaseFile] = Field(default_factory=dict)
+
+
+class Event(Record):
+    """One move of a channel: who, when, from which version to which, and from which commit and pipeline.
+
+    Attributes:
+        id: sorts by time, unique; also the file's name.
+        previous: version before; None when the channel was empty.
+        version: version after; None when the voice was retired.
+    """
+
+    id: str
+    voice: VoiceName
+    channel: Channel
+    action: Action
+    previous: Version | None
+    version: Version | None
+    actor: str
+    at: datetime
+    git_revision: str = ""
+    pipeline: str = ""
+    reason: str = ""
+
+
+class ChannelPointer(Record):
+    """``channels/<channel>.json``: what a channel serves, and the move that put it there.
+
+    The event lies inside the pointer, so a publisher killed between the pointer and the event's own file loses nothing.
+    """
+
+    version: Version | None
+    event: Event
