@@ -53,7 +53,7 @@ def draw(probabilities: Tensor, noise: Tensor) -> Tensor:
 class RowNoise:
     """Exp(1) noise of every row from that row's own generator, so that a row does not depend on its batch."""
 
-    def __init__(self, seeds: Sequence[int], vocab_size: int, device: torch.device):
+    def __init__(self, seeds: Sequence[int], vocab_size: int, device: torch.device) -> None:
         self.generators = [torch.Generator(device=device).manual_seed(seed) for seed in seeds]
         self.vocab_size = vocab_size
         self.device = device
@@ -81,7 +81,7 @@ class RowNoise:
 class Sampler:
     """The sampling state of a batch: what each row has seen, its noise and its step."""
 
-    def __init__(self, config: SamplingConfig, prompt: Tensor, prompt_mask: Tensor, vocab_size: int, noise: RowNoise):
+    def __init__(self, config: SamplingConfig, prompt: Tensor, prompt_mask: Tensor, vocab_size: int, noise: RowNoise) -> None:
         """prompt: (B, N) tokens that count as already said where prompt_mask (B, N) is true."""
         self.config = config
         self.end_token = vocab_size - 1

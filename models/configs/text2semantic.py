@@ -1,12 +1,12 @@
-"""The numbers of the text-to-semantic network and of its sampler. Free of torch, so that bases can be listed cheaply."""
+"""The numbers of the text-to-semantic network and its sampler. Free of torch, so that bases are listed cheaply."""
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from models.configs.strict import StrictConfig
 
 
-class Text2SemanticConfig(BaseModel):
+class Text2SemanticConfig(StrictConfig):
     """Sizes of one text-to-semantic transformer. The defaults are GPT-SoVITS `s1longer-v2` (also `s1v3`)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     phoneme_vocab_size: int = Field(default=732, ge=1)
     vocab_size: int = Field(default=1025, ge=2, description="semantic tokens plus the end token, which is the last one")
@@ -33,10 +33,8 @@ class Text2SemanticConfig(BaseModel):
         return self
 
 
-class SamplingConfig(BaseModel):
+class SamplingConfig(StrictConfig):
     """How the next semantic token is drawn. The defaults are those GPT-SoVITS uses for inference."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     top_k: int = Field(default=15, ge=0, description="0 keeps every token")
     top_p: float = Field(default=1.0, gt=0, le=1)
