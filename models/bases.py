@@ -14,6 +14,7 @@ from pydantic import Field, PositiveInt, ValidationError
 
 from models.configs.strict import StrictConfig
 from models.configs.synthesizer import DiscriminatorConfig, SynthesizerConfig
+from models.configs.text2semantic import Text2SemanticConfig
 from models.errors import ConfigError, WeightsError
 
 BASES = Path(__file__).parent / "bases"
@@ -72,7 +73,7 @@ class Base(StrictConfig):
     text: TextConfig = TextConfig()
     synthesizer: SynthesizerConfig | None = None
     discriminator: DiscriminatorConfig | None = None
-    text2semantic: dict[str, Any] | None = None
+    text2semantic: Text2SemanticConfig | None = None
     cfm: dict[str, Any] | None = None
     vocoder: dict[str, Any] | None = None
     speaker: dict[str, Any] | None = None
