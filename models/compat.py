@@ -45,7 +45,9 @@ def _extension_without_library() -> types.ModuleType:
 
     def fail_if_no_align(function: Callable[..., Any]) -> Callable[..., Any]:
         def unavailable(*_: Any, **__: Any) -> Any:
-            raise RuntimeError(f"{function.__name__} needs torchaudio's compiled extension, which this torch build cannot load")
+            raise RuntimeError(
+                f"{function.__name__} needs torchaudio's compiled extension, which this torch build cannot load"
+            )
 
         return unavailable
 

@@ -100,11 +100,15 @@ def _origins(settings: Settings, sources: Mapping[tuple[str, str], str]) -> list
 def _check_section(section: str, values: Mapping[str, Any], source: str) -> dict[str, Any]:
     model = SECTIONS.get(section)
     if model is None:
-        raise SettingsError(f"{source}: unknown section '{section}'", hint=f"known sections: {', '.join(sorted(SECTIONS))}")
+        raise SettingsError(
+            f"{source}: unknown section '{section}'", hint=f"known sections: {', '.join(sorted(SECTIONS))}"
+        )
     try:
         checked = model.model_validate(values)
     except ValidationError as error:
-        raise SettingsError(describe(error, source, section), hint="voxline settings --explain lists every key") from None
+        raise SettingsError(
+            describe(error, source, section), hint="voxline settings --explain lists every key"
+        ) from None
     return checked.model_dump()
 
 

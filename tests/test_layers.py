@@ -70,7 +70,9 @@ def test_signal_and_text_do_not_know_files_or_networks():
     wrong = []
     for module, path in modules().items():
         if module.startswith(("pipeline.signal", "pipeline.text")):
-            wrong += [f"{module} imports {name}" for name in imports_of(path) if name.startswith(("pipeline.io", "models."))]
+            wrong += [
+                f"{module} imports {name}" for name in imports_of(path) if name.startswith(("pipeline.io", "models."))
+            ]
     assert not [line for line in wrong if BOTTOM not in line], "\n".join(wrong)
 
 
@@ -83,7 +85,12 @@ def test_stages_do_not_import_each_other():
 
 
 def test_package_init_files_are_empty():
-    filled = [str(path) for package in ("pipeline", "models") for path in (REPOSITORY / package).rglob("__init__.py") if path.read_text().strip()]
+    filled = [
+        str(path)
+        for package in ("pipeline", "models")
+        for path in (REPOSITORY / package).rglob("__init__.py")
+        if path.read_text().strip()
+    ]
     assert not filled
 
 
@@ -99,7 +106,9 @@ def test_the_architecture_page_shows_the_layers_that_this_test_enforces():
 HEAVY = ("torch", "numpy", "scipy", "transformers", "peft", "matplotlib", "soundfile", "huggingface_hub", "jinja2")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["plan", "--help"], ["registry", "list"], ["bases", "list"], ["settings"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["plan", "--help"], ["registry", "list"], ["bases", "list"], ["settings"]]
+)
 def test_light_commands_import_nothing_heavy(arguments: list[str], tmp_path: Path):
     code = (
         "import sys\nfrom pipeline.cli.main import run_command\n"
@@ -117,7 +126,13 @@ def test_command_modules_import_only_typer_and_the_standard_library_at_their_top
         if not module.startswith("pipeline.cli."):
             continue
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
             wrong += [f"{module} imports {name}" for name in names if not _is_light(name)]
     assert not wrong, "\n".join(wrong)
 

@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text for people.")]
-VoiceArgument = Annotated[str, typer.Argument(help="Name of a folder in voices/, or a path to one.", show_default=False)]
-BaseOption = Annotated[str | None, typer.Option("--base", help="Base model, instead of the voice's own.", show_default=False)]
+VoiceArgument = Annotated[
+    str, typer.Argument(help="Name of a folder in voices/, or a path to one.", show_default=False)
+]
+BaseOption = Annotated[
+    str | None, typer.Option("--base", help="Base model, instead of the voice's own.", show_default=False)
+]
 RegistryOption = Annotated[
     str | None, typer.Option("--registry", help="Registry URL, e.g. file:registry.", show_default=False)
 ]

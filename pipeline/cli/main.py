@@ -12,25 +12,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import (
-    bases,
-    doctor,
-    evaluate,
-    exchange,
-    extract,
-    finetune,
-    import_,
-    new,
-    plan,
-    pretrain,
-    publish,
-    registry,
-    run,
-    say,
-    schema,
-    settings,
-    validate,
-)
+from pipeline.cli import settings
 from pipeline.errors import PipelineError
 
 app = typer.Typer(
@@ -41,25 +23,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for module in (
-    new,
-    import_,
-    plan,
-    validate,
-    extract,
-    finetune,
-    evaluate,
-    publish,
-    run,
-    say,
-    registry,
-    exchange,
-    bases,
-    pretrain,
-    settings,
-    doctor,
-    schema,
-):
+# In the order of --help. Each module has register(app), which adds its command or group of commands.
+for module in (settings,):
     module.register(app)
 
 

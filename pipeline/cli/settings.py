@@ -17,7 +17,9 @@ def settings(
     voice: Annotated[
         str | None, typer.Option("--voice", help="Include this voice's voice.yaml.", show_default=False)
     ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Say where each value came from, and what it means.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say where each value came from, and what it means.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show the resolved settings and where each value came from.

@@ -17,10 +17,14 @@ class GeneralSettings(Record):
 
     voices: str = Field("voices", description="Folder with one folder per voice.")
     work: str = Field("work", description="Folder for intermediate results; safe to delete.")
-    registry: str = Field("file:registry", description="Where releases are published: file:DIR, s3://bucket/prefix or hf://org.")
+    registry: str = Field(
+        "file:registry", description="Where releases are published: file:DIR, s3://bucket/prefix or hf://org."
+    )
     base: str = Field("nano", description="Base model of voices that name none.")
     cache: str = Field("~/.cache/voxline", description="Folder for pulled bases; shared by all repositories.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where networks run. auto takes CUDA where there is one.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where networks run. auto takes CUDA where there is one."
+    )
     threads: int = Field(0, ge=0, description="CPU threads for networks; 0 leaves the choice to torch.")
 
 
@@ -30,7 +34,9 @@ class ValidateSettings(Record):
     speech_min_s: float = Field(60.0, ge=1.0, description="Seconds of good speech a voice needs.")
     target_rms_dbfs: float = Field(-16.0, ge=-40.0, le=-6.0, description="Speech level after normalisation.")
     true_peak_max_dbfs: float = Field(-1.0, ge=-12.0, le=0.0, description="Highest true peak after normalisation.")
-    denoise: Literal["auto", "on", "off"] = Field("auto", description="DeepFilterNet: auto = when the measured noise asks for it.")
+    denoise: Literal["auto", "on", "off"] = Field(
+        "auto", description="DeepFilterNet: auto = when the measured noise asks for it."
+    )
     strict: bool = Field(False, description="Refuse what could not be measured.")
 
 
@@ -61,8 +67,12 @@ class GateSettings(Record):
     A value of None takes the floor that the base's card declares, or the brief's default where it declares none.
     """
 
-    pesq_wb_min: float | None = Field(None, ge=1.0, le=4.64, description="Copy-synthesis PESQ-WB on held-out clips; brief: 3.5.")
-    stoi_min: float | None = Field(None, ge=0.0, le=1.0, description="Copy-synthesis STOI on held-out clips; brief: 0.85.")
+    pesq_wb_min: float | None = Field(
+        None, ge=1.0, le=4.64, description="Copy-synthesis PESQ-WB on held-out clips; brief: 3.5."
+    )
+    stoi_min: float | None = Field(
+        None, ge=0.0, le=1.0, description="Copy-synthesis STOI on held-out clips; brief: 0.85."
+    )
 
 
 class EvaluateSettings(Record):
@@ -75,7 +85,9 @@ class EvaluateSettings(Record):
 class PublishSettings(Record):
     """Section ``[publish]``."""
 
-    channel: Literal["candidate", "production"] = Field("production", description="Channel that a passed release is put on.")
+    channel: Literal["candidate", "production"] = Field(
+        "production", description="Channel that a passed release is put on."
+    )
 
 
 class Settings(Record):

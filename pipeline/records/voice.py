@@ -72,7 +72,7 @@ class VoiceManifest(Record):
     finetune: dict[str, Any] = Field(default_factory=dict, description="Overrides of [finetune] in pipeline.toml.")
     evaluate: dict[str, Any] = Field(default_factory=dict, description="Overrides of [evaluate] in pipeline.toml.")
 
-    def overrides(self) -> dict[str, Any]:
+    def settings_overrides(self) -> dict[str, Any]:
         """What this voice sets itself, as ``pipeline.config.resolve`` takes it."""
         return {
             "base": self.base,

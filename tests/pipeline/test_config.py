@@ -1,0 +1,82 @@
+"""Settings: who wins, what is refused, and what the message names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import resolve
+from pipeline.errors import SettingsError
+
+
+def resolve_in(folder: Path, toml: str = "", **arguments):
+    (folder / "pipeline.toml").write_text(toml, encoding="utf-8")
+    return resolve(root=folder, environment=arguments.pop("environment", {}), **arguments)
+
+
+def source_of(resolved, section: str, key: str) -> str:
+    return next(one.source for one in resolved.origins if (one.section, one.key) == (section, key))
+
+
+def test_flags_win_over_environment_over_voice_over_file_over_default(tmp_path: Path):
+    toml = "[finetune]\nrank = 2\nepochs = 2\nbatch_size = 2\nseed = 2\n"
+    resolved = resolve_in(
+        tmp_path,
+        toml,
+        voice_overrides={"finetune": {"rank": 3, "epochs": 3, "batch_size": 3}},
+        environment={"VOXLINE_FINETUNE_RANK": "4", "VOXLINE_FINETUNE_EPOCHS": "4"},
+        flags={"finetune.rank": 5, "finetune.alpha": None},
+    )
+    finetune = resolved.settings.finetune
+    assert (finetune.rank, finetune.epochs, finetune.batch_size, finetune.seed) == (5, 4, 3, 2)
+    assert finetune.alpha == 16.0
+    assert [source_of(resolved, "finetune", key) for key in ("rank", "epochs", "batch_size", "seed", "alpha")] == [
+        "flag",
+        "VOXLINE_FINETUNE_EPOCHS",
+        "voice.yaml",
+        "pipeline.toml",
+        "default",
+    ]
+
+
+def test_a_voice_names_its_base_at_the_top_level(tmp_path: Path):
+    resolved = resolve_in(tmp_path, voice_overrides={"base": "gpt-sovits-v4"})
+    assert resolved.settings.voxline.base == "gpt-sovits-v4"
+
+
+def test_general_settings_have_short_variable_names(tmp_path: Path):
+    resolved = resolve_in(tmp_path, environment={"VOXLINE_REGISTRY": "s3://bucket/voices", "PATH": "/bin"})
+    assert resolved.settings.voxline.registry == "s3://bucket/voices"
+
+
+@pytest.mark.parametrize(
+    ("toml", "arguments", "expected"),
+    [
+        ("[finetune]\nrnk = 4\n", {}, "unknown key 'finetune.rnk'"),
+        ("[finetune]\nrank = 0\n", {}, "finetune.rank"),
+        ("[fintune]\nrank = 4\n", {}, "unknown section 'fintune'"),
+        ("rank = 4\n", {}, "must be a table"),
+        ("[finetune\n", {}, "not valid TOML"),
+        ("", {"environment": {"VOXLINE_FINETUNE_RNK": "4"}}, "VOXLINE_FINETUNE_RNK"),
+        ("", {"environment": {"VOXLINE_FINETUNE_RANK": "many"}}, "VOXLINE_FINETUNE_RANK"),
+        ("", {"voice_overrides": {"finetune": {"rank": -1}}}, "voice.yaml: finetune.rank"),
+    ],
+)
+def test_a_wrong_value_is_refused_where_it_was_written(tmp_path: Path, toml: str, arguments: dict, expected: str):
+    with pytest.raises(SettingsError, match=expected):
+        resolve_in(tmp_path, toml, **arguments)
+
+
+def test_a_voice_can_raise_the_gate_but_never_lower_it(tmp_path: Path):
+    toml = "[gate]\npesq_wb_min = 3.0\n"
+    raised = resolve_in(tmp_path, toml, voice_overrides={"gate": {"pesq_wb_min": 3.6}})
+    assert raised.settings.gate.pesq_wb_min == 3.6
+    for weaker in (2.9, None):
+        with pytest.raises(SettingsError, match="weaker than 3.0"):
+            resolve_in(tmp_path, toml, voice_overrides={"gate": {"pesq_wb_min": weaker}})
+
+
+def test_a_huge_settings_file_is_not_parsed(tmp_path: Path):
+    with pytest.raises(SettingsError, match="bytes, more than"):
+        resolve_in(tmp_path, "#" * 300_000)
