@@ -1,0 +1,223 @@
+"""Reading a Git repository with a handful of processes, however many voices it holds.
+
+Blob contents come from one ``git cat-file --batch``,
+the trees of all voices from one ``git ls-tree``. Nothing here writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from pipeline.errors import UsageError
+
+SYMLINK_MODE = "120000"
+SUBMODULE_MODE = "160000"
+MAX_POINTER_BYTES = 1024  # the LFS specification: a pointer file is smaller than this
+_POINTER = re.compile(rb"\Aversion https?://[^\n]*\n(?:[a-z0-9.-]+ [^\n]*\n)*?oid sha256:([0-9a-f]{64})\n")
+_CHUNK_BYTES = 1 << 20
+
+
+def lfs_object_id(content: bytes) -> str | None:
+    """sha256 of the file that a Git LFS pointer stands for, or None when the content is no pointer."""
+    found = _POINTER.match(content) if len(content) < MAX_POINTER_BYTES else None
+    return found.group(1).decode() if found else None
+
+
+@dataclass(frozen=True)
+class TreeEntry:
+    """One line of ``git ls-tree``: a path with its mode and object id."""
+
+    path: str
+    mode: str
+    kind: str
+    object_id: str
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A Git work tree.
+
+    Attributes:
+        root: top folder of the work tree.
+    """
+
+    root: Path
+
+    def commit(self, revision: str) -> str | None:
+        """Full id of a commit, or None: all zeros (first push), unknown, or not in this shallow clone."""
+        if not revision or not revision.strip("0"):
+            return None
+        found = self._run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}", check=False)
+        return found.decode().strip() or None
+
+    def is_shallow(self) -> bool:
+        return self._run("rev-parse", "--is-shallow-repository").strip() == b"true"
+
+    def folders(self, commit: str, prefix: str) -> dict[str, str]:
+        """Names and tree ids of the folders directly inside ``prefix``; empty when the commit has no such folder."""
+        listing = self._run("ls-tree", "-z", "--full-tree", commit, f"{prefix}/")
+        entries = _parse_tree(listing)
+        return {entry.path.rpartition("/")[2]: entry.object_id for entry in entries if entry.kind == "tree"}
+
+    def files(self, commit: str, prefixes: Iterable[str]) -> list[TreeEntry]:
+        """All files below the prefixes, with their paths from the top of the repository."""
+        wanted = sorted(prefixes)
+        if not wanted:
+            return []
+        return _parse_tree(
+            self._run("ls-tree", "-r", "-z", "--full-tree", commit, "--", *(f"{name}/" for name in wanted))
+        )
+
+    def changed_paths(self, prefix: str) -> list[str]:
+        """Paths below ``prefix`` that differ from HEAD on disk or in the index, with untracked and ignored files."""
+        listing = self._run(
+            "status",
+            "--porcelain=v1",
+            "-z",
+            "--untracked-files=all",
+            "--ignored=matching",
+            "--no-renames",
+            "--",
+            prefix,
+        )
+        return [os.fsdecode(line[3:]) for line in listing.split(b"\0") if line]
+
+    def author(self, commit: str) -> str:
+        """Name of the person who wrote the commit."""
+        return self._run("log", "-1", "--format=%an", commit).decode(errors="replace").strip()
+
+    def config(self, key: str) -> str:
+        """A value of the configuration, or an empty string."""
+        return self._run("config", "--get", key, check=False).decode(errors="replace").strip()
+
+    @contextmanager
+    def blobs(self) -> Iterator[BlobReader]:
+        """Read any number of objects through one process."""
+        process = subprocess.Popen(
+            ["git", "cat-file", "--batch"],
+            cwd=self.root,
+            env=_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            yield BlobReader(process.stdin, process.stdout)
+        finally:
+            process.stdin.close()
+            process.stdout.close()
+            process.wait()
+
+    def _run(self, *arguments: str, check: bool = True) -> bytes:
+        return _git(self.root, *arguments, check=check)
+
+
+@dataclass(frozen=True)
+class BlobReader:
+    """The two ends of a running ``git cat-file --batch``."""
+
+    requests: IO[bytes]
+    answers: IO[bytes]
+
+    def read(self, name: str) -> bytes | None:
+        """Content of an object, by id or as ``commit:path``; None when there is none."""
+        size = self._ask(name)
+        return None if size is None else self._take(size)
+
+    def digest(self, name: str) -> str | None:
+        """sha256 of an object's content in constant memory, an LFS pointer resolved to what it stands for."""
+        size = self._ask(name)
+        if size is None:
+            return None
+        if size < MAX_POINTER_BYTES:
+            content = self._take(size)
+            return lfs_object_id(content) or hashlib.sha256(content).hexdigest()
+        hasher = hashlib.sha256()
+        left = size
+        while left:
+            chunk = self.answers.read(min(_CHUNK_BYTES, left))
+            hasher.update(chunk)
+            left -= len(chunk)
+        self.answers.read(1)
+        return hasher.hexdigest()
+
+    def _ask(self, name: str) -> int | None:
+        if "\n" in name:
+            return None
+        self.requests.write(os.fsencode(name) + b"\n")
+        self.requests.flush()
+        header = self.answers.readline().split()
+        if len(header) != 3 or not header[2].isdigit():
+            return None
+        return int(header[2])
+
+    def _take(self, size: int) -> bytes:
+        content = self.answers.read(size)
+        self.answers.read(1)  # the newline after every object
+        return content
+
+
+def find_repository(folder: Path) -> Repository | None:
+    """The repository whose work tree holds ``folder``, or None."""
+    found = _git(folder, "rev-parse", "--show-toplevel", check=False)
+    return Repository(Path(os.fsdecode(found.rstrip(b"\n")))) if found else None
+
+
+def open_repository(folder: Path) -> Repository:
+    """Like ``find_repository``.
+
+    Raises:
+        UsageError: there is no repository, git refuses to read it, or git is not installed.
+    """
+    return Repository(Path(os.fsdecode(_git(folder, "rev-parse", "--show-toplevel").rstrip(b"\n"))))
+
+
+def short_repository_name(url: str) -> str:
+    """``group/name`` of a remote's address; the same for https, ssh and CI variables. Empty for an empty address."""
+    path = url.strip().removesuffix("/").removesuffix(".git")
+    parts = [part for part in re.split(r"[/:\\]", path) if part]
+    return "/".join(parts[-2:])
+
+
+def _parse_tree(listing: bytes) -> list[TreeEntry]:
+    entries = []
+    for line in listing.split(b"\0"):
+        if line:
+            told, _, path = line.partition(b"\t")
+            mode, kind, object_id = told.decode().split()
+            entries.append(TreeEntry(os.fsdecode(path), mode, kind, object_id))
+    return entries
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+
+
+def _git(folder: Path, *arguments: str, check: bool = True) -> bytes:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, env=_environment(), capture_output=True, check=False)
+    except FileNotFoundError:
+        raise UsageError("git is not installed", hint="install git and run again") from None
+    if done.returncode == 0:
+        return done.stdout
+    message = done.stderr.decode(errors="replace").strip()
+    if "dubious ownership" in message:
+        raise UsageError(
+            f"{folder}: git does not trust this folder, another user owns it",
+            hint=f"git config --global --add safe.directory {folder}",
+        )
+    if check:
+        first_line = message.splitlines()[0] if message else f"exit {done.returncode}"
+        raise UsageError(
+            f"{folder}: git {arguments[0]}: {first_line}", hint="run this inside a Git repository with a commit"
+        )
+    return b""
