@@ -1,8 +1,8 @@
 """Makes a CUDA-linked torchaudio importable beside a CPU build of torch.
 
-There is no CPU build of torchaudio 2.11: its extension is linked to CUDA and raises ``OSError`` at import on a CPU torch. peft imports
-it through transformers, so peft would break with it. Nothing here uses the extension, so its loader is replaced, without
-touching any file. This module is the bottom of both packages: standard library only.
+There is no CPU build of torchaudio 2.11: its extension is linked to CUDA and raises ``OSError`` at import on a CPU torch.
+peft imports it through transformers, so peft would break with it. Nothing here uses the extension, so its loader is
+replaced, without touching any file. This module is the bottom of both packages: standard library only.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 
 
 def prepare_torchaudio() -> bool:
-    """Replace torchaudio's extension loader if it could not be loaded here. Costs about a millisecond; call it before peft or torchaudio.
+    """Replace torchaudio's extension loader if it cannot be loaded here. Costs a millisecond; call it before importing peft.
 
     Returns:
-        True if the replacement is in place, False where torchaudio needs none (CUDA torch, no torchaudio, already imported).
+        True if the replacement is in place, False where none is needed (CUDA torch, no torchaudio).
     """
     torch_folder, torchaudio_folder = _package_folder("torch"), _package_folder("torchaudio")
     if "torchaudio" in sys.modules or torch_folder is None or torchaudio_folder is None:
@@ -52,4 +52,5 @@ def _extension_without_library() -> types.ModuleType:
         return unavailable
 
     module.fail_if_no_align = fail_if_no_align
-    return module  # type: ignore[no-any-return]
+    loader: types.ModuleType = module
+    return loader

@@ -1,4 +1,4 @@
-"""Renders voices/sample with flite's `rms` voice (Debian package flite): every sentence of SENTENCES becomes one FLAC file.
+"""Renders voices/sample with flite's `rms` voice (Debian package flite): each of SENTENCES becomes one FLAC file.
 
     apt-get install flite && .venv/bin/python scripts/make_sample_voice.py
 

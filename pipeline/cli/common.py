@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -83,7 +83,7 @@ class ConsoleReporter:
             return items
         from rich.progress import track
 
-        count = total if total is not None else (len(items) if hasattr(items, "__len__") else None)
+        count = len(items) if total is None and isinstance(items, Sized) else total
         return track(items, description=description, total=count, console=self._console, transient=True)
 
     def log(self, message: str) -> None:

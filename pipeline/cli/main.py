@@ -1,7 +1,7 @@
 """The ``voxline`` command: collects the commands, and turns every PipelineError into its exit code.
 
-Command modules import only typer and the standard library at their top (a test holds them to it), so ``voxline --help`` stays
-fast; everything else is imported inside the command.
+Command modules import only typer and the standard library at their top (a test holds them to it), so ``voxline --help``
+stays fast; everything else is imported inside the command.
 """
 
 from __future__ import annotations
@@ -58,37 +58,25 @@ def main() -> None:
 
 
 def run_command(arguments: list[str] | None = None) -> int:
-    """Run one command line and return its exit code; every expected failure is one clear message on stderr."""
+    """Run one command line and return its exit code; every expected failure is one clear message on stderr.
+
+    Typer answers its own errors (unknown option, missing argument: 2) and Ctrl-C (130); what is left over is a bug, and shows
+    its traceback.
+    """
     try:
-        result = app(arguments, standalone_mode=False)
+        app(arguments)
     except PipelineError as error:
         print_error(error)
         return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; finished work is kept, run again to continue\n")
-        return 130
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except BrokenPipeError:  # the reader of our output has gone, as in `voxline plan | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:
-        return _usage_or_raise(error)
-    return result if isinstance(result, int) else 0
-
-
-def _usage_or_raise(error: Exception) -> int:
-    """Typer's own errors (unknown option, missing argument) are usage; anything else is a bug and shows its traceback."""
-    show = getattr(error, "show", None)
-    if show is not None:
-        show()
-        return int(getattr(error, "exit_code", 2))
-    if type(error).__name__ == "Abort":
-        sys.stderr.write("aborted\n")
-        return 130
-    raise error
+    return 0
 
 
 def print_error(error: PipelineError) -> None:
-    """``voxline: <kind>: <message>`` and the next step, on stderr; as an annotation too where the CI engine has them."""
+    """``voxline: <kind>: <message>`` and the next step, on stderr."""
     from rich.console import Console
     from rich.text import Text
 

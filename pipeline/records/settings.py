@@ -1,4 +1,4 @@
-"""What can be set, per stage. Names are the keys of ``pipeline.toml``, of ``voice.yaml`` and of ``VOXLINE_<SECTION>_<KEY>``.
+"""What can be set, per stage: the keys of ``pipeline.toml``, of ``voice.yaml`` and of ``VOXLINE_<SECTION>_<KEY>``.
 
 Defaults are the design's. Every number carries its unit in its name.
 """

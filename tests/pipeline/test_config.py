@@ -73,7 +73,7 @@ def test_a_voice_can_raise_the_gate_but_never_lower_it(tmp_path: Path):
     raised = resolve_in(tmp_path, toml, voice_overrides={"gate": {"pesq_wb_min": 3.6}})
     assert raised.settings.gate.pesq_wb_min == 3.6
     for weaker in (2.9, None):
-        with pytest.raises(SettingsError, match="weaker than 3.0"):
+        with pytest.raises(SettingsError, match=r"weaker than 3\.0"):
             resolve_in(tmp_path, toml, voice_overrides={"gate": {"pesq_wb_min": weaker}})
 
 
