@@ -1,8 +1,8 @@
 """Makes a CUDA-linked torchaudio importable beside a CPU build of torch.
 
-There is no CPU build of torchaudio 2.11: its extension is linked to CUDA and raises ``OSError`` at import on a CPU torch.
-peft imports it through transformers, so peft would break with it. Nothing here uses the extension, so its loader is
-replaced, without touching any file. This module is the bottom of both packages: standard library only.
+There is no CPU build of torchaudio 2.11: its extension is linked to CUDA and raises ``OSError`` at import on a CPU
+torch. peft imports it through transformers, so peft would break with it. Nothing here uses the extension, so its
+loader is replaced, without touching any file. This module is the bottom of both packages: standard library only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 
 
 def prepare_torchaudio() -> bool:
-    """Replace torchaudio's extension loader if it cannot be loaded here. Costs a millisecond; call it before importing peft.
+    """Replace torchaudio's extension loader if it cannot be loaded here. Costs a millisecond; call it before
+    importing peft.
 
     Returns:
         True if the replacement is in place, False where none is needed (CUDA torch, no torchaudio).

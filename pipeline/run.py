@@ -1,7 +1,7 @@
 """The one place where a stage starts and ends: key, lock, timing, progress, log folding, result.json.
 
-Later traces hang here and nowhere else. Nothing in this module imports torch: a stage's code is imported only when it has
-to run, so a run in which everything is done already costs milliseconds.
+Later traces hang here and nowhere else. Nothing in this module imports torch: a stage's code is imported only when it
+has to run, so a run in which everything is done already costs milliseconds.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def print_json(value: Any) -> None:
 
 
 def repository_root() -> Path:
-    """The folder everything is relative to: the nearest parent with a pipeline.toml or .git, else the current folder."""
+    """What everything is relative to: the nearest parent with a pipeline.toml or .git, else the current folder."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "pipeline.toml").exists() or (folder / ".git").exists():

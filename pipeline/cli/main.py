@@ -60,8 +60,8 @@ def main() -> None:
 def run_command(arguments: list[str] | None = None) -> int:
     """Run one command line and return its exit code; every expected failure is one clear message on stderr.
 
-    Typer answers its own errors (unknown option, missing argument: 2) and Ctrl-C (130); what is left over is a bug, and shows
-    its traceback.
+    Typer answers its own errors (unknown option, missing argument: 2) and Ctrl-C (130); what is left over is a bug,
+    and shows its traceback.
     """
     try:
         app(arguments)

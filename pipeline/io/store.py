@@ -1,8 +1,8 @@
 """The content-addressed store of stage results: ``work/<voice>/<stage>/<key>/``.
 
-A job writes into ``<key>.partial/`` under a lock and the folder is moved to ``<key>/`` when ``result.json`` is in it. So
-two runs at once do the work once, ``kill -9`` leaves only a partial folder, and its ``checkpoint/`` lets the next run
-continue.
+A job writes into ``<key>.partial/`` under a lock and the folder is moved to ``<key>/`` when ``result.json`` is in it.
+So two runs at once do the work once, ``kill -9`` leaves only a partial folder, and its ``checkpoint/`` lets the next
+run continue.
 """
 
 from __future__ import annotations
