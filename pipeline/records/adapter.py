@@ -1,0 +1,67 @@
+"""What fine-tuning leaves: two LoRA adapters, and how they were found."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.records.base import Record
+
+Part = Literal["text2semantic", "synthesizer"]
+PARTS: tuple[Part, ...] = ("text2semantic", "synthesizer")
+
+ADAPTER_FOLDER = "adapter"
+
+
+class CurvePoint(Record):
+    """One pass over the training clips.
+
+    Attributes:
+        training_loss: mean over the pass; None before the first.
+        heldout_loss: on clips never trained on; the adapter with the lowest one is kept.
+    """
+
+    step: int
+    training_loss: float | None
+    heldout_loss: float
+
+
+class TrainedPart(Record):
+    """One network's adapter.
+
+    Attributes:
+        folder: ``adapter/<part>`` with adapter_config.json and adapter_model.safetensors.
+        micro_batch: clips in memory at once, after any halving for lack of memory; ``batch_size`` is the effective one.
+        best_step: optimiser step whose weights were kept; 0: the bare base was best and the adapter changes nothing.
+        ended_by: ``epochs`` all were done, ``heldout`` the held-out loss stopped falling.
+    """
+
+    part: Part
+    folder: str
+    rank: int
+    alpha: float
+    trainable_parameters: int
+    frozen_parameters: int
+    batch_size: int
+    micro_batch: int
+    steps: int
+    best_step: int
+    heldout_loss_before: float
+    heldout_loss: float
+    ended_by: Literal["epochs", "heldout"]
+    curve: tuple[CurvePoint, ...]
+
+
+class AdapterRecord(Record):
+    """Both adapters of a voice. No clip of ``heldout_clips`` was ever trained on."""
+
+    base: str
+    base_digest: str
+    seed: int
+    device: str
+    precision: Literal["float32", "bfloat16"]
+    training_clips: tuple[str, ...]
+    heldout_clips: tuple[str, ...] = Field(min_length=1)
+    training_s: float
+    parts: tuple[TrainedPart, ...]

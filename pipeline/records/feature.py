@@ -1,0 +1,56 @@
+"""What extraction leaves: the features of every clip that is trained on or judged by."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from pipeline.records.base import Record
+
+FEATURES_FILE = "features.safetensors"
+
+
+class ClipFeatures(Record):
+    """One clip. Its tensors lie in ``features.safetensors`` under ``<index>.<name>``.
+
+    ``wave`` (samples,) float32; ``spectrogram`` (bins, T50); ``content`` (ssl_dim, T50); ``tokens`` (T25,); ``phones`` (P,);
+    ``speaker`` (speaker_dim,); ``bert`` (bert_dim, P) only where the base has BERT features for the language.
+
+    Attributes:
+        clip: the recording's path inside the voice's folder, as metadata.csv writes it.
+        symbols: the phones by name; ``phones`` holds their ids.
+        content_sha256: of the wave as it goes into training; the held-out split is drawn by it.
+    """
+
+    clip: str
+    text: str
+    language: str
+    duration_s: float = Field(gt=0)
+    frames: int = Field(ge=1)
+    tokens: int = Field(ge=1)
+    symbols: tuple[str, ...]
+    content_sha256: str
+
+
+class LeftOutClip(Record):
+    """A clip that validation accepted and extraction could not use."""
+
+    clip: str
+    code: str
+    detail: str
+
+
+class FeatureRecord(Record):
+    """All clips of a voice, at the base's rate, with the digest of the base whose tokens they are."""
+
+    base: str
+    base_digest: str
+    sample_rate_hz: int
+    hop_samples: int
+    clips: tuple[ClipFeatures, ...]
+    left_out: tuple[LeftOutClip, ...] = ()
+    unknown_characters: tuple[str, ...] = ()
+    duration_s: float
+
+    def index_of(self, clip: str) -> int:
+        """Position of a clip, which is the prefix of its tensors' names."""
+        return next(index for index, one in enumerate(self.clips) if one.clip == clip)

@@ -1,0 +1,116 @@
+"""What evaluation leaves: every measurement with its limit, and whether the gate opens."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.records.base import Record
+
+Evidence = Literal["copy_synthesis", "resynthesis", "free_speech", "base"]
+Status = Literal["passed", "failed", "not_measured", "shown"]
+
+BRIEF_PESQ_WB = 3.5
+BRIEF_STOI = 0.85
+REPORT_FILE = "report/index.html"
+JUNIT_FILE = "report/junit.xml"
+
+
+class Floor(Record):
+    """A minimum and who set it: pipeline.toml or voice.yaml, the base's card, or the brief."""
+
+    value: float
+    source: str
+
+
+class Floors(Record):
+    """The gate's minima for copy-synthesis on held-out clips; part of the stage's key."""
+
+    pesq_wb: Floor
+    stoi: Floor
+
+
+class Check(Record):
+    """One measurement against its limit.
+
+    Attributes:
+        id: evidence and measure, ``copy_synthesis.pesq_wb``.
+        status: ``shown`` measured for the reader, decides nothing; ``not_measured`` blocks where the check is required.
+        value, low, high: mean over clips and its 95 % bootstrap interval.
+        limit: what ``decides_by`` must reach: at least, or at most where ``higher_is_better`` is false.
+        decides_by: which of the three numbers is held against the limit.
+        floor, ceiling: what a useless and a perfect system score; the report draws the value between them.
+        per_clip: clip or sentence -> score; None where it could not be taken.
+    """
+
+    id: str
+    evidence: Evidence
+    title: str
+    unit: str
+    status: Status
+    required: bool
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    limit: float | None = None
+    limit_source: str = ""
+    decides_by: Literal["mean", "low", "high"] = "mean"
+    higher_is_better: bool = True
+    floor: float
+    ceiling: float
+    explanation: str
+    per_clip: dict[str, float | None] = Field(default_factory=dict)
+
+    @property
+    def blocks(self) -> bool:
+        return self.status == "failed" or (self.required and self.status == "not_measured")
+
+    @property
+    def reason(self) -> str:
+        """Why this check blocks, in one sentence."""
+        if self.status == "not_measured":
+            return f"{self.title} could not be measured: {self.explanation}"
+        word = "below" if self.higher_is_better else "above"
+        number = {"mean": self.value, "low": self.low, "high": self.high}[self.decides_by]
+        return f"{self.title}: {number:.3g} is {word} {self.limit:.3g} ({self.limit_source})"
+
+
+class AudioFile(Record):
+    """A sound of the report: what it is, and its file below the stage's folder."""
+
+    role: str
+    title: str
+    path: str
+
+
+class Sample(Record):
+    """One held-out clip or one free sentence: all sounds made of it, side by side."""
+
+    name: str
+    evidence: Evidence
+    text: str
+    sounds: tuple[AudioFile, ...]
+    scores: dict[str, float | None] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class QualityReport(Record):
+    """The gate's verdict on exactly one version of one voice."""
+
+    voice: str
+    version: str
+    base: str
+    base_digest: str
+    passed: bool
+    reasons: tuple[str, ...]
+    floors: Floors
+    checks: tuple[Check, ...]
+    samples: tuple[Sample, ...]
+    heldout_clips: tuple[str, ...]
+    duration_s: float
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """Every mean by the check's id, as the registry keeps it."""
+        return {check.id: check.value for check in self.checks}

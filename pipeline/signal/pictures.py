@@ -1,0 +1,77 @@
+"""Small pictures of sound for reports: SVG that takes its colours from the page, PNG for spectrograms. No plotting library."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.signal.quality import spectrogram
+
+Signal = npt.NDArray[Any]  # mono (samples,)
+
+# Dark to bright with even steps of lightness, so that it reads on paper and without colour vision.
+_COLOURS = np.array(
+    [(9, 8, 30), (45, 17, 96), (114, 31, 129), (182, 54, 121), (240, 96, 93), (254, 159, 109), (252, 253, 191)], float
+)
+
+
+def waveform_path(signal: Signal, width: int = 600, height: int = 60) -> str:
+    """SVG path of the envelope: for every pixel column the lowest and the highest sample."""
+    if not len(signal):
+        return ""
+    edges = np.linspace(0, len(signal), min(width, len(signal)) + 1).astype(int)[:-1]
+    highest, lowest = np.maximum.reduceat(signal, edges), np.minimum.reduceat(signal, edges)
+    columns = np.linspace(0, width, len(edges))
+    middle = height / 2
+    upper = [f"{x:.0f},{middle - y * middle:.1f}" for x, y in zip(columns, np.clip(highest, -1, 1), strict=True)]
+    lower = [f"{x:.0f},{middle - y * middle:.1f}" for x, y in zip(columns, np.clip(lowest, -1, 1), strict=True)]
+    return "M" + " L".join(upper) + " L" + " L".join(reversed(lower)) + " Z"
+
+
+def spectrogram_png(signal: Signal, sample_rate_hz: int, width: int = 600, height: int = 160) -> bytes:
+    """PNG of the magnitude in dB, 70 dB below the loudest; time to the right, frequency upwards and linear."""
+    magnitudes = spectrogram(signal, sample_rate_hz, hop_s=0.005)
+    if not magnitudes.size:
+        return _png(np.zeros((height, width, 3), np.uint8))
+    level_db = 20.0 * np.log10(np.maximum(magnitudes, 1e-6))
+    shade = np.clip((level_db - level_db.max()) / 70.0 + 1.0, 0.0, 1.0)  # (frames, bins)
+    columns = np.linspace(0, shade.shape[0] - 1, width).round().astype(int)
+    rows = np.linspace(shade.shape[1] - 1, 0, height).round().astype(int)
+    return _png(_colour(shade[columns][:, rows].T))  # (frames, bins) -> (height, width)
+
+
+def _colour(shade: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+    """Shades 0 to 1 (height, width) to RGB (height, width, 3)."""
+    places = np.linspace(0.0, 1.0, len(_COLOURS))
+    channels = [np.interp(shade, places, _COLOURS[:, channel]) for channel in range(3)]
+    return np.stack(channels, axis=-1).round().astype(np.uint8)
+
+
+def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """A PNG file of RGB pixels (height, width, 3)."""
+    height, width, _ = pixels.shape
+    lines = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)], axis=1)  # filter 0 per line
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 9)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, data) for name, data in chunks)
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def curve_points(
+    values: Sequence[tuple[float, float]],
+    bounds: tuple[float, float, float, float],
+    width: int = 560,
+    height: int = 160,
+) -> str:
+    """SVG polyline points of (x, y) pairs; ``bounds`` are the lowest and highest x, then y, shown at the borders."""
+    x_low, x_high, y_low, y_high = bounds
+    x_scale, y_scale = width / max(x_high - x_low, 1e-9), height / max(y_high - y_low, 1e-9)
+    return " ".join(f"{(x - x_low) * x_scale:.1f},{height - (y - y_low) * y_scale:.1f}" for x, y in values)
