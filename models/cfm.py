@@ -1,7 +1,7 @@
 """Conditional flow matching with shortcut steps: the training loss and the sampler of v3 and v4 (SPEC section 4).
 
-Shapes: B batch, M mel channels, T mel frames, C condition channels. Mels are (B, M, T) and scaled to [-1, 1] by ``scale_mel``;
-conditions are (B, T, C), as the estimator takes them.
+Shapes: B batch, M mel channels, T mel frames, C condition channels. Mels are (B, M, T) and scaled to
+[-1, 1] by `models.spectrogram.scale_mel`; conditions are (B, T, C), as the estimator takes them.
 """
 
 from __future__ import annotations
@@ -135,13 +135,3 @@ class FlowMatching(nn.Module):
             x = x + velocity / steps
             x[:, :prompt_frames] = 0
         return x.transpose(1, 2)
-
-    def scale_mel(self, mel: Tensor) -> Tensor:
-        """Natural-log mel -> [-1, 1]."""
-        floor, ceiling = self.config.mel_floor, self.config.mel_ceiling
-        return (mel - floor) / (ceiling - floor) * 2 - 1
-
-    def unscale_mel(self, mel: Tensor) -> Tensor:
-        """[-1, 1] -> natural-log mel, what the vocoders take."""
-        floor, ceiling = self.config.mel_floor, self.config.mel_ceiling
-        return (mel + 1) / 2 * (ceiling - floor) + floor

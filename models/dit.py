@@ -1,6 +1,7 @@
 """The diffusion transformer that estimates the flow's velocity in v3 and v4 (SPEC section 4).
 
-Shapes: B batch, T mel frames, D model width, M mel channels, C condition channels. Everything is laid out (B, T, channels).
+Shapes: B batch, T mel frames, D model width, M mel channels, C condition channels.
+Everything is laid out (B, T, channels).
 """
 
 from __future__ import annotations
@@ -91,8 +92,8 @@ class TimestepEmbedding(nn.Module):
 class ConditionEmbedding(nn.Module):
     """Positions added to the condition, then ConvNeXt-V2 blocks.
 
-    No mask reaches them: padding takes part in the response normalisation, so a padded row depends on the padded length.
-    Batch equal lengths where that matters.
+    No mask reaches them: padding takes part in the response normalisation, so a padded row depends on the padded
+    length. Batch equal lengths where that matters.
     """
 
     def __init__(self, config: DiTConfig) -> None:
@@ -185,7 +186,7 @@ class RotaryEmbedding(nn.Module):
 
 
 class DiTBlock(nn.Module):
-    """Attention and feed-forward, each shifted, scaled and gated by the time embedding (adaLN-Zero, arXiv:2212.09748)."""
+    """Attention and feed-forward, each shifted, scaled and gated by the time (adaLN-Zero, arXiv:2212.09748)."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()

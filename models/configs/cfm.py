@@ -32,8 +32,6 @@ class FlowMatchingConfig(StrictConfig):
     shortcut_exponent_min: PositiveInt = 2
     shortcut_exponent_max: PositiveInt = 7
     shortcut_smallest_step: float = 0.01  # shorter ones are shown to the estimator as 0, the plain step
-    mel_floor: float = -12.0  # natural-log mels between floor and ceiling are mapped to [-1, 1]
-    mel_ceiling: float = 2.0
 
 
 class CfmSynthesizerConfig(StrictConfig):
