@@ -24,7 +24,7 @@ from pipeline.io.ci import fold
 from pipeline.io.files import disk_full_is_transient
 from pipeline.io.store import Store, stage_key
 from pipeline.records.base import Record
-from pipeline.records.job import Input, Job, Reporter, StageResult
+from pipeline.records.job import Input, Job, Machine, Reporter, StageResult
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ def run_stage(
     reporter: Reporter,
     inputs: Mapping[str, Outcome] | None = None,
     parameters: Mapping[str, Any] | None = None,
+    machine: Machine | None = None,
 ) -> Outcome:
     """Run one stage of one voice, or find that it was run before.
 
@@ -90,6 +91,7 @@ def run_stage(
         digests: digests of what the stage reads besides earlier stages: the voice's content, the base.
         inputs: outcomes of earlier stages; their keys are part of this one's key.
         parameters: further plain data that the stage needs and its key must cover.
+        machine: where it runs; not part of the key.
 
     Raises:
         Interrupted, TransientError: the job stopped early; its checkpoint stays.
@@ -119,6 +121,7 @@ def run_stage(
                 checkpoint=partial / "checkpoint",
                 reporter=reporter,
                 is_stopping=is_stopping,
+                machine=machine or Machine(),
             )
             record: Record = _load(stage.entry)(job)
             result = StageResult(

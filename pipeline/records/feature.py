@@ -12,8 +12,9 @@ FEATURES_FILE = "features.safetensors"
 class ClipFeatures(Record):
     """One clip. Its tensors lie in ``features.safetensors`` under ``<index>.<name>``.
 
-    ``wave`` (samples,) float32; ``spectrogram`` (bins, T50); ``content`` (ssl_dim, T50); ``tokens`` (T25,); ``phones`` (P,);
-    ``speaker`` (speaker_dim,); ``bert`` (bert_dim, P) only where the base has BERT features for the language.
+    ``wave`` (samples,) float32; ``spectrogram`` (bins, T50); ``content`` (ssl_dim, T50); ``tokens`` (T25,);
+    ``phones`` (P,); ``speaker`` (speaker_dim,); ``bert`` (bert_dim, P) only where the base has BERT features for the
+    language.
 
     Attributes:
         clip: the recording's path inside the voice's folder, as metadata.csv writes it.

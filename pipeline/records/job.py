@@ -48,6 +48,22 @@ class Input:
 
 
 @dataclass(frozen=True)
+class Machine:
+    """How and where a stage computes. It never decides what comes out, so no key covers it.
+
+    Attributes:
+        device: ``auto`` takes CUDA where there is one.
+        threads: CPU threads for networks; 0 leaves the choice to torch.
+        cache: folder of pulled bases. ``bases``: folder of the repository's own bases, beside those of the package.
+    """
+
+    device: str = "auto"
+    threads: int = 0
+    cache: Path = Path("~/.cache/voxline")
+    bases: Path = Path("bases")
+
+
+@dataclass(frozen=True)
 class Job:
     """One stage of one voice, ready to run.
 
@@ -70,3 +86,4 @@ class Job:
     checkpoint: Path
     reporter: Reporter
     is_stopping: Callable[[], bool]
+    machine: Machine = Machine()

@@ -21,6 +21,7 @@ class GeneralSettings(Record):
         "file:registry", description="Where releases are published: file:DIR, s3://bucket/prefix or hf://org."
     )
     base: str = Field("nano", description="Base model of voices that name none.")
+    bases: str = Field("bases", description="Folder of the repository's own bases, beside those of the package.")
     cache: str = Field("~/.cache/voxline", description="Folder for pulled bases; shared by all repositories.")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where networks run. auto takes CUDA where there is one."
