@@ -12,9 +12,12 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, PositiveInt, ValidationError
 
+from models.configs.cfm import CfmSynthesizerConfig
+from models.configs.speaker import SpeakerEncoderConfig
 from models.configs.strict import StrictConfig
 from models.configs.synthesizer import DiscriminatorConfig, SynthesizerConfig
 from models.configs.text2semantic import Text2SemanticConfig
+from models.configs.vocoder import AnyVocoderConfig
 from models.errors import ConfigError, WeightsError
 
 BASES = Path(__file__).parent / "bases"
@@ -74,9 +77,9 @@ class Base(StrictConfig):
     synthesizer: SynthesizerConfig | None = None
     discriminator: DiscriminatorConfig | None = None
     text2semantic: Text2SemanticConfig | None = None
-    cfm: dict[str, Any] | None = None
-    vocoder: dict[str, Any] | None = None
-    speaker: dict[str, Any] | None = None
+    cfm: CfmSynthesizerConfig | None = None  # v3 and v4, in place of synthesizer
+    vocoder: AnyVocoderConfig | None = None
+    speaker: SpeakerEncoderConfig | None = None
     content: dict[str, Any] | None = None
     weights: dict[str, WeightFile] = Field(default_factory=dict)  # role -> file
     license: License

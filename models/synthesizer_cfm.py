@@ -1,7 +1,7 @@
 """The v3 and v4 synthesizer: semantic tokens and phones -> features -> mel by flow matching (SPEC section 4).
 
-Letters: B batch, S phones, T25 tokens, T50 spectrogram frames, L mel frames, C bridge channels, M mel channels, G width of the
-global condition. Mels are scaled to [-1, 1] (`models.spectrogram.scale_mel`); a vocoder turns them into sound.
+Letters: B batch, S phones, T25 tokens, T50 spectrogram frames, L mel frames, C bridge channels, M mel channels, G width
+of the global condition. Mels are scaled to [-1, 1] (`models.spectrogram.scale_mel`); a vocoder turns them into sound.
 """
 
 from __future__ import annotations
