@@ -57,9 +57,9 @@ def _check_events(text: str, source: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.AliasEvent):
-            line = event.start_mark.line + 1
             raise SettingsError(
-                f"{source}, line {line}: alias '*{event.anchor}'", hint="write the value out; aliases are not read"
+                f"{source}, line {_line(event)}: alias '*{event.anchor}'",
+                hint="write the value out; aliases are not read",
             )
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1

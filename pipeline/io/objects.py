@@ -1,0 +1,209 @@
+"""Where a registry keeps its bytes. The URL decides: ``file:`` here; object stores fit behind the same few operations.
+
+Two properties carry everything above: a folder of files becomes visible at once with its record, and a small object
+can be swapped only by one who has seen its present content.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pipeline.errors import SettingsError, TransientError
+from pipeline.io.files import disk_full_is_transient, sync_folder, write_atomically
+
+LOCK_WAIT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A small object and the tag of this content, for ``compare_and_swap``."""
+
+    data: bytes
+    tag: str
+
+
+class Backend(Protocol):
+    """Keys are relative POSIX paths made of names that were checked before."""
+
+    def get(self, key: str) -> Stored | None:
+        """The object, or None."""
+        ...
+
+    def children(self, prefix: str) -> list[str]:
+        """Names directly inside ``prefix``, sorted."""
+        ...
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write a new object; False when there is one already."""
+        ...
+
+    def compare_and_swap(self, key: str, data: bytes, tag: str | None) -> bool:
+        """Replace the object whose tag is ``tag`` (None: there is none); False when it has changed meanwhile."""
+        ...
+
+    def put_folder(self, prefix: str, files: Mapping[str, tuple[Path, str]], record_name: str, record: bytes) -> bool:
+        """Make files (path -> local file, sha256) visible under ``prefix``, the record last; False if one is there."""
+        ...
+
+    def local_folder(self, prefix: str) -> Path:
+        """A folder on this machine with everything under ``prefix``."""
+        ...
+
+    def remove_folder(self, prefix: str) -> None:
+        """Remove everything under ``prefix``, its record first."""
+        ...
+
+
+@dataclass(frozen=True)
+class FileBackend:
+    """A folder. Locks are ``flock``: the kernel releases them when a publisher is killed."""
+
+    root: Path
+
+    def get(self, key: str) -> Stored | None:
+        try:
+            data = (self.root / key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return Stored(data, hashlib.sha256(data).hexdigest())
+
+    def children(self, prefix: str) -> list[str]:
+        try:
+            with os.scandir(self.root / prefix) as entries:
+                return sorted(entry.name for entry in entries if not entry.name.startswith("."))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        return self.compare_and_swap(key, data, None)
+
+    def compare_and_swap(self, key: str, data: bytes, tag: str | None) -> bool:
+        with disk_full_is_transient(self.root / key), self._lock(key):
+            present = self.get(key)
+            if (present.tag if present else None) != tag:
+                return False
+            write_atomically(self.root / key, data)
+            sync_folder((self.root / key).parent)
+            return True
+
+    def put_folder(self, prefix: str, files: Mapping[str, tuple[Path, str]], record_name: str, record: bytes) -> bool:
+        final = self.root / prefix
+        with disk_full_is_transient(final), self._lock(prefix):
+            self._sweep()
+            if (final / record_name).exists():
+                return False
+            with self._staging() as staging:
+                for name, (source, digest) in sorted(files.items()):
+                    _copy(source, staging / name, digest)
+                write_atomically(staging / record_name, record)
+                for folder in [staging, *(path for path in staging.rglob("*") if path.is_dir())]:
+                    sync_folder(folder)
+                final.parent.mkdir(parents=True, exist_ok=True)
+                if final.exists():  # without a record: somebody damaged it by hand
+                    shutil.rmtree(final)
+                staging.rename(final)
+                sync_folder(final.parent)
+        return True
+
+    def local_folder(self, prefix: str) -> Path:
+        return self.root / prefix
+
+    def remove_folder(self, prefix: str) -> None:
+        with self._lock(prefix), self._staging() as staging:
+            if (self.root / prefix).exists():
+                staging.rmdir()
+                (self.root / prefix).rename(
+                    staging
+                )  # leaves the registry in one step; the staging folder is removed after
+
+    @contextmanager
+    def _lock(self, key: str) -> Iterator[None]:
+        """One writer per voice at a time."""
+        path = self.root / ".locks" / f"{key.split('/', 1)[0]}.lock"
+        with _readable_errors(self.root):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("w") as stream:
+                _wait_for(stream.fileno(), path)
+                yield
+
+    @contextmanager
+    def _staging(self) -> Iterator[Path]:
+        """A folder on the same file system that disappears again unless it was moved into place.
+
+        Its lock file tells a later publisher whether the owner still lives.
+        """
+        folder = self.root / ".staging" / uuid.uuid4().hex
+        folder.parent.mkdir(exist_ok=True)
+        lock = folder.with_suffix(".lock")
+        try:
+            with lock.open("w") as stream:
+                fcntl.flock(stream, fcntl.LOCK_EX)  # before the folder exists, so that nobody sweeps it
+                folder.mkdir()
+                yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Remove staging folders of publishers that were killed."""
+        for folder in (self.root / ".staging").glob("*/"):
+            lock = folder.with_suffix(".lock")
+            with lock.open("w") as stream:
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                shutil.rmtree(folder, ignore_errors=True)
+                lock.unlink(missing_ok=True)
+
+
+def _copy(source: Path, target: Path, digest: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    hasher = hashlib.sha256()
+    with source.open("rb") as reader, target.open("xb") as writer:
+        while chunk := reader.read(1 << 20):
+            hasher.update(chunk)
+            writer.write(chunk)
+        writer.flush()
+        os.fsync(writer.fileno())
+    if hasher.hexdigest() != digest:
+        raise TransientError(f"{source}: changed while it was published", hint="run publish again")
+
+
+def _wait_for(descriptor: int, path: Path) -> None:
+    until = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise TransientError(
+                    f"{path}: held by another publisher for {LOCK_WAIT_S:.0f} s", hint="run again"
+                ) from None
+            time.sleep(0.02)
+
+
+@contextmanager
+def _readable_errors(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.ENOLCK):
+            raise
+        reason = os.strerror(error.errno).lower()
+        raise SettingsError(
+            f"{error.filename or root}: {reason}; the registry cannot be written",
+            hint="check --registry and its rights",
+        ) from None
