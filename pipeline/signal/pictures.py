@@ -1,4 +1,4 @@
-"""Small pictures of sound for reports: SVG that takes its colours from the page, PNG for spectrograms. No plotting library."""
+"""Small pictures of sound for reports: SVG in the colours of the page, PNG for spectrograms. No plotting library."""
 
 from __future__ import annotations
 

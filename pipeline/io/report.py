@@ -1,0 +1,186 @@
+"""The quality report for people (one HTML page that needs nothing else) and for CI engines (JUnit XML)."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.io.audio import encode_audio
+from pipeline.records.adapter import AdapterRecord, TrainedPart
+from pipeline.records.quality import BRIEF_PESQ_WB, BRIEF_STOI, Check, QualityReport, Sample
+from pipeline.signal.pictures import curve_points, spectrogram_png, waveform_path
+
+TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
+GAUGE_LEFT, GAUGE_RIGHT = 4.0, 196.0
+
+EVIDENCES = (
+    ("base", "The base", "What this voice is built on."),
+    (
+        "copy_synthesis",
+        "Copy-synthesis",
+        "Each held-out recording goes through encoder and decoder with the adapter and is compared with itself, after"
+        " one constant delay is undone. It shows the best sound this voice can make.",
+    ),
+    (
+        "resynthesis",
+        "Resynthesis through tokens",
+        "Each held-out recording is reduced to semantic tokens and text, then spoken again with another recording as"
+        " the reference. Compared with the same by the bare base.",
+    ),
+    (
+        "free_speech",
+        "Free speech",
+        "Sentences nobody recorded. Judged beside the speaker's own held-out recordings, by the same tools.",
+    ),
+)
+PART_TITLES = {"text2semantic": "Text to semantic tokens", "synthesizer": "Synthesizer"}
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Mono samples (frames,) that the page plays and draws."""
+
+    samples: npt.NDArray[Any]
+    sample_rate_hz: int
+
+
+def render_html(
+    report: QualityReport, adapter: AdapterRecord, sounds: Mapping[str, Sound], voxline_version: str
+) -> str:
+    """The whole page. ``sounds``: path as in the report's samples -> sound."""
+    page = _template("quality.html.j2").render(
+        report=report,
+        adapter=adapter,
+        evidences=[_evidence(report, *one, sounds) for one in EVIDENCES],
+        curves=[_curve(part) for part in adapter.parts],
+        brief_pesq_wb=BRIEF_PESQ_WB,
+        brief_stoi=BRIEF_STOI,
+        voxline_version=voxline_version,
+    )
+    return page
+
+
+def render_junit(report: QualityReport) -> bytes:
+    """A test case per check: blocking ones fail, optional ones that could not be measured are skipped."""
+    suite = ElementTree.Element("testsuite", name=f"voxline.evaluate.{report.voice}", tests=str(len(report.checks)))
+    for check in report.checks:
+        case = ElementTree.SubElement(suite, "testcase", classname=f"{report.voice}.{check.evidence}", name=check.title)
+        if check.blocks:
+            failure = ElementTree.SubElement(case, "failure", message=check.reason)
+            failure.text = _per_clip_lines(check)
+        elif check.status == "not_measured":
+            ElementTree.SubElement(case, "skipped", message=check.explanation)
+        output = ElementTree.SubElement(case, "system-out")
+        output.text = f"value {_short(check.value)} {check.unit}, limit {_short(check.limit)} {check.limit_source}"
+    suite.set("failures", str(sum(check.blocks for check in report.checks)))
+    suite.set("skipped", str(sum(c.status == "not_measured" and not c.blocks for c in report.checks)))
+    document: bytes = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
+    return document
+
+
+def _per_clip_lines(check: Check) -> str:
+    lines = [f"{_printable(clip)}: {_short(score)}" for clip, score in check.per_clip.items()]
+    return "\n".join(lines)
+
+
+def _printable(name: str) -> str:
+    """A file name may hold control characters; XML may not."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
+
+
+@cache
+def _template(name: str) -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(name)
+
+
+def _evidence(
+    report: QualityReport, name: str, title: str, meaning: str, sounds: Mapping[str, Sound]
+) -> dict[str, Any]:
+    return {
+        "title": title,
+        "meaning": meaning,
+        "rows": [_row(check) for check in report.checks if check.evidence == name],
+        "samples": [_sample(sample, sounds) for sample in report.samples if sample.evidence == name],
+    }
+
+
+def _row(check: Check) -> dict[str, Any]:
+    names = ("value", "low", "high", "limit", "floor", "ceiling")
+    return {"check": check, "gauge": _gauge(check), **{name: _short(getattr(check, name)) for name in names}}
+
+
+def _gauge(check: Check) -> dict[str, float | None] | None:
+    """Positions on the bar from useless (left) to perfect (right)."""
+    if check.value is None or check.floor == check.ceiling:
+        return None
+
+    def place(number: float | None) -> float | None:
+        if number is None:
+            return None
+        share = (number - check.floor) / (check.ceiling - check.floor)
+        return round(GAUGE_LEFT + min(1.0, max(0.0, share)) * (GAUGE_RIGHT - GAUGE_LEFT), 1)
+
+    value = check.value
+    ends = [place(value if end is None else end) for end in (check.low, check.high)]
+    return {"value": place(value), "low": ends[0], "high": ends[1], "limit": place(check.limit)}
+
+
+def _sample(sample: Sample, sounds: Mapping[str, Sound]) -> dict[str, Any]:
+    shown = [_sound(one.title, sounds[one.path]) for one in sample.sounds]
+    return {**sample.model_dump(include={"name", "text", "scores", "notes"}), "sounds": shown}
+
+
+def _sound(title: str, sound: Sound) -> dict[str, Any]:
+    samples = np.clip(sound.samples, -1.0, 1.0).astype(np.float32)
+    return {
+        "title": title,
+        "duration_s": len(samples) / sound.sample_rate_hz,
+        "top_khz": sound.sample_rate_hz / 2000,
+        "waveform": waveform_path(samples),
+        "spectrogram": base64.b64encode(spectrogram_png(samples, sound.sample_rate_hz)).decode(),
+        "audio": base64.b64encode(encode_audio(samples, sound.sample_rate_hz, "FLAC")).decode(),
+    }
+
+
+def _curve(part: TrainedPart) -> dict[str, Any]:
+    heldout = [(float(point.step), point.heldout_loss) for point in part.curve]
+    training = [(float(point.step), point.training_loss) for point in part.curve if point.training_loss is not None]
+    losses = [loss for _, loss in heldout + training]
+    bounds = (0.0, float(max(part.steps, 1)), min(losses), max(losses))
+    best_x, best_y = curve_points([(float(part.best_step), part.heldout_loss)], bounds).split(",")
+    return {
+        "title": PART_TITLES[part.part],
+        "before": _short(part.heldout_loss_before),
+        "after": _short(part.heldout_loss),
+        "rank": part.rank,
+        "parameters": f"{part.trainable_parameters:,}",
+        "all_parameters": f"{part.trainable_parameters + part.frozen_parameters:,}",
+        "best_step": part.best_step,
+        "steps": part.steps,
+        "training": curve_points(training, bounds),
+        "heldout": curve_points(heldout, bounds),
+        "best_x": best_x,
+        "best_y": best_y,
+        "top": _short(bounds[3]),
+        "bottom": _short(bounds[2]),
+    }
+
+
+def _short(number: float | None) -> str:
+    """Three significant digits, without an exponent for ordinary sizes."""
+    if number is None:
+        return "-"
+    if number == 0 or not 1e-3 <= abs(number) < 1e5:
+        return f"{number:.3g}"
+    return f"{number:.{max(0, 2 - math.floor(math.log10(abs(number))))}f}"
