@@ -1,4 +1,4 @@
-"""Knows the CI engine only to fold its log; no decision depends on it."""
+"""Knows the CI engine only to fold its log, to annotate, and to name the run; no decision depends on it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Literal
+
+from pipeline.io.git import Repository, short_repository_name
 
 Engine = Literal["gitlab", "github", "jenkins", "none"]
 
@@ -21,6 +24,58 @@ def detect_engine(environment: Mapping[str, str]) -> Engine:
     if environment.get("JENKINS_URL"):
         return "jenkins"
     return "none"
+
+
+@dataclass(frozen=True)
+class CiRun:
+    """Who started this run and where its log is; empty strings where nobody says.
+
+    Attributes:
+        author: who pushed; the person behind the run, not the machine's account.
+        pipeline: address of the pipeline.
+        repository: ``group/name``.
+    """
+
+    author: str
+    pipeline: str
+    repository: str
+
+
+def describe_run(environment: Mapping[str, str]) -> CiRun:
+    """What the engine's variables tell."""
+    told = {
+        "gitlab": ("GITLAB_USER_LOGIN", "CI_PIPELINE_URL", "CI_PROJECT_PATH"),
+        "github": ("GITHUB_ACTOR", "", "GITHUB_REPOSITORY"),
+        "jenkins": ("CHANGE_AUTHOR", "BUILD_URL", ""),
+        "none": ("", "", ""),
+    }[detect_engine(environment)]
+    author, pipeline, repository = (environment.get(variable, "") for variable in told)
+    if environment.get("GITHUB_RUN_ID") and not pipeline:
+        pipeline = (
+            f"{environment.get('GITHUB_SERVER_URL', '')}/{repository}/actions/runs/{environment['GITHUB_RUN_ID']}"
+        )
+    return CiRun(author, pipeline, repository)
+
+
+def repository_name(environment: Mapping[str, str], repository: Repository | None) -> str:
+    """``group/name``, as the engine or the remote ``origin`` says; empty when neither does."""
+    told = describe_run(environment).repository
+    origin = repository.config("remote.origin.url") if repository else ""
+    return short_repository_name(told or origin)
+
+
+def actor(environment: Mapping[str, str], repository: Repository | None) -> str:
+    """Who moves a channel: the engine's user, else Git's ``user.name``, else the account."""
+    told = describe_run(environment).author
+    return told or (repository.config("user.name") if repository else "") or environment.get("USER", "") or "unknown"
+
+
+def annotation(title: str, message: str, environment: Mapping[str, str]) -> str:
+    """The line that makes the engine show an error beside the change; empty where it has none."""
+    if detect_engine(environment) != "github":
+        return ""
+    escaped = message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return f"::error title=voxline {title}::{escaped}\n"
 
 
 @contextmanager

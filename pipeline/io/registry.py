@@ -4,8 +4,8 @@
 <voice>/releases/<version>/release.json  card.md  adapter/...  reference/  report/
 <voice>/channels/<channel>.json          <voice>/events/<time-sortable id>.json
 ```
-Order of writing: files, then release.json, then the channel's pointer (compare-and-swap), then the event's own file. The
-pointer holds a copy of its event, so whoever moves the channel next completes what a killed publisher left out.
+Order of writing: files, then release.json, then the channel's pointer (compare-and-swap), then the event's own file.
+The pointer holds a copy of its event, so whoever moves the channel next completes what a killed publisher left out.
 """
 
 from __future__ import annotations
@@ -43,11 +43,13 @@ class VoiceState:
 
     Attributes:
         versions: all releases, by the names of their folders.
+        rolled_back: versions that people took off production and that it must not go back to by itself.
     """
 
     production: ChannelPointer | None
     candidate: ChannelPointer | None
     versions: frozenset[str]
+    rolled_back: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -162,8 +164,28 @@ class Registry:
         for voice in self.voices():
             production, candidate = (self.pointer(voice, channel) for channel in ("production", "candidate"))
             versions = frozenset(self.backend.children(f"{voice}/releases"))
-            found[voice] = VoiceState(production, candidate, versions)
+            is_rolled_back = production is not None and production.event.action == "rollback"
+            rolled_back = self._rolled_back(voice) if is_rolled_back else frozenset()
+            found[voice] = VoiceState(production, candidate, versions, rolled_back)
         return found
+
+    def trees(self, voice: str, state: VoiceState) -> dict[str, str]:
+        """Git tree id -> content digest, of the releases on the voice's channels that recorded their tree."""
+        found = {}
+        for pointer in (state.production, state.candidate):
+            if pointer is not None and pointer.version is not None:
+                release = self.release(voice, pointer.version)
+                found[release.provenance.git_tree] = release.content_digest
+        return {tree: digest for tree, digest in found.items() if tree}
+
+    def _rolled_back(self, voice: str) -> frozenset[str]:
+        left = set()
+        for event in reversed([event for event in self.history(voice) if event.channel == "production"]):
+            if event.action != "rollback":
+                break
+            if event.previous is not None:
+                left.add(event.previous)
+        return frozenset(left)
 
     # Writing
 

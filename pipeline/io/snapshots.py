@@ -1,0 +1,129 @@
+"""The voice folders of a commit, or of the files on disk, with their content digests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pipeline.errors import SettingsError, UsageError
+from pipeline.io.files import write_atomically
+from pipeline.io.git import SUBMODULE_MODE, SYMLINK_MODE, BlobReader, Repository
+from pipeline.io.voices import MANIFEST_FILE, content_digest, digest_of, is_part_of_voice, link_digest
+from pipeline.records.voice import NAME_RULE, is_voice_name
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The voice folders of one state of the repository.
+
+    Attributes:
+        contents: voice -> (bytes of voice.yaml or None, content digest).
+        trees: voice -> Git tree id, for those that lie in a commit unchanged.
+    """
+
+    contents: Mapping[str, tuple[bytes | None, str]]
+    trees: Mapping[str, str]
+
+
+class TreeDigests:
+    """Content digests of Git trees: known from releases or an earlier plan, else computed from the blobs.
+
+    Args:
+        known: tree id -> digest, as releases recorded them.
+        cache: file that remembers what was computed, or None.
+    """
+
+    def __init__(self, known: Mapping[str, str], cache: Path | None) -> None:
+        self._known = dict(known)
+        self._cache = cache
+        self._remembered: dict[str, str] = {}
+
+    def __enter__(self) -> TreeDigests:
+        try:
+            content = json.loads(self._cache.read_bytes()) if self._cache else {}
+        except (OSError, ValueError):  # absent or damaged: it is only a cache
+            content = {}
+        self._remembered = {key: value for key, value in content.items() if isinstance(value, str)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._cache is not None and self._known.keys() - self._remembered.keys():
+            write_atomically(self._cache, json.dumps(self._known).encode())
+
+    def of(
+        self, repository: Repository, commit: str, prefix: str, trees: Mapping[str, str], blobs: BlobReader
+    ) -> dict[str, str]:
+        """Digest of each voice, from its tree id where that is known."""
+        for tree in trees.values():
+            if tree in self._remembered:
+                self._known[tree] = self._remembered[tree]
+        new = [name for name, tree in trees.items() if tree not in self._known]
+        files: dict[str, list[tuple[str, str]]] = {name: [] for name in new}
+        for entry in repository.files(commit, [f"{prefix}/{name}" for name in new]):
+            name, _, path = entry.path.removeprefix(f"{prefix}/").partition("/")
+            if is_part_of_voice(PurePosixPath(path)):
+                files[name].append((path, _blob_digest(entry.mode, entry.object_id, blobs)))
+        self._known.update({trees[name]: digest_of(files[name]) for name in new})
+        return {name: self._known[tree] for name, tree in trees.items()}
+
+
+def _blob_digest(mode: str, object_id: str, blobs: BlobReader) -> str:
+    if mode == SUBMODULE_MODE:
+        return f"submodule:{object_id}"
+    if mode == SYMLINK_MODE:
+        return link_digest(blobs.read(object_id) or b"")
+    digest = blobs.digest(object_id)
+    if digest is None:
+        raise UsageError(
+            f"object {object_id} is missing from this clone", hint="git fetch --unshallow, or git fetch --refetch"
+        )
+    return digest
+
+
+def _check_names(names: Iterable[str], prefix: str) -> None:
+    for name in sorted(names):
+        if not is_voice_name(name):
+            raise SettingsError(f"{prefix}/{name}: {name!r} is no voice name", hint=f"rename the folder; {NAME_RULE}")
+
+
+def read_commit(repository: Repository, commit: str, prefix: str, digests: TreeDigests) -> Snapshot:
+    trees = {name: tree for name, tree in repository.folders(commit, prefix).items() if not name.startswith(".")}
+    _check_names(trees, prefix)
+    with repository.blobs() as blobs:
+        contents = digests.of(repository, commit, prefix, trees, blobs)
+        manifests = {name: blobs.read(f"{commit}:{prefix}/{name}/{MANIFEST_FILE}") for name in trees}
+    return Snapshot({name: (manifests[name], contents[name]) for name in trees}, trees)
+
+
+def read_worktree(
+    repository: Repository | None, commit: str | None, prefix: str, folder: Path, digests: TreeDigests
+) -> Snapshot:
+    """Folders that Git calls clean are taken from the commit, which is fast; the others are read from disk."""
+    on_disk = (
+        {path.name: path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
+        if folder.is_dir()
+        else {}
+    )
+    _check_names(on_disk, prefix)
+    committed = Snapshot({}, {})
+    touched = set(on_disk)
+    if repository is not None and commit is not None:
+        committed = read_commit(repository, commit, prefix, digests)
+        paths = repository.changed_paths(prefix)
+        touched = {path.removeprefix(f"{prefix}/").partition("/")[0] for path in paths} | (
+            set(on_disk) - set(committed.trees)
+        )
+    contents: dict[str, tuple[bytes | None, str]] = {}
+    for name, path in on_disk.items():
+        contents[name] = _read_folder(path) if name in touched else committed.contents[name]
+    return Snapshot(
+        contents, {name: tree for name, tree in committed.trees.items() if name in on_disk and name not in touched}
+    )
+
+
+def _read_folder(folder: Path) -> tuple[bytes | None, str]:
+    manifest = folder / MANIFEST_FILE
+    is_file = manifest.is_file() and not manifest.is_symlink()
+    return manifest.read_bytes() if is_file else None, content_digest(folder)

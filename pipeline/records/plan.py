@@ -1,0 +1,58 @@
+"""What has to be done for each voice, and why."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pipeline.records.base import Record
+from pipeline.records.release import Version
+
+PlanAction = Literal["train", "republish", "retire", "skip"]
+Change = Literal["added", "changed", "renamed", "deleted", "unchanged", "unknown"]
+
+# The commands of each action, in order; every CI engine and `voxline run` take them from here.
+COMMANDS: dict[PlanAction, tuple[str, ...]] = {
+    "train": ("validate", "extract", "finetune", "evaluate", "publish"),
+    "republish": ("publish",),
+    "retire": ("retire",),
+    "skip": (),
+}
+FOLDER_DELETED = "folder deleted"
+
+
+class PlanEntry(Record):
+    """One voice.
+
+    Attributes:
+        change: its folder between the two revisions; ``unknown`` when there is no base to compare with.
+        version: version of the folder's content with its base and recipe; None when voice.yaml cannot be read.
+        published: what production serves now.
+        copied_from: the voice under whose name the registry already holds this version (a renamed folder).
+    """
+
+    voice: str
+    action: PlanAction
+    reason: str
+    change: Change
+    version: Version | None = None
+    published: Version | None = None
+    copied_from: str | None = None
+
+
+class Plan(Record):
+    """All voices at a revision, in order of name.
+
+    Attributes:
+        base: commit that changes are counted from, or None; ``note`` says why.
+        head: commit whose folders are planned; None for the files on disk.
+    """
+
+    base: str | None
+    head: str | None
+    registry: str
+    note: str = ""
+    entries: tuple[PlanEntry, ...]
+
+    def to_do(self) -> tuple[PlanEntry, ...]:
+        """Everything but ``skip``."""
+        return tuple(entry for entry in self.entries if entry.action != "skip")

@@ -1,0 +1,319 @@
+"""plan: compares the voices at a revision with the registry and says what has to be done for each.
+
+The registry decides, not the diff: a voice is done when the channel serves the version of its folder. So merges, force
+pushes, shallow clones, first pushes and pipelines that failed in between need no special case; the base only explains.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from models.bases import load_base
+from models.errors import ModelsError
+from pipeline.config import resolve
+from pipeline.errors import ConsentError, SettingsError, UsageError
+from pipeline.io.ci import repository_name
+from pipeline.io.git import Repository, find_repository
+from pipeline.io.registry import Registry, VoiceState
+from pipeline.io.snapshots import Snapshot, TreeDigests, read_commit, read_worktree
+from pipeline.io.voices import MANIFEST_FILE, check_consent, parse_manifest
+from pipeline.io.yaml import parse_table
+from pipeline.records.plan import FOLDER_DELETED, Change, Plan, PlanEntry
+from pipeline.records.release import ChannelPointer, recipe_digest, release_version
+from pipeline.records.voice import VoiceManifest
+
+
+@dataclass(frozen=True)
+class FoundVoice:
+    """A voice folder at the planned revision.
+
+    Attributes:
+        needs_review: a candidate waits for a person instead of going to production.
+        problem: why voice.yaml cannot be used; the run will say the same and stop there.
+        consent_problem: why the voice may not be used.
+    """
+
+    name: str
+    version: str | None = None
+    needs_review: bool = False
+    problem: str = ""
+    consent_problem: str = ""
+
+
+def decide(
+    found: Mapping[str, FoundVoice],
+    changes: Mapping[str, Change],
+    states: Mapping[str, VoiceState],
+    *,
+    elsewhere: Mapping[str, str] | None = None,
+) -> list[PlanEntry]:
+    """The core: what to do for every voice, in order of name. Reads nothing.
+
+    Args:
+        found: voices at head.
+        changes: what happened to folders since the base; a voice missing here is ``unknown``.
+        states: the registry.
+        elsewhere: voices that another repository published -> its name; never retired from here.
+    """
+    holders = {version: voice for voice, state in states.items() for version in state.versions}
+    entries = []
+    for name in sorted({*found, *changes, *states}):
+        change, state = changes.get(name, "unknown"), states.get(name)
+        if name in found:
+            entries.append(_decide_present(found[name], change, state, holders))
+        elif state is not None and _is_served(state):
+            entries.append(_decide_gone(name, change, state, (elsewhere or {}).get(name, "")))
+        elif change == "deleted":
+            entries.append(PlanEntry(voice=name, action="skip", change=change, reason="deleted; nothing was published"))
+    return entries
+
+
+def _decide_present(
+    voice: FoundVoice, change: Change, state: VoiceState | None, holders: Mapping[str, str]
+) -> PlanEntry:
+    production = state.production if state else None
+    entry = PlanEntry(
+        voice=voice.name,
+        action="train",
+        change=change,
+        reason="",
+        version=voice.version,
+        published=production.version if production else None,
+    )
+
+    def answer(action: str, reason: str, **more: str) -> PlanEntry:
+        return entry.model_copy(update={"action": action, "reason": reason, **more})
+
+    if voice.consent_problem:
+        if state is not None and _is_served(state):
+            return answer("retire", voice.consent_problem)
+        return answer("train", f"{voice.consent_problem}; the run will refuse it")
+    if voice.problem:
+        return answer("train", f"{voice.problem}; the run will refuse it")
+    version = voice.version or ""
+    if production is not None and production.version == version:
+        return answer("skip", f"production serves {version}")
+    held = _held_back(version, state)
+    if held:
+        return answer("skip", held)
+    candidate = state.candidate if state else None
+    if voice.needs_review and candidate is not None and candidate.version == version:
+        return answer("skip", f"{version} waits for review; voxline registry promote {voice.name}")
+    if state is not None and version in state.versions:
+        return answer("republish", f"the registry holds {version}")
+    if version in holders:
+        source = holders[version]
+        return answer("republish", f"the registry holds {version} as {source}", copied_from=source)
+    return answer("train", _why_train(change, production))
+
+
+def _held_back(version: str, state: VoiceState | None) -> str:
+    """Why a version must not be republished although the folder asks for it: a person took it off production."""
+    pointer = state.production if state else None
+    if pointer is None or state is None:
+        return ""
+    event = pointer.event
+    if version in state.rolled_back:
+        return f"{version} was rolled back by {event.actor} on {event.at:%Y-%m-%d}; change the folder, or promote it"
+    if event.action == "retire" and event.previous == version and event.reason != FOLDER_DELETED:
+        return f"retired by {event.actor} on {event.at:%Y-%m-%d}{': ' if event.reason else ''}{event.reason}"
+    return ""
+
+
+def _why_train(change: Change, production: ChannelPointer | None) -> str:
+    served = production.version if production else None
+    if change == "added":
+        return "new voice"
+    if change == "renamed":
+        return "renamed, and its content is not published under the old name"
+    if change == "changed":
+        return f"changed; production serves {served}" if served else "changed, never published"
+    if served:
+        return f"content, base or recipe differ from {served} on production"
+    return "never published"
+
+
+def _decide_gone(name: str, change: Change, state: VoiceState, elsewhere: str) -> PlanEntry:
+    published = state.production.version if state.production else None
+    if elsewhere:
+        reason = f"published from {elsewhere}, not from this repository"
+        return PlanEntry(voice=name, action="skip", change=change, reason=reason, published=published)
+    return PlanEntry(voice=name, action="retire", change=change, reason=FOLDER_DELETED, published=published)
+
+
+def _is_served(state: VoiceState) -> bool:
+    return any(pointer is not None and pointer.version is not None for pointer in (state.production, state.candidate))
+
+
+@dataclass
+class Identifier:
+    """Versions of voices: resolves settings and base of each, remembering what voices have in common."""
+
+    root: Path
+    environment: Mapping[str, str]
+    flags: Mapping[str, Any]
+    _known: dict[str, tuple[str, str, bool]] = field(default_factory=dict)
+
+    def version(self, manifest: VoiceManifest, content: str, source: str) -> tuple[str, bool]:
+        """(version, whether it goes to the candidate channel). Raises SettingsError."""
+        base, recipe, is_candidate = self._shared(manifest.settings_overrides(), source)
+        return release_version(content, base, recipe), is_candidate or manifest.review == "required"
+
+    def _shared(self, overrides: dict[str, Any], source: str) -> tuple[str, str, bool]:
+        key = json.dumps(overrides, sort_keys=True, default=str)
+        if key not in self._known:
+            settings = resolve(
+                root=self.root,
+                environment=self.environment,
+                voice_overrides=overrides,
+                voice_source=source,
+                flags=self.flags,
+            ).settings
+            self._known[key] = (
+                base_digest(settings.voxline.base),
+                recipe_digest(settings),
+                settings.publish.channel == "candidate",
+            )
+        return self._known[key]
+
+
+def base_digest(name: str) -> str:
+    """Digest of a base by name. Raises SettingsError when there is no such base or its weights are missing."""
+    try:
+        return load_base(name).digest
+    except ModelsError as error:
+        raise SettingsError(str(error), hint="voxline bases list") from None
+
+
+def make_plan(
+    *,
+    root: Path,
+    voices: str,
+    registry: Registry,
+    identifier: Identifier,
+    base: str | None = None,
+    head: str = "HEAD",
+    is_worktree: bool = False,
+    cache: Path | None = None,
+) -> Plan:
+    """Compare a revision, or the files on disk, with the registry.
+
+    Args:
+        root: folder of the repository.
+        voices: folder of the voices, relative to ``root``.
+        base: revision that changes are counted from; anything unusable counts as none and is noted.
+        is_worktree: plan the files on disk, with what is not committed yet.
+        cache: file that remembers content digests of Git trees.
+
+    Raises:
+        UsageError: no repository, or ``head`` is no commit.
+        SettingsError: a folder in ``voices`` cannot be a voice's name.
+    """
+    repository = find_repository(root)
+    if repository is None and not is_worktree:
+        raise UsageError(f"{root}: no Git repository", hint="voxline plan --worktree plans the files on disk")
+    base_commit, note = _find_base(repository, base)
+    head_commit = repository.commit(head) if repository else None
+    if head_commit is None and not is_worktree:
+        raise UsageError(
+            f"{head!r} is no commit of this repository", hint="git log shows the commits; fetch it, or pass --head HEAD"
+        )
+    prefix = _inside_repository(repository, root, voices)
+    states = registry.states()
+    known = {tree: digest for name, state in states.items() for tree, digest in registry.trees(name, state).items()}
+    with TreeDigests(known, cache) as digests:
+        if is_worktree:
+            snapshot = read_worktree(repository, head_commit, prefix, root / voices, digests)
+        else:
+            assert repository is not None and head_commit is not None
+            snapshot = read_commit(repository, head_commit, prefix, digests)
+    base_trees = repository.folders(base_commit, prefix) if repository and base_commit else None
+    found = {
+        name: _identify(name, *snapshot.contents[name], identifier, f"{voices}/{name}") for name in snapshot.contents
+    }
+    changes = {} if base_trees is None else find_changes(base_trees, snapshot)
+    elsewhere = _published_elsewhere(registry, states, found, identifier.environment, repository)
+    return Plan(
+        base=base_commit,
+        head=None if is_worktree else head_commit,
+        registry=registry.url,
+        note=note,
+        entries=tuple(decide(found, changes, states, elsewhere=elsewhere)),
+    )
+
+
+def find_changes(base_trees: Mapping[str, str], snapshot: Snapshot) -> dict[str, Change]:
+    """What happened to each folder since the base. A folder on disk that differs from its commit is ``changed``."""
+    deleted_trees = {tree for name, tree in base_trees.items() if name not in snapshot.contents}
+    changes: dict[str, Change] = {}
+    for name in {*base_trees, *snapshot.contents}:
+        tree = snapshot.trees.get(name, "")
+        if name not in snapshot.contents:
+            changes[name] = "deleted"
+        elif name in base_trees:
+            changes[name] = "unchanged" if base_trees[name] == tree else "changed"
+        else:
+            changes[name] = "renamed" if tree in deleted_trees else "added"
+    return changes
+
+
+def _find_base(repository: Repository | None, base: str | None) -> tuple[str | None, str]:
+    if not base or repository is None:
+        return None, "no base given: every voice is compared with the registry alone"
+    if not base.strip("0"):
+        return None, "first push: every voice is compared with the registry alone"
+    commit = repository.commit(base)
+    if commit is None:
+        why = (
+            "not in this shallow clone"
+            if repository.is_shallow()
+            else "unknown here, the branch may have been force-pushed"
+        )
+        return None, f"base {base[:12]} is {why}: every voice is compared with the registry alone"
+    return commit, ""
+
+
+def _inside_repository(repository: Repository | None, root: Path, voices: str) -> str:
+    """The voices folder as Git names it: from the top of the work tree, which may lie above ``root``."""
+    if repository is None:
+        return voices
+    return PurePosixPath((root / voices).resolve().relative_to(repository.root.resolve())).as_posix()
+
+
+def _identify(name: str, manifest_bytes: bytes | None, content: str, identifier: Identifier, folder: str) -> FoundVoice:
+    """What is wrong with one voice becomes its own problem: the other voices are planned all the same."""
+    source = f"{folder}/{MANIFEST_FILE}"
+    if manifest_bytes is None:
+        return FoundVoice(name, problem=f"{source} is missing")
+    try:
+        manifest = parse_manifest(parse_table(manifest_bytes, source), source)
+        version, is_candidate = identifier.version(manifest, content, source)
+        check_consent(manifest, source)
+    except ConsentError as error:
+        return FoundVoice(name, consent_problem=error.message)
+    except SettingsError as error:
+        return FoundVoice(name, problem=error.message)
+    return FoundVoice(name, version=version, needs_review=is_candidate)
+
+
+def _published_elsewhere(
+    registry: Registry,
+    states: Mapping[str, VoiceState],
+    found: Mapping[str, FoundVoice],
+    environment: Mapping[str, str],
+    repository: Repository | None,
+) -> dict[str, str]:
+    here = repository_name(environment, repository)
+    owners = {}
+    for name, state in states.items():
+        pointer = state.production or state.candidate
+        if name in found or pointer is None or pointer.version is None:
+            continue
+        owner = registry.release(name, pointer.version).provenance.repository
+        if here and owner and owner != here:
+            owners[name] = owner
+    return owners
