@@ -21,7 +21,9 @@ class WeightsError(ModelsError):
     @classmethod
     def keys_differ(cls, source: str, missing: Iterable[str], unexpected: Iterable[str]) -> "WeightsError":
         """Weights whose names are not those of the network; names the first few of either kind."""
-        return cls(f"{source}: not weights of this network; {_some('missing', missing)}; {_some('unexpected', unexpected)}")
+        return cls(
+            f"{source}: not weights of this network; {_some('missing', missing)}; {_some('unexpected', unexpected)}"
+        )
 
 
 def _some(what: str, names: Iterable[str], shown: int = 5) -> str:

@@ -1,0 +1,224 @@
+"""Decoders of the synthesizer: latent frames and a speaker -> wave.
+
+Two kinds, chosen by the config: transposed convolutions of the HiFi-GAN v1 type (SPEC 2.6), and ConvNeXt blocks with
+an inverse-STFT head for small bases on a CPU.
+Letters: B batch, C channels, T frames, F bins, G width of the speaker condition, N = T * hop samples.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.configs.synthesizer import (
+    DecoderConfig,
+    HifiGanDecoderConfig,
+    IstftDecoderConfig,
+    MagnitudeConfig,
+    SpectrogramConfig,
+)
+from models.spectrogram import expand, float32_region
+from models.weight_norm import NormedConv1d, NormedConvTranspose1d
+
+SLOPE = 0.1
+LAST_SLOPE = 0.01  # the default of leaky_relu, which upstream's last activation uses
+
+
+class ResBlock(nn.Module):
+    """Pairs of a dilated and a plain convolution, each pair with a residual: (B, C, T) -> (B, C, T)."""
+
+    def __init__(self, channels: int, kernel_size: int, dilations: tuple[int, ...]) -> None:
+        super().__init__()
+
+        def conv(dilation: int) -> NormedConv1d:
+            padding = dilation * (kernel_size - 1) // 2
+            return NormedConv1d(channels, channels, kernel_size, padding=padding, dilation=dilation)
+
+        self.convs1 = nn.ModuleList([conv(dilation) for dilation in dilations])
+        self.convs2 = nn.ModuleList([conv(1) for _ in dilations])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for dilated, plain in zip(self.convs1, self.convs2, strict=True):
+            x = x + plain(F.leaky_relu(dilated(F.leaky_relu(x, SLOPE)), SLOPE))
+        return x
+
+
+class HifiGanDecoder(nn.Module):
+    """(B, C, T) and (B, G, 1) -> (B, 1, N); without `gin_channels` it is a plain vocoder."""
+
+    def __init__(self, config: HifiGanDecoderConfig, in_channels: int, gin_channels: int | None = None) -> None:
+        super().__init__()
+        channels = config.upsample_initial_channel
+        self.conv_pre = nn.Conv1d(in_channels, channels, 7, padding=3)
+        self.ups = nn.ModuleList()
+        self.resblocks = nn.ModuleList()  # index: stage * kernels + kernel
+        for rate, kernel_size in zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True):
+            padding = (kernel_size - rate) // 2
+            self.ups.append(NormedConvTranspose1d(channels, channels // 2, kernel_size, stride=rate, padding=padding))
+            channels //= 2
+            for size, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True):
+                self.resblocks.append(ResBlock(channels, size, dilations))
+        self.conv_post = nn.Conv1d(channels, 1, 7, padding=3, bias=config.conv_post_bias)
+        self.cond = nn.Conv1d(gin_channels, config.upsample_initial_channel, 1) if gin_channels is not None else None
+        self.kernels = len(config.resblock_kernel_sizes)
+
+    def forward(self, z: Tensor, g: Tensor | None = None) -> Tensor:
+        x = self.conv_pre(z)
+        if self.cond is not None:
+            x = x + self.cond(g)
+        for stage, up in enumerate(self.ups):
+            x = up(F.leaky_relu(x, SLOPE))
+            blocks = self.resblocks[stage * self.kernels : (stage + 1) * self.kernels]
+            x = sum(block(x) for block in blocks) / self.kernels
+        return torch.tanh(self.conv_post(F.leaky_relu(x, LAST_SLOPE)))
+
+    def decode(self, z: Tensor, g: Tensor) -> tuple[Tensor, None]:
+        """As `IstftDecoder.decode`; there is no predicted magnitude."""
+        return self(z, g), None
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise convolution, norm, two linear layers with GELU between, scaled residual: (B, C, T) -> (B, C, T)."""
+
+    def __init__(self, channels: int, hidden: int, kernel_size: int, scale: float) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
+        self.norm = nn.LayerNorm(channels, eps=1e-6)
+        self.up = nn.Linear(channels, hidden)
+        self.down = nn.Linear(hidden, channels)
+        self.scale = nn.Parameter(torch.full((channels,), scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.depthwise(x).transpose(1, 2)  # (B, C, T) -> (B, T, C)
+        h = self.down(F.gelu(self.up(self.norm(h)))) * self.scale
+        return x + h.transpose(1, 2)  # (B, T, C) -> (B, C, T)
+
+
+class IstftDecoder(nn.Module):
+    """(B, C, T) and (B, G, 1) -> (B, 1, N): predicts compressed magnitude and phase of every frame.
+
+    compressed = skip(z) + magnitude(h), h from ConvNeXt blocks; `skip` is the linear way back from a PCA latent.
+    A fixed number of Griffin-Lim rounds makes the phases agree with the magnitudes; gradients pass through them.
+    """
+
+    def __init__(
+        self,
+        config: IstftDecoderConfig,
+        spectrogram: SpectrogramConfig,
+        magnitude: MagnitudeConfig,
+        in_channels: int,
+        gin_channels: int,
+    ) -> None:
+        super().__init__()
+        self.config, self.compression = config, magnitude
+        channels, bins = config.channels, spectrogram.bins
+        self.conv_pre = nn.Conv1d(in_channels, channels, config.kernel_size, padding=config.kernel_size // 2)
+        self.cond = nn.Conv1d(gin_channels, 2 * channels, 1)  # scale and shift by speaker
+        self.norm_pre = nn.LayerNorm(channels, eps=1e-6)
+        self.blocks = nn.ModuleList(
+            [
+                ConvNeXtBlock(channels, config.hidden_channels, config.kernel_size, 1 / config.n_blocks)
+                for _ in range(config.n_blocks)
+            ]
+        )
+        self.norm_post = nn.LayerNorm(channels, eps=1e-6)
+        self.to_magnitude = nn.Linear(channels, bins)
+        self.to_phase = nn.Linear(channels, 2 * bins)
+        self.skip = nn.Conv1d(in_channels, bins, 1) if config.magnitude_skip else None
+        self.inverse = InverseSpectrogram(spectrogram)
+
+    def forward(self, z: Tensor, g: Tensor, rounds: int | None = None) -> Tensor:
+        return self.decode(z, g, rounds)[0]
+
+    def decode(self, z: Tensor, g: Tensor, rounds: int | None = None) -> tuple[Tensor, Tensor]:
+        """Wave (B, 1, N) and compressed magnitude (B, F, T), float32; rounds None: as the config says for the mode."""
+        if rounds is None:
+            config = self.config
+            rounds = config.griffin_lim_rounds_training if self.training else config.griffin_lim_rounds_synthesis
+        compressed, phase = self.predict(z, g)
+        with float32_region(z):
+            magnitude = expand(compressed, self.compression)
+            wave = self.inverse(magnitude, phase, rounds, self.config.griffin_lim_momentum)
+        return wave[:, None], compressed
+
+    def predict(self, z: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        """Compressed magnitude (B, F, T), float32, and phase as points on the unit circle (B, F, T), complex64."""
+        scale, shift = self.cond(g).chunk(2, dim=1)  # (B, C, 1)
+        x = self.conv_pre(z)
+        x = self.norm_pre(x.transpose(1, 2)).transpose(1, 2) * (1 + scale) + shift
+        for block in self.blocks:
+            x = block(x)
+        h = self.norm_post(x.transpose(1, 2))  # (B, C, T) -> (B, T, C)
+        with float32_region(z):
+            h = h.float()
+            compressed = self.to_magnitude(h).transpose(1, 2)  # (B, T, F) -> (B, F, T)
+            if self.skip is not None:
+                compressed = compressed + self.skip(z.float())
+            real, imaginary = self.to_phase(h).transpose(1, 2).chunk(2, dim=1)
+            length = torch.sqrt(real.square() + imaginary.square() + 1e-6)
+            return compressed, torch.complex(real / length, imaginary / length)
+
+
+class InverseSpectrogram(nn.Module):
+    """The way back from `models.spectrogram.Spectrogram`, frame t covering the same samples; float32.
+
+    Plain tensor operations without a look at values, so that it can be captured in a CUDA graph
+    (`torch.istft` checks its window on the host).
+    """
+
+    window: Tensor
+
+    def __init__(self, config: SpectrogramConfig) -> None:
+        super().__init__()
+        self.config = config
+        edge = (config.n_fft - config.win_samples) // 2
+        window = F.pad(torch.hann_window(config.win_samples), (edge, config.n_fft - config.win_samples - edge))
+        self.register_buffer("window", window, persistent=False)
+
+    def forward(self, magnitude: Tensor, phase: Tensor, rounds: int, momentum: float) -> Tensor:
+        """(B, F, T) each -> (B, N): Griffin-Lim rounds with momentum, the magnitude kept, then the wave."""
+        spectrum = magnitude * phase
+        previous = torch.zeros_like(spectrum)
+        for _ in range(rounds):
+            rebuilt = self.analyse(self.overlap_add(spectrum))
+            moved = rebuilt + momentum * (rebuilt - previous)
+            previous = rebuilt
+            # The 1 % of the magnitude bounds the gradient where two frames cancel each other.
+            size = torch.sqrt(moved.real.square() + moved.imag.square() + (0.01 * magnitude).square() + 1e-12)
+            spectrum = moved * (magnitude / size)
+        padding = (self.config.n_fft - self.config.hop_samples) // 2
+        samples = magnitude.shape[-1] * self.config.hop_samples
+        return self.overlap_add(spectrum)[:, padding : padding + samples]
+
+    def analyse(self, wave: Tensor) -> Tensor:
+        """Spectrum of a wave that already has its padding: (B, (T-1) * hop + n_fft) -> (B, F, T), complex."""
+        frames = wave.unfold(-1, self.config.n_fft, self.config.hop_samples)  # (B, T, n_fft)
+        return torch.fft.rfft(frames * self.window).transpose(1, 2)
+
+    def overlap_add(self, spectrum: Tensor) -> Tensor:
+        """The wave whose spectrum is nearest: (B, F, T) -> (B, (T-1) * hop + n_fft)."""
+        frames = torch.fft.irfft(spectrum.transpose(1, 2), n=self.config.n_fft) * self.window  # (B, T, n_fft)
+        weights = self.window.square().expand(1, frames.shape[1], -1)
+        return self._add(frames) / self._add(weights).clamp(min=1e-3)
+
+    def _add(self, frames: Tensor) -> Tensor:
+        """Sum frames at their places, as `parts` shifted hops: (B, T, n_fft) -> (B, (T-1) * hop + n_fft)."""
+        hop, n_fft, count = self.config.hop_samples, self.config.n_fft, frames.shape[1]
+        parts = math.ceil(n_fft / hop)
+        split = F.pad(frames, (0, parts * hop - n_fft)).unflatten(2, (parts, hop))  # (B, T, parts, hop)
+        shifted = [F.pad(split[:, :, i], (0, 0, i, parts - 1 - i)) for i in range(parts)]  # (B, T + parts - 1, hop)
+        return torch.stack(shifted).sum(0).flatten(1)[:, : (count - 1) * hop + n_fft]
+
+
+def build_decoder(
+    config: DecoderConfig,
+    spectrogram: SpectrogramConfig,
+    magnitude: MagnitudeConfig,
+    in_channels: int,
+    gin_channels: int,
+) -> HifiGanDecoder | IstftDecoder:
+    """The decoder that a config asks for."""
+    if isinstance(config, IstftDecoderConfig):
+        return IstftDecoder(config, spectrogram, magnitude, in_channels, gin_channels)
+    return HifiGanDecoder(config, in_channels, gin_channels)

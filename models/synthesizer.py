@@ -1,0 +1,310 @@
+"""The synthesizer of the v2 family: semantic tokens, phones and a speaker -> wave (SPEC section 2).
+
+Plugged together from the files beside it: `style` (who speaks), `quantizer` (25 Hz tokens), `transformer` (prior),
+`wavenet` (posterior), `flow` (between the two) and `decoder` (wave). v2, v2Pro, v2ProPlus and nano differ in numbers.
+Letters: B batch, T 50 Hz frames, S phones, F spectrogram bins, Z latent channels, G width of the condition ge.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.configs.synthesizer import SynthesizerConfig
+from models.decoder import HifiGanDecoder, IstftDecoder, build_decoder
+from models.errors import ConfigError
+from models.flow import Flow
+from models.masks import fit_frames, length_mask, slice_starts, take_slices
+from models.quantizer import Quantizer
+from models.spectrogram import compress
+from models.style import StyleEncoder
+from models.transformer import TextEncoder, change_speed
+from models.wavenet import PosteriorEncoder
+from models.weight_norm import fold_weight_norm
+
+
+@dataclass(frozen=True)
+class SynthesizerOutput:
+    """What a training step needs; everything but `wave` covers whole utterances."""
+
+    wave: Tensor  # (B, 1, segment * hop): the decoded slices
+    magnitude: Tensor | None  # (B, F, segment): compressed magnitude an inverse-STFT head predicted
+    starts: Tensor  # (B,): first frame of each slice
+    mask: Tensor  # (B, 1, T)
+    z: Tensor  # (B, Z, T): sample of the posterior
+    z_p: Tensor  # (B, Z, T): the same after the flow
+    m_p: Tensor
+    logs_p: Tensor
+    m_q: Tensor
+    logs_q: Tensor
+    quantized: Tensor  # (B, ssl_dim, T)
+
+
+class Synthesizer(nn.Module):
+    """Conditional VAE with a flow prior; children carry upstream's names."""
+
+    dec: HifiGanDecoder | IstftDecoder
+
+    def __init__(self, config: SynthesizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        hidden, inter, gin = config.hidden_channels, config.inter_channels, config.gin_channels
+        self.enc_p = TextEncoder(config)
+        self.dec = build_decoder(config.decoder, config.spectrogram, config.magnitude, inter, gin)
+        self.enc_q = PosteriorEncoder(config)
+        self.flow = Flow(inter, hidden, config.flow_steps, config.flow_layers, gin)
+        self.ref_enc = StyleEncoder(
+            config.style_bins, config.style_hidden, gin, config.style_heads, config.style_dropout
+        )
+        step = config.frames_per_token
+        self.ssl_proj = nn.Conv1d(config.ssl_dim, config.ssl_dim, step, stride=step)
+        self.quantizer = Quantizer(config.codebook_size, config.ssl_dim)
+        if config.speaker_dim is not None:
+            self.sv_emb = nn.Linear(config.speaker_dim, gin)
+            self.ge_to512 = nn.Linear(gin, config.mrte_hidden)
+            self.prelu = nn.PReLU(gin)
+
+    # -- tokens ---------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def extract_tokens(self, ssl: Tensor) -> Tensor:
+        """Semantic tokens of content features: (B, ssl_dim, T) -> (B, 1, T // 2), int64."""
+        return self.quantizer.encode(self.ssl_proj(ssl))
+
+    def token_frames(self, codes: Tensor) -> Tensor:
+        """Codebook vectors at the frame rate: (B, 1, T // 2) -> (B, ssl_dim, T)."""
+        return self.quantizer.decode(codes).repeat_interleave(self.config.frames_per_token, dim=-1)
+
+    # -- who speaks -----------------------------------------------------------------------------------------------
+
+    def condition(self, spec: Tensor, lengths: Tensor | None = None, speaker: Tensor | None = None) -> Tensor:
+        """ge of reference spectrograms (B, F, T) and, in v2Pro, speaker vectors (B, speaker_dim): (B, G, 1).
+
+        v2: ge = ref_enc(spec). v2Pro: ge = PReLU(ref_enc(spec) + sv_emb(speaker)).
+        """
+        if lengths is None:
+            lengths = torch.full((spec.shape[0],), spec.shape[-1], device=spec.device)
+        ge = self.ref_enc(spec[:, : self.config.style_bins], lengths)
+        if self.config.speaker_dim is None:
+            return ge
+        if speaker is None:
+            raise ValueError("this synthesizer needs a speaker vector beside the reference spectrogram")
+        return self.prelu(ge + self.sv_emb(speaker).float()[:, :, None])
+
+    def mean_condition(self, references: Sequence[tuple[Tensor, Tensor | None]]) -> Tensor:
+        """ge of several (spectrogram, speaker vector) pairs: the mean of each one's ge."""
+        return torch.stack([self.condition(spec, speaker=speaker) for spec, speaker in references]).mean(0)
+
+    def _text_condition(self, ge: Tensor) -> Tensor:
+        """ge as the text encoder takes it: v2Pro narrows it to the width of the MRTE, v2 has that width already."""
+        if self.config.speaker_dim is None:
+            return ge
+        return self.ge_to512(ge.transpose(1, 2)).transpose(1, 2)
+
+    # -- training -------------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        spec: Tensor,
+        spec_lengths: Tensor,
+        text: Tensor,
+        text_lengths: Tensor,
+        codes: Tensor,
+        speaker: Tensor | None = None,
+        ge: Tensor | None = None,
+        noise: Tensor | None = None,
+        uniform: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> SynthesizerOutput:
+        """One training step's forward: spec (B, F, T), text (B, S), codes (B, 1, T // 2).
+
+        Tokens come as codes because codebook and ssl_proj are frozen in training (`extract_tokens` makes them).
+        The reference is the utterance itself unless another `ge` is given. `noise` (B, Z, T) and `uniform` (B,)
+        in [0, 1) take the place of random numbers.
+        """
+        mask = length_mask(spec_lengths, spec.shape[-1])
+        if ge is None:
+            ge = self.condition(spec, spec_lengths, speaker)
+        quantized = fit_frames(self.token_frames(codes), spec.shape[-1])
+        m_p, logs_p = self._prior(quantized, mask, text, text_lengths, ge)
+        m_q, logs_q = self.enc_q.stats(spec, mask, ge.detach())  # as upstream: the posterior does not shape ge
+        if noise is None:
+            noise = torch.randn(m_q.shape, generator=generator, device=m_q.device)
+        z = (m_q + noise * logs_q.exp()) * mask
+        z_p = self.flow(z, mask, ge)
+        if uniform is None:
+            uniform = torch.rand(spec_lengths.shape, generator=generator, device=spec.device)
+        starts = slice_starts(spec_lengths, self.config.segment_frames, uniform)
+        wave, magnitude = self.dec.decode(take_slices(z, starts, self.config.segment_frames), ge)
+        return SynthesizerOutput(wave, magnitude, starts, mask, z, z_p, m_p, logs_p, m_q, logs_q, quantized)
+
+    def _prior(
+        self, frames: Tensor, mask: Tensor, text: Tensor, text_lengths: Tensor, ge: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        latent = self.enc_p.encode(frames, mask, text, text_lengths, self._text_condition(ge))
+        return self.enc_p.project(latent, mask)
+
+    # -- synthesis ------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def decode(
+        self,
+        codes: Tensor,
+        text: Tensor,
+        ge: Tensor,
+        code_lengths: Tensor | None = None,
+        text_lengths: Tensor | None = None,
+        noise_scale: float = 0.5,
+        speed: float = 1.0,
+        noise: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Speech of tokens (B, 1, T // 2) and phones (B, S): (B, 1, samples).
+
+        Rows are sentences that do not see each other; lengths say where each ends, and what the wave of a shorter
+        row holds after its end is to be cut off. `noise` (B, Z, frames after speed) replaces random numbers.
+        """
+        latent, mask = self._encode(codes, text, ge, code_lengths, text_lengths)
+        latent, mask = change_speed(latent, mask, speed)
+        return self._speak(latent, mask, ge, noise_scale, noise, generator)
+
+    @torch.no_grad()
+    def decode_stream(
+        self,
+        codes: Tensor,
+        text: Tensor,
+        ge: Tensor,
+        keep_tokens: int | None = None,
+        overlap: Tensor | None = None,
+        noise_scale: float = 0.5,
+        speed: float = 1.0,
+        noise: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        blend: Literal["convex", "upstream"] = "convex",
+    ) -> tuple[Tensor, Tensor]:
+        """One piece of a growing sentence: all tokens so far are read, the last `keep_tokens` are spoken.
+
+        Returns the wave (1, 1, samples) and the encoded frames; hand the last of these to the next piece as
+        `overlap` (1, C, n): they are blended into its first n frames. upstream's sine weights add to more than 1;
+        `convex` uses their squares, which do not. Returns wave and frames of the spoken part.
+        """
+        latent, mask = self._encode(codes, text, ge, None, None)
+        if keep_tokens is not None:
+            frames = keep_tokens * self.config.frames_per_token
+            latent, mask = latent[..., -frames:], mask[..., -frames:]
+        latent, mask = change_speed(latent, mask, speed)
+        if overlap is not None:
+            latent = _blend(latent, overlap, blend)
+        return self._speak(latent, mask, ge, noise_scale, noise, generator), latent
+
+    @torch.no_grad()
+    def copy_synthesis(
+        self, spec: Tensor, ge: Tensor, noise: Tensor | None = None, rounds: int | None = None
+    ) -> Tensor:
+        """A recording through posterior and decoder alone: (B, F, T) -> (B, 1, N); the mean of z unless `noise`.
+
+        `rounds`: of Griffin-Lim, for an inverse-STFT decoder; None: as its config says.
+        """
+        mask = torch.ones_like(spec[:, :1])
+        m_q, logs_q = self.enc_q.stats(spec, mask, ge)
+        z = m_q if noise is None else m_q + noise * logs_q.exp()
+        if rounds is None:
+            return self.dec(z, ge)
+        if not isinstance(self.dec, IstftDecoder):
+            raise ConfigError("rounds are of inverse-STFT decoders; this synthesizer has another")
+        return self.dec(z, ge, rounds)
+
+    def _encode(
+        self, codes: Tensor, text: Tensor, ge: Tensor, code_lengths: Tensor | None, text_lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        rows = codes.shape[0]
+        if code_lengths is None:
+            code_lengths = torch.full((rows,), codes.shape[-1], device=codes.device)
+        if text_lengths is None:
+            text_lengths = torch.full((rows,), text.shape[-1], device=text.device)
+        frames = self.token_frames(codes)
+        mask = length_mask(code_lengths * self.config.frames_per_token, frames.shape[-1])
+        return self.enc_p.encode(frames, mask, text, text_lengths, self._text_condition(ge)), mask
+
+    def _speak(
+        self,
+        latent: Tensor,
+        mask: Tensor,
+        ge: Tensor,
+        noise_scale: float,
+        noise: Tensor | None,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """Prior sample, flow in reverse, decoder: z_p = m + eps * exp(logs) * noise_scale."""
+        m_p, logs_p = self.enc_p.project(latent, mask)
+        if noise is None:
+            noise = torch.randn(m_p.shape, generator=generator, device=m_p.device)
+        z_p = m_p + noise * logs_p.exp() * noise_scale
+        z = self.flow(z_p, mask, ge, reverse=True)
+        return self.dec(z * mask, ge)
+
+    # -- preparing ------------------------------------------------------------------------------------------------
+
+    def remove_weight_norm(self) -> "Synthesizer":
+        """Fold weight norm into plain convolutions, for inference and always before adapters."""
+        fold_weight_norm(self)
+        return self
+
+    def adaptable_modules(self, children: Sequence[str] = ("enc_p", "flow", "dec")) -> list[str]:
+        """Names of the convolutions and linear layers that LoRA can adapt (after `remove_weight_norm`).
+
+        Grouped and transposed convolutions stay frozen: a low-rank update of them has no clear meaning, and the
+        text embedding is left alone.
+        """
+        return [
+            name
+            for name, module in self.named_modules()
+            if name.startswith(tuple(child + "." for child in children))
+            and (isinstance(module, nn.Linear) or (isinstance(module, nn.Conv1d) and module.groups == 1))
+        ]
+
+    @torch.no_grad()
+    def set_pca(self, spec: Tensor, log_std: float = -2.0) -> float:
+        """Start posterior and inverse-STFT head from a PCA of magnitudes (frames, F); returns the variance kept.
+
+        z begins as the whitened principal components of the compressed magnitude with a deviation of exp(log_std),
+        and the head as the way back, so that training starts at a decoder that already speaks.
+        """
+        head = self.dec.skip if isinstance(self.dec, IstftDecoder) else None
+        posterior = self.enc_q.skip
+        if head is None or posterior is None:
+            raise ConfigError("a PCA start needs posterior_skip and an istft decoder with magnitude_skip")
+        seen = compress(spec.double(), self.config.magnitude)
+        mean = seen.mean(0)
+        values, vectors = torch.linalg.eigh((seen - mean).T @ (seen - mean) / len(seen))  # ascending
+        size = self.config.inter_channels
+        kept, basis = values[-size:].flip(0).clamp(min=1e-8), vectors[:, -size:].flip(1)  # (Z,), (F, Z)
+        into = (basis / kept.sqrt()).T  # (Z, F)
+        posterior.weight.copy_(into[:, :, None])
+        _bias_of(posterior).copy_(-(into @ mean))
+        head.weight.copy_((basis * kept.sqrt())[:, :, None])
+        _bias_of(head).copy_(mean)
+        assert isinstance(self.dec, IstftDecoder)
+        nn.init.zeros_(self.dec.to_magnitude.weight)
+        nn.init.zeros_(self.dec.to_magnitude.bias)
+        nn.init.zeros_(self.enc_q.proj.weight)
+        bias = _bias_of(self.enc_q.proj)
+        bias[:size] = 0
+        bias[size:] = log_std
+        return float(kept.sum() / values.sum())
+
+
+def _bias_of(conv: nn.Conv1d) -> Tensor:
+    assert conv.bias is not None
+    return conv.bias
+
+
+def _blend(latent: Tensor, overlap: Tensor, blend: Literal["convex", "upstream"]) -> Tensor:
+    """Cross-fade the first n frames of `latent` (1, C, T) from `overlap` (1, C, n); rising and falling quarter sines."""
+    n = overlap.shape[-1]
+    angle = torch.arange(2 * n, device=latent.device, dtype=torch.float32) * (torch.pi / (2 * n))
+    weights = angle.sin() if blend == "upstream" else angle.sin().square()
+    mixed = latent[..., :n] * weights[:n] + overlap * weights[n:]
+    return torch.cat([mixed, latent[..., n:]], dim=-1)

@@ -1,0 +1,77 @@
+"""WaveNet stacks: the posterior encoder and the inside of the flow (SPEC 2.5).
+
+Letters: B batch, C channels, T frames, G width of the global condition.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from models.configs.synthesizer import SynthesizerConfig
+from models.spectrogram import compress, float32_region
+from models.weight_norm import NormedConv1d
+
+
+class WaveNet(nn.Module):
+    """Gated convolutions with residual and skip sums: (B, C, T) -> (B, C, T)."""
+
+    def __init__(self, channels: int, kernel_size: int, layers: int, gin_channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.cond_layer = NormedConv1d(gin_channels, 2 * channels * layers, 1)
+        self.in_layers = nn.ModuleList(
+            [NormedConv1d(channels, 2 * channels, kernel_size, padding=kernel_size // 2) for _ in range(layers)]
+        )
+        self.res_skip_layers = nn.ModuleList(
+            [NormedConv1d(channels, channels * (1 if i == layers - 1 else 2), 1) for i in range(layers)]
+        )
+
+    def forward(self, x: Tensor, mask: Tensor, g: Tensor) -> Tensor:
+        """mask (B, 1, T); g (B, G, 1), or (B, G, T) for a condition that moves."""
+        conditions = self.cond_layer(g).chunk(len(self.in_layers), dim=1)
+        out = torch.zeros_like(x)
+        for in_layer, res_skip, condition in zip(self.in_layers, self.res_skip_layers, conditions, strict=True):
+            a, b = (in_layer(x) + condition).chunk(2, dim=1)
+            skip = res_skip(torch.tanh(a) * torch.sigmoid(b))
+            if skip.shape[1] > self.channels:  # every layer but the last
+                residual, skip = skip.chunk(2, dim=1)
+                x = (x + residual) * mask
+            out = out + skip
+        return out * mask
+
+
+class WaveNetEncoder(nn.Module):
+    """Into a WaveNet and out of it again: (B, C_in, T) -> (B, C_out, T)."""
+
+    def __init__(
+        self, in_channels: int, hidden: int, out_channels: int, layers: int, gin_channels: int, kernel_size: int = 5
+    ) -> None:
+        super().__init__()
+        self.pre = nn.Conv1d(in_channels, hidden, 1)
+        self.enc = WaveNet(hidden, kernel_size, layers, gin_channels)
+        self.proj = nn.Conv1d(hidden, out_channels, 1)
+
+    def forward(self, x: Tensor, mask: Tensor, g: Tensor) -> Tensor:
+        return self.proj(self.enc(self.pre(x) * mask, mask, g)) * mask
+
+
+class PosteriorEncoder(WaveNetEncoder):
+    """Spectrogram -> mean and log standard deviation of the latent: (B, F, T) -> twice (B, inter, T), float32.
+
+    With `skip`, a linear path from the compressed magnitude is added to the mean; started from a PCA
+    (`Synthesizer.set_pca`), it makes z carry the spectrum from the first step on.
+    """
+
+    def __init__(self, config: SynthesizerConfig) -> None:
+        bins, inter = config.spectrogram.bins, config.inter_channels
+        super().__init__(bins, config.hidden_channels, 2 * inter, config.posterior_layers, config.gin_channels)
+        self.magnitude = config.magnitude
+        self.skip = nn.Conv1d(bins, inter, 1) if config.posterior_skip else None
+
+    def stats(self, spec: Tensor, mask: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        """m and logs of z; spec is the linear magnitude (B, F, T)."""
+        seen = compress(spec, self.magnitude)
+        m, logs = self(seen, mask, g).float().chunk(2, dim=1)
+        if self.skip is not None:
+            with float32_region(seen):  # rounding here would be audible: it is the whole spectrum
+                m = m + self.skip(seen) * mask
+        return m, logs

@@ -1,0 +1,29 @@
+"""Putting a state dict into a network: strictly, and with words when it does not fit."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from models.errors import WeightsError
+
+
+def load_weights(network: nn.Module, state: Mapping[str, Tensor], source: str, absent: tuple[str, ...] = ()) -> None:
+    """Load `state` into `network`; any missing, unexpected or misshapen entry raises `WeightsError`.
+
+    `source` is named in the message; names starting with one of `absent` may be missing (GPT-SoVITS leaves the
+    posterior encoder `enc_q.` out of its inference files) and then keep what the network has.
+    """
+    expected = network.state_dict()
+    missing = [name for name in expected if name not in state and not name.startswith(absent or ("\0",))]
+    unexpected = [name for name in state if name not in expected]
+    if missing or unexpected:
+        raise WeightsError.keys_differ(source, missing, unexpected)
+    for name, value in state.items():
+        if value.shape != expected[name].shape:
+            raise WeightsError(
+                f"{source}: {name} has shape {list(value.shape)}, the network's has {list(expected[name].shape)}"
+            )
+    with torch.no_grad():
+        for name, value in state.items():
+            expected[name].copy_(value)

@@ -1,0 +1,175 @@
+"""The v2-family synthesizer against upstream's numbers: every fixture s2_v2*, small and full size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.bases import list_bases, load_base
+from models.configs.synthesizer import HifiGanDecoderConfig, SynthesizerConfig
+from models.losses import kl_loss
+from models.masks import length_mask
+from models.synthesizer import Synthesizer
+
+SMALL_TOLERANCE, FULL_TOLERANCE, GRADIENT_RELATIVE = 2e-5, 1e-4, 1e-3
+STREAM_FIRST_TOKENS, STREAM_OVERLAP_TOKENS = 6, 2  # as the fixtures' `calls` say
+
+
+def synthesizer_config(meta: dict[str, Any]) -> SynthesizerConfig:
+    """Our config of the sizes a fixture was made with."""
+    built, swapped = meta["config"]["constructor"], meta["config"]["swapped_constants"]
+    decoder = HifiGanDecoderConfig(**{key: built[key] for key in HifiGanDecoderConfig.model_fields if key in built})
+    same = {key: built[key] for key in SynthesizerConfig.model_fields if key in built}
+    renamed = {"speaker_dim": swapped.get("sv_dim"), "segment_frames": built["segment_size"], "decoder": decoder}
+    constants = {key: swapped[key] for key in ("ssl_dim", "codebook_size", "mrte_hidden", "style_hidden")}
+    return SynthesizerConfig(**{**same, **constants, **renamed})
+
+
+def tolerance_of(fixture: Any) -> float:
+    return SMALL_TOLERANCE if fixture.weights else FULL_TOLERANCE
+
+
+@pytest.fixture(scope="module")
+def networks() -> dict[str, Synthesizer]:
+    """Filled networks by fixture name, so that a full-size one is made once."""
+    return {}
+
+
+def network_of(fixture: Any, networks: dict[str, Synthesizer]) -> Synthesizer:
+    if fixture.name not in networks:
+        networks.clear()  # one full-size network at a time in memory
+        networks[fixture.name] = fixture.load(Synthesizer(synthesizer_config(fixture.meta)))
+    return networks[fixture.name]
+
+
+def speaker_of(fixture: Any, name: str) -> Tensor | None:
+    return fixture[name] if name in fixture else None
+
+
+def references(fixture: Any, count: int) -> list[tuple[Tensor, Tensor | None]]:
+    return [(fixture[f"refer{i}"], speaker_of(fixture, f"sv{i}")) for i in range(1, count + 1)]
+
+
+@pytest.mark.state_dict("s2-v2")
+def test_names_and_shapes_are_those_of_the_files(described: Any) -> None:
+    version = described.meta["constructor"]["version"]
+    base = next(b for b in map(load_base, list_bases()) if b.upstream_version == version)
+    assert base.synthesizer is not None
+    with torch.device("meta"):
+        described.check(Synthesizer(base.synthesizer))
+
+
+@pytest.mark.reference("s2_v2")
+def test_training_forward_and_gradients(fixture: Any, networks: dict[str, Synthesizer]) -> None:
+    network, tolerance = network_of(fixture, networks), tolerance_of(fixture)
+    codes = network.extract_tokens(fixture["ssl"])
+    out = network(
+        fixture["spec"],
+        fixture["spec_lengths"],
+        fixture["text"],
+        fixture["text_lengths"],
+        codes,
+        speaker_of(fixture, "sv"),
+        noise=fixture["noise_q"],
+        uniform=fixture["u_slice"],
+    )
+    ours = {
+        "y_hat": out.wave,
+        "ids_slice": out.starts,
+        "y_mask": out.mask,
+        **{name: getattr(out, name) for name in ("z", "z_p", "m_p", "logs_p", "m_q", "logs_q", "quantized")},
+    }
+    for name in fixture.outputs("train."):
+        fixture.check(f"train.{name}", ours[name], tolerance)
+
+    kl = kl_loss(out.z_p, out.logs_q, out.m_p, out.logs_p, out.mask)
+    probe = (out.wave * fixture["probe"]).mean() * 100 + kl
+    assert kl.item() == pytest.approx(fixture.meta["scalars"]["train.kl_loss"], rel=1e-5)
+    assert probe.item() == pytest.approx(fixture.meta["scalars"]["train.probe_loss"], rel=1e-5)
+    network.zero_grad(set_to_none=True)
+    probe.backward()
+    norms = {name: None if p.grad is None else p.grad.norm().item() for name, p in network.named_parameters()}
+    network.zero_grad(set_to_none=True)
+    expected = fixture.meta["grad_norms"]
+    assert norms.keys() == expected.keys()
+    assert {name for name in norms if norms[name] is None} == {name for name in expected if expected[name] is None}
+    largest = max(value for value in expected.values() if value is not None)
+    for name, value in expected.items():
+        if value is not None:  # key biases have a gradient of zero up to rounding
+            assert norms[name] == pytest.approx(value, rel=GRADIENT_RELATIVE, abs=1e-6 * largest), name
+
+
+@pytest.mark.reference("s2_v2")
+def test_tokens_of_content_features(fixture: Any, networks: dict[str, Synthesizer]) -> None:
+    fixture.check("extract_latent", network_of(fixture, networks).extract_tokens(fixture["ssl"]), 0)
+
+
+@pytest.mark.reference("s2_v2")
+def test_reference_encoder(fixture: Any, networks: dict[str, Synthesizer]) -> None:
+    network, spec = network_of(fixture, networks), fixture["refer1"]
+    with torch.no_grad():
+        style = network.ref_enc(spec[:, : network.config.style_bins], torch.tensor([spec.shape[-1]]))
+    fixture.check("ref_enc", style, tolerance_of(fixture))
+
+
+@pytest.mark.reference("s2_v2")
+def test_decoding_with_one_and_two_references_speed_and_noise(fixture: Any, networks: dict[str, Synthesizer]) -> None:
+    network = network_of(fixture, networks)
+    codes, text = fixture["codes"], fixture["text"][:1]
+    calls = {
+        "one_ref": (1, {"noise_scale": 0.0}),
+        "two_refs": (2, {"noise_scale": 0.0}),
+        "speed1.25": (1, {"noise_scale": 0.0, "speed": 1.25}),
+        "noise0.5": (1, {"noise_scale": 0.5, "noise": fixture["noise_p"]}),
+    }
+    with torch.no_grad():
+        conditions = {count: network.mean_condition(references(fixture, count)) for count in (1, 2)}
+    for name in fixture.outputs("decode."):
+        count, options = calls[name]
+        fixture.check(
+            f"decode.{name}", network.decode(codes, text, conditions[count], **options), tolerance_of(fixture)
+        )
+
+
+@pytest.mark.reference("s2_v2")
+def test_streaming_decode(fixture: Any, networks: dict[str, Synthesizer]) -> None:
+    network, codes = network_of(fixture, networks), fixture["codes"]
+    text, overlap = fixture["text"][:1], STREAM_OVERLAP_TOKENS * network.config.frames_per_token
+    with torch.no_grad():
+        ge = network.mean_condition(references(fixture, 1))
+    first, first_latent = network.decode_stream(codes[..., :STREAM_FIRST_TOKENS], text, ge, noise_scale=0.0)
+    second, second_latent = network.decode_stream(
+        codes,
+        text,
+        ge,
+        keep_tokens=codes.shape[-1] - STREAM_FIRST_TOKENS + STREAM_OVERLAP_TOKENS,
+        overlap=first_latent[..., -overlap:],
+        noise_scale=0.0,
+        blend="upstream",
+    )
+    ours = {"first": first, "first_latent": first_latent, "second": second, "second_latent": second_latent}
+    for name in fixture.outputs("stream."):
+        fixture.check(f"stream.{name}", ours[name], tolerance_of(fixture))
+
+
+@pytest.mark.reference("s2_v2", names="infer")
+def test_resynthesis_of_a_recording_from_its_own_tokens(fixture: Any, networks: dict[str, Synthesizer]) -> None:
+    """upstream's `infer`: the reference is the recording itself; the padded frames are masked."""
+    network, frames = network_of(fixture, networks), fixture["spec"].shape[-1]
+    lengths = fixture["spec_lengths"][:1]
+    codes = network.extract_tokens(fixture["ssl"][:1])
+    with torch.no_grad():
+        ge = network.condition(fixture["spec"][:1], lengths, speaker_of(fixture, "sv1"))
+        wave = network.decode(
+            codes,
+            fixture["text"][:1],
+            ge,
+            code_lengths=lengths // network.config.frames_per_token,
+            text_lengths=fixture["text_lengths"][:1],
+            noise_scale=0.0,
+        )
+    assert length_mask(lengths, frames).shape[-1] * network.config.spectrogram.hop_samples == wave.shape[-1]
+    fixture.check("infer", wave, tolerance_of(fixture))
