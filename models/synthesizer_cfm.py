@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from models.cfm import FlowDraws, FlowMatching
 from models.configs.cfm import CfmSynthesizerConfig
-from models.masks import length_mask
+from models.masks import fit_frames, length_mask
 from models.quantizer import Quantizer
 from models.style import StyleEncoder
 from models.transformer import TextEncoder, change_speed
@@ -34,7 +34,8 @@ class CfmSynthesizer(nn.Module):
         self.ref_enc = StyleEncoder(
             encoder.style_bins, encoder.style_hidden, encoder.gin_channels, encoder.style_heads, encoder.style_dropout
         )
-        self.ssl_proj = nn.Conv1d(encoder.ssl_dim, encoder.ssl_dim, 2, stride=2)
+        step = encoder.frames_per_token
+        self.ssl_proj = nn.Conv1d(encoder.ssl_dim, encoder.ssl_dim, step, stride=step)
         self.quantizer = Quantizer(encoder.codebook_size, encoder.ssl_dim)
         self.bridge = nn.Sequential(nn.Conv1d(encoder.hidden_channels, channels, 1), nn.LeakyReLU())
         self.wns1 = WaveNetEncoder(
@@ -56,13 +57,32 @@ class CfmSynthesizer(nn.Module):
             part.eval()
         return self
 
+    # -- tokens and speaker, as in v2 -----------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def extract_tokens(self, ssl: Tensor) -> Tensor:
+        """Semantic tokens of content features: (B, ssl_dim, T50) -> (B, 1, T25), int64."""
+        return self.quantizer.encode(self.ssl_proj(ssl))
+
+    def token_frames(self, codes: Tensor) -> Tensor:
+        """Codebook vectors at the frame rate: (B, 1, T25) -> (B, ssl_dim, T50)."""
+        return self.quantizer.decode(codes).repeat_interleave(self.config.encoder.frames_per_token, dim=-1)
+
+    def condition(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """ge of reference spectrograms: (B, bins, T50) -> (B, G, 1)."""
+        if lengths is None:
+            lengths = torch.full((spec.shape[0],), spec.shape[-1], device=spec.device)
+        return self.ref_enc(spec[:, : self.config.encoder.style_bins], lengths)
+
+    # -- training -------------------------------------------------------------------------------------------------
+
     def forward(
         self,
-        ssl: Tensor,
         spec: Tensor,
         spec_lengths: Tensor,
         text: Tensor,
         text_lengths: Tensor,
+        codes: Tensor,
         mel: Tensor,
         mel_lengths: Tensor,
         *,
@@ -73,57 +93,43 @@ class CfmSynthesizer(nn.Module):
         """The flow-matching loss of a batch.
 
         Args:
-            ssl: (B, ssl_dim, T50) content features. spec: (B, bins, T50) linear spectrogram of the same speech.
-            mel: (B, M, L), scaled. text: (B, S) phone ids.
+            spec: (B, bins, T50), the utterance itself, which is its own reference. text: (B, S) phone ids.
+            codes: (B, 1, T25) from `extract_tokens`. mel: (B, M, L) of the same speech, scaled.
             prompt_draw: (B,) in [0, 1), where the part that is given away ends. flow_draws: see `FlowMatching.draw`.
                 Both are drawn from `generator` when absent.
         """
         if prompt_draw is None:
             prompt_draw = torch.rand(mel.shape[0], generator=generator, device=mel.device)
         prompt_lengths = (prompt_draw * mel_lengths * self.config.prompt_fraction).floor().long()
-        features = self.training_features(ssl, spec, spec_lengths, text, text_lengths, mel_lengths)
+        features = self.training_features(spec, spec_lengths, text, text_lengths, codes, mel_lengths)
         frames = min(features.shape[-1], mel.shape[-1])
         features, mel = features[..., :frames], mel[..., :frames]
         draws = flow_draws or self.cfm.draw(mel, generator)
         return self.cfm.loss(mel, mel_lengths, prompt_lengths, features.transpose(1, 2), draws)
 
     def training_features(
-        self, ssl: Tensor, spec: Tensor, spec_lengths: Tensor, text: Tensor, text_lengths: Tensor, mel_lengths: Tensor
+        self, spec: Tensor, spec_lengths: Tensor, text: Tensor, text_lengths: Tensor, codes: Tensor, lengths: Tensor
     ) -> Tensor:
-        """The condition of a batch, (B, C, L): the speaker's own speech is the reference."""
+        """The condition of a batch, (B, C, L), masked beyond `lengths` mel frames."""
         with torch.no_grad():
-            ge = self.global_condition(spec, spec_lengths)
-            frames = self._frames(self.extract_tokens(ssl))
-            mask = length_mask(spec_lengths, frames.shape[-1])
-            encoded = self.enc_p.encode(frames, mask, text, text_lengths, ge)
-        return self._features(encoded, mel_lengths, ge)
+            ge = self.condition(spec, spec_lengths)
+            frames = fit_frames(self.token_frames(codes), spec.shape[-1])
+            encoded = self.enc_p.encode(frames, length_mask(spec_lengths, frames.shape[-1]), text, text_lengths, ge)
+        return self._features(encoded, lengths, ge)
 
-    @torch.no_grad()
-    def extract_tokens(self, ssl: Tensor) -> Tensor:
-        """Content features -> semantic tokens: (B, ssl_dim, T50) -> (B, 1, T25)."""
-        return self.quantizer.encode(self.ssl_proj(ssl))
-
-    def global_condition(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Who speaks, from a linear spectrogram: (B, bins, T50) -> (B, G, 1)."""
-        if lengths is None:
-            lengths = torch.full((spec.shape[0],), spec.shape[-1], device=spec.device)
-        return self.ref_enc(spec[:, : self.config.encoder.style_bins], lengths)
+    # -- synthesis ------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def features(self, codes: Tensor, text: Tensor, ge: Tensor, speed: float = 1.0) -> Tensor:
         """The condition of one sentence: codes (1, 1, T25), text (1, S), ge (1, G, 1) -> (1, C, L)."""
         config, tokens = self.config, codes.shape[-1]
-        frames = self._frames(codes)
+        frames = self.token_frames(codes)
         mask = frames.new_ones(1, 1, frames.shape[-1])
         text_lengths = torch.tensor([text.shape[-1]], device=text.device)
         encoded, _ = change_speed(self.enc_p.encode(frames, mask, text, text_lengths, ge), mask, speed)
         shown = tokens * config.mask_frames_per_token
         length = int(shown) if speed == 1 else int(shown / speed) + 1
         return self._features(encoded, torch.tensor([length], device=codes.device), ge)
-
-    def _frames(self, codes: Tensor) -> Tensor:
-        """Codebook entries at 50 Hz: (B, 1, T25) -> (B, ssl_dim, T50)."""
-        return self.quantizer.decode(codes).repeat_interleave(self.config.encoder.frames_per_token, dim=-1)
 
     def _features(self, encoded: Tensor, lengths: Tensor, ge: Tensor) -> Tensor:
         """Encoder frames at 50 Hz -> condition at the mel's rate: (B, hidden, T50) -> (B, C, L)."""
