@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import settings
+from pipeline.cli import plan, registry, settings
 from pipeline.errors import PipelineError
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 
 # In the order of --help. Each module has register(app), which adds its command or group of commands.
-for module in (settings,):
+for module in (plan, registry, settings):
     module.register(app)
 
 

@@ -241,6 +241,20 @@ class Registry:
             self.backend.put_folder(_release_prefix(voice, version), files, RECORD_FILE, _dump(record))
         return self.release(voice, version)
 
+    def republish(self, voice: str, version: str, *, channel: Channel, mover: Mover) -> Release | None:
+        """Put a version that was published before on the channel, without training: a revert, or a renamed folder.
+
+        Returns:
+            The release, or None when no voice of this registry has the version.
+        """
+        if not self.has(voice, version):
+            holder = next((name for name in self.voices() if name != voice and self.has(name, version)), None)
+            if holder is None:
+                return None
+            self.adopt(voice, version, holder)
+        self.move(voice, channel, version, action="republish", mover=mover)
+        return self.release(voice, version)
+
     def move(self, voice: str, channel: Channel, version: str | None, *, action: Action, mover: Mover) -> Event | None:
         """Point a channel to a version, or to none. Returns None when it points there already.
 

@@ -1,0 +1,152 @@
+"""voxline plan"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.common import JsonOption, RegistryOption
+
+if TYPE_CHECKING:
+    from pipeline.records.plan import Plan
+
+
+class Format(StrEnum):
+    """How the plan is written."""
+
+    TABLE = "table"
+    JSON = "json"
+    GITLAB = "gitlab"
+    JENKINS = "jenkins"
+    GITHUB = "github"
+
+
+class Through(StrEnum):
+    """The last stage that generated jobs run."""
+
+    VALIDATE = "validate"
+    PUBLISH = "publish"
+
+
+def register(app: typer.Typer) -> None:
+    app.command("plan", rich_help_panel="The line")(plan)
+
+
+def plan(
+    since: Annotated[
+        str | None,
+        typer.Option("--base", help="Revision before the push; zeros or unknown is fine.", show_default=False),
+    ] = None,
+    head: Annotated[str, typer.Option("--head", help="Revision to plan.")] = "HEAD",
+    worktree: Annotated[
+        bool, typer.Option("--worktree", help="Plan the files on disk, with what is not committed yet.")
+    ] = False,
+    form: Annotated[Format, typer.Option("--format", help="For people, scripts or a CI engine.")] = Format.TABLE,
+    as_json: JsonOption = False,
+    through: Annotated[
+        Through, typer.Option("--through", help="Last stage of generated jobs; merge requests stop at validate.")
+    ] = Through.PUBLISH,
+    changed_only: Annotated[
+        bool, typer.Option("--changed-only", help="Leave out voices that did not change since the base.")
+    ] = False,
+    show_all: Annotated[bool, typer.Option("--all", help="List voices with nothing to do, too.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to a file instead of the terminal.", show_default=False)
+    ] = None,
+    registry: RegistryOption = None,
+    base_model: Annotated[
+        str | None, typer.Option("--base-model", help="Base model, instead of the voices' own.", show_default=False)
+    ] = None,
+) -> None:
+    """Say what has to be done for each voice between two revisions.
+
+    The registry decides: train what it does not hold, republish what it holds already, retire what was deleted.
+
+        voxline plan --worktree
+        voxline plan --base origin/main --head HEAD --json
+        voxline plan --base $CI_COMMIT_BEFORE_SHA --format gitlab -o child.yml
+    """
+    from pipeline.io.plan_formats import github_matrix, gitlab_pipeline, jenkins_branches
+
+    made = _make(since, head, worktree, registry, base_model)
+    if changed_only:
+        kept = tuple(entry for entry in made.entries if entry.change != "unchanged")
+        made = made.model_copy(update={"entries": kept})
+    chosen = Format.JSON if as_json else form
+    if chosen is Format.TABLE:
+        _print_table(made, show_all)
+        return
+    writers = {
+        Format.JSON: lambda: made.model_dump_json(indent=2) + "\n",
+        Format.GITLAB: lambda: gitlab_pipeline(made, only_validate=through is Through.VALIDATE),
+        Format.JENKINS: lambda: jenkins_branches(made, only_validate=through is Through.VALIDATE),
+        Format.GITHUB: lambda: github_matrix(made, only_validate=through is Through.VALIDATE),
+    }
+    text = writers[chosen]()
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        from pipeline.io.files import write_atomically
+
+        write_atomically(output, text.encode())
+        _print_summary(made)
+
+
+def _make(since: str | None, head: str, worktree: bool, registry: str | None, base_model: str | None) -> Plan:
+    import os
+
+    from pipeline.cli.common import repository_root, resolve_settings
+    from pipeline.io.registry import open_registry
+    from pipeline.stages.plan import Identifier, make_plan
+
+    flags = {"voxline.registry": registry, "voxline.base": base_model}
+    root = repository_root()
+    settings = resolve_settings(flags).settings.voxline
+    return make_plan(
+        root=root,
+        voices=settings.voices,
+        registry=open_registry(settings.registry, root=root),
+        identifier=Identifier(root, os.environ, flags),
+        base=since or ("HEAD" if worktree else None),
+        head=head,
+        is_worktree=worktree,
+        cache=root / settings.work / ".cache" / "trees.json",
+    )
+
+
+STYLES = {"train": "bold green", "republish": "cyan", "retire": "yellow", "skip": "dim"}
+
+
+def _print_table(made: Plan, show_all: bool) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from pipeline.cli.common import console
+
+    out = console()
+    shown = made.entries if show_all else made.to_do()
+    if made.note:
+        out.print(Text(made.note, style="dim"))
+    if shown:
+        table = Table("voice", "action", "change", "version", "why", box=None)
+        for entry in shown:
+            style = STYLES[entry.action]
+            version = entry.version or "-"
+            table.add_row(entry.voice, Text(entry.action, style=style), entry.change, version, Text(entry.reason))
+        out.print(table)
+    out.print(Text(_summary(made)))
+
+
+def _print_summary(made: Plan) -> None:
+    import sys
+
+    sys.stderr.write(_summary(made) + "\n")
+
+
+def _summary(made: Plan) -> str:
+    counts = {action: sum(entry.action == action for entry in made.entries) for action in STYLES}
+    told = ", ".join(f"{count} {action}" for action, count in counts.items())
+    return f"{len(made.entries)} {'voice' if len(made.entries) == 1 else 'voices'}: {told}"

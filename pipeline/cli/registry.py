@@ -1,0 +1,239 @@
+"""voxline registry"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.common import JsonOption, RegistryOption
+
+if TYPE_CHECKING:
+    from pipeline.io.registry import Mover, Registry
+    from pipeline.records.release import ChannelPointer, Event
+
+commands = typer.Typer(no_args_is_help=True, help="Look into the registry and move its channels.")
+
+NameArgument = Annotated[str, typer.Argument(help="Name of a published voice.", metavar="VOICE", show_default=False)]
+VersionArgument = Annotated[
+    str | None, typer.Argument(help="Version of 12 hex digits.", metavar="[VERSION]", show_default=False)
+]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for the history.", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(commands, name="registry", rich_help_panel="Using voices")
+
+
+@commands.command("list")
+def list_voices(registry: RegistryOption = None, as_json: JsonOption = False) -> None:
+    """List all voices with what their channels serve."""
+    from pipeline.cli.common import console, print_json
+
+    opened = _open(registry)
+    states = opened.states()
+    if as_json:
+        rows = []
+        for voice, state in states.items():
+            channels = {"production": _plain(state.production), "candidate": _plain(state.candidate)}
+            rows.append({"voice": voice, **channels, "releases": len(state.versions)})
+        print_json({"registry": opened.url, "voices": rows})
+        return
+    if not states:
+        console().print(f"{opened.url} is empty; voxline run VOICE publishes the first voice")
+        return
+    from rich.table import Table
+
+    table = Table("voice", "production", "candidate", "releases", "moved", "by", box=None)
+    for voice, state in states.items():
+        last = state.production or state.candidate
+        moved = (f"{last.event.at:%Y-%m-%d %H:%M}", last.event.actor) if last else ("", "")
+        table.add_row(voice, _shown(state.production), _shown(state.candidate), str(len(state.versions)), *moved)
+    console().print(table)
+
+
+@commands.command("show")
+def show(
+    voice: NameArgument, version: VersionArgument = None, registry: RegistryOption = None, as_json: JsonOption = False
+) -> None:
+    """Show a release: where it comes from, its measurements, its files. Without a version, production's."""
+    from pipeline.cli.common import console, print_json
+
+    release = _open(registry).resolve(voice, version or "production")
+    if as_json:
+        print_json(release)
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    origin = release.provenance
+    rows = {
+        "voice": release.voice,
+        "version": release.version,
+        "published": f"{release.created_at:%Y-%m-%d %H:%M} UTC",
+        "author": origin.author,
+        "commit": origin.git_revision or "-",
+        "pipeline": origin.pipeline or "-",
+        "base": release.base,
+        "language": release.language,
+        "license": release.license,
+        "consent": _consent_line(release.consent),
+        **{name: "not measured" if value is None else f"{value:.3f}" for name, value in release.metrics.items()},
+        "files": f"{len(release.files)}, {sum(told.size_bytes for told in release.files.values()) / 1e6:.1f} MB",
+    }
+    table = Table(show_header=False, box=None)
+    for name, value in rows.items():
+        table.add_row(Text(name, style="bold"), Text(value))
+    console().print(table)
+
+
+@commands.command("history")
+def history(voice: NameArgument, registry: RegistryOption = None, as_json: JsonOption = False) -> None:
+    """Show every move of a voice's channels: who, when, from which version to which."""
+    from pipeline.cli.common import console, print_json
+    from pipeline.errors import UsageError
+
+    opened = _open(registry)
+    events = opened.history(voice)
+    if not events:
+        raise UsageError(f"{voice}: was never published in {opened.url}", hint="voxline registry list")
+    if as_json:
+        print_json({"voice": voice, "events": [event.model_dump(mode="json") for event in events]})
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("when", "channel", "action", "from", "to", "who", "commit", "why", box=None)
+    for event in events:
+        table.add_row(
+            f"{event.at:%Y-%m-%d %H:%M:%S}",
+            event.channel,
+            Text(event.action, style=STYLES[event.action]),
+            event.previous or "-",
+            event.version or "-",
+            Text(event.actor),
+            event.git_revision[:10] or "-",
+            Text(event.reason),
+        )
+    console().print(table)
+
+
+@commands.command("promote")
+def promote(
+    voice: NameArgument, version: VersionArgument = None, registry: RegistryOption = None, reason: ReasonOption = ""
+) -> None:
+    """Put the candidate, or a version, on production."""
+    event = _open(registry).promote(voice, version, _mover(reason))
+    _tell(voice, event)
+
+
+@commands.command("rollback")
+def rollback(
+    voice: NameArgument, version: VersionArgument = None, registry: RegistryOption = None, reason: ReasonOption = ""
+) -> None:
+    """Put production back to the version before, or to a named one. A plan will not undo this."""
+    event = _open(registry).rollback(voice, version, _mover(reason))
+    _tell(voice, event)
+
+
+@commands.command("retire")
+def retire(voice: NameArgument, registry: RegistryOption = None, reason: ReasonOption = "") -> None:
+    """Take a voice off all channels; its releases stay, so it can be brought back."""
+    opened = _open(registry)
+    opened.pointer(voice, "production")
+    events = opened.retire(voice, _mover(reason))
+    for event in events:
+        _tell(voice, event)
+    if not events:
+        _tell(voice, None)
+
+
+@commands.command("verify")
+def verify(
+    voice: Annotated[str | None, typer.Argument(help="Only this voice.", metavar="[VOICE]", show_default=False)] = None,
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read every file of every release and compare it with what was published."""
+    from pipeline.cli.common import console, print_json
+    from pipeline.errors import SettingsError
+
+    opened = _open(registry)
+    voices = [voice] if voice else opened.voices()
+    damages = [line for name in voices for line in opened.verify(name)]
+    if as_json:
+        print_json({"registry": opened.url, "voices": len(voices), "damages": damages})
+    else:
+        console().print(f"{len(voices)} voices, {len(damages)} damages")
+    if damages:
+        raise SettingsError("\n".join(damages), hint="publish the version again, or roll back to a sound one")
+
+
+@commands.command("gc")
+def collect(
+    unused_days: Annotated[int, typer.Option("--unused-days", min=1, help="How long a release must be unused.")] = 90,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove releases that no channel and no recent move names."""
+    from pipeline.cli.common import console, print_json
+
+    collected = _open(registry).collect(unused_days=unused_days, dry_run=dry_run)
+    if as_json:
+        rows = [{"voice": one.voice, "version": one.version, "size_bytes": one.size_bytes} for one in collected]
+        print_json({"dry_run": dry_run, "collected": rows})
+        return
+    for one in collected:
+        console().print(f"{one.voice} {one.version} of {one.created_at:%Y-%m-%d}, {one.size_bytes / 1e6:.1f} MB")
+    total_mb = sum(one.size_bytes for one in collected) / 1e6
+    console().print(f"{len(collected)} releases, {total_mb:.1f} MB {'would be removed' if dry_run else 'removed'}")
+
+
+STYLES = {"publish": "green", "republish": "cyan", "promote": "bold green", "rollback": "yellow", "retire": "red"}
+
+
+def _open(url: str | None) -> Registry:
+    from pipeline.cli.common import repository_root, resolve_settings
+    from pipeline.io.registry import open_registry
+
+    settings = resolve_settings({"voxline.registry": url}).settings
+    return open_registry(settings.voxline.registry, root=repository_root())
+
+
+def _mover(reason: str) -> Mover:
+    import os
+    from pathlib import Path
+
+    from pipeline.io.ci import actor, describe_run
+    from pipeline.io.git import find_repository
+    from pipeline.io.registry import Mover
+
+    repository = find_repository(Path.cwd())
+    revision = repository.commit("HEAD") if repository else None
+    return Mover(actor(os.environ, repository), revision or "", describe_run(os.environ).pipeline, reason)
+
+
+def _tell(voice: str, event: Event | None) -> None:
+    if event is None:
+        typer.echo(f"{voice}: nothing to move")
+    else:
+        typer.echo(
+            f"{voice}: {event.channel} {event.previous or 'nothing'} -> {event.version or 'nothing'} by {event.actor}"
+        )
+
+
+def _plain(pointer: ChannelPointer | None) -> str | None:
+    return pointer.version if pointer else None
+
+
+def _shown(pointer: ChannelPointer | None) -> str:
+    if pointer is None:
+        return "-"
+    return pointer.version or "retired"
+
+
+def _consent_line(consent: Any) -> str:
+    until = f", until {consent.expires_on}" if consent.expires_on else ""
+    scope = f", for {', '.join(consent.scope)}" if consent.scope else ""
+    return f"{consent.speaker}, {consent.granted_on}{until}{scope}"
