@@ -43,8 +43,8 @@ class PeriodDiscriminator(nn.Module):
         for index in range(len(widths) - 1):
             stride = 1 if index == len(widths) - 2 else 3
             options = {"kernel_size": (5, 1), "stride": (stride, 1), "padding": (2, 0)}
-            self.convs.append(NormedConv2d(widths[index], widths[index + 1], **options))  # type: ignore[arg-type]
-        self.conv_post = NormedConv2d(widths[-1], 1, kernel_size=(3, 1), padding=(1, 0))  # type: ignore[arg-type]
+            self.convs.append(NormedConv2d(widths[index], widths[index + 1], **options))
+        self.conv_post = NormedConv2d(widths[-1], 1, kernel_size=(3, 1), padding=(1, 0))
 
     def forward(self, wave: Tensor) -> tuple[Tensor, list[Tensor]]:
         missing = -wave.shape[-1] % self.period

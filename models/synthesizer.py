@@ -302,7 +302,7 @@ def _bias_of(conv: nn.Conv1d) -> Tensor:
 
 
 def _blend(latent: Tensor, overlap: Tensor, blend: Literal["convex", "upstream"]) -> Tensor:
-    """Cross-fade the first n frames of `latent` (1, C, T) from `overlap` (1, C, n); rising and falling quarter sines."""
+    """Cross-fade from `overlap` (1, C, n) into the first n frames of `latent` (1, C, T), by quarter sines."""
     n = overlap.shape[-1]
     angle = torch.arange(2 * n, device=latent.device, dtype=torch.float32) * (torch.pi / (2 * n))
     weights = angle.sin() if blend == "upstream" else angle.sin().square()

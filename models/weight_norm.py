@@ -73,10 +73,15 @@ class NormedConvTranspose1d(nn.ConvTranspose1d):
         super().__init__(*args, **options)  # type: ignore[arg-type]
         _split_weight(self)
 
+    @property
+    def _sides(self) -> tuple[int, ...]:
+        assert not isinstance(self.padding, str)  # transposed convolutions take numbers only
+        return self.padding
+
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         weight = normalised(self.weight_g, self.weight_v)
         return F.conv_transpose1d(
-            x, weight, self.bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
+            x, weight, self.bias, self.stride, self._sides, self.output_padding, self.groups, self.dilation
         )
 
 
@@ -102,7 +107,7 @@ def _plain(module: nn.Module) -> nn.Module:
     )
     trains = module.weight_v.requires_grad
     plain.weight = nn.Parameter(normalised(module.weight_g, module.weight_v).detach(), requires_grad=trains)
-    plain.bias = module.bias
+    plain.register_parameter("bias", module.bias)
     return plain.train(module.training)
 
 

@@ -48,7 +48,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def _parametrize(metafunc: pytest.Metafunc, argument: str, values: list[Any], names: list[str]) -> None:
     if values:
-        metafunc.parametrize(argument, values, ids=names)
+        metafunc.parametrize(argument, values, ids=names, scope="module")  # grouped, so networks are built once
     else:
         absent = pytest.mark.skip(reason="the reference tensors are not here: set VOXLINE_SHARED")
         metafunc.parametrize(argument, [pytest.param(None, id="absent", marks=absent)])
@@ -99,7 +99,7 @@ class Fixture:
                 return self.tensors[prefix + name]
         return self._from_recipe(name)
 
-    def __contains__(self, name: str) -> bool:
+    def has(self, name: str) -> bool:
         made = self.meta.get("recipe_inputs", {})
         return f"i.{name}" in self.tensors or f"n.{name}" in self.tensors or name in made
 

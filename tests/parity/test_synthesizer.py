@@ -46,7 +46,7 @@ def network_of(fixture: Any, networks: dict[str, Synthesizer]) -> Synthesizer:
 
 
 def speaker_of(fixture: Any, name: str) -> Tensor | None:
-    return fixture[name] if name in fixture else None
+    return fixture[name] if fixture.has(name) else None
 
 
 def references(fixture: Any, count: int) -> list[tuple[Tensor, Tensor | None]]:
@@ -91,7 +91,7 @@ def test_training_forward_and_gradients(fixture: Any, networks: dict[str, Synthe
     assert probe.item() == pytest.approx(fixture.meta["scalars"]["train.probe_loss"], rel=1e-5)
     network.zero_grad(set_to_none=True)
     probe.backward()
-    norms = {name: None if p.grad is None else p.grad.norm().item() for name, p in network.named_parameters()}
+    norms = {name: None if p.grad is None else p.grad.double().norm().item() for name, p in network.named_parameters()}
     network.zero_grad(set_to_none=True)
     expected = fixture.meta["grad_norms"]
     assert norms.keys() == expected.keys()
