@@ -1,0 +1,37 @@
+"""Sampling and the rejected sequences of preference training against upstream."""
+
+import pytest
+import torch
+
+from models.sampling import draw, mark_seen, penalise, token_probabilities
+from models.text2semantic import make_rejected
+
+
+@pytest.mark.reference("s1_sampling")
+def test_probabilities_after_penalty_and_truncation_are_those_of_upstream(fixture):
+    logits = fixture["logits"]
+    seen = mark_seen(fixture["previous"], logits.shape[1])
+    for index, combination in enumerate(fixture.meta["config"]["combos"]):
+        penalised = penalise(logits, seen, combination["repetition_penalty"])
+        fixture.check(f"penalised_logits.{index}", penalised, 1e-6)
+        probabilities = token_probabilities(
+            penalised, combination["top_k"], combination["top_p"], combination["temperature"]
+        )
+        fixture.check(f"probs.{index}", probabilities, 1e-6)
+
+
+@pytest.mark.reference("s1_sampling")
+def test_the_drawn_tokens_are_those_of_upstream(fixture):
+    for name, expected in fixture.outputs("token_from_probs").items():
+        drawn = draw(fixture.tensors[f"o.probs.{name}"], fixture["q"])
+        assert drawn[:, None].tolist() == expected.tolist()
+
+
+@pytest.mark.reference("s1_sampling")
+def test_rejected_sequences_follow_the_same_random_numbers(fixture):
+    for name, expected in fixture.outputs("reject_y_seed").items():
+        lengths = fixture.tensors[f"o.reject_lens_seed{name}"]
+        rows = torch.arange(expected.shape[0] * 10).view(expected.shape[0], 10)  # as when the fixture was made
+        ours, ours_lengths = make_rejected(rows, torch.Generator().manual_seed(int(name)))
+        assert ours.tolist() == expected.tolist()
+        assert ours_lengths.tolist() == lengths.tolist()

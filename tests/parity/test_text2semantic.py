@@ -1,0 +1,95 @@
+"""The text-to-semantic network against upstream: logits, losses, gradients (decoding: see test_decoding.py)."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.configs.text2semantic import Text2SemanticConfig
+from models.text2semantic import Prediction, Text2Semantic, preference_loss
+
+
+class InFile(nn.Module):
+    """The network under the name it has in upstream's files."""
+
+    def __init__(self, numbers: dict[str, Any]) -> None:
+        super().__init__()
+        self.model = Text2Semantic(
+            Text2SemanticConfig(
+                phoneme_vocab_size=numbers["phoneme_vocab_size"],
+                vocab_size=numbers["vocab_size"],
+                hidden_dim=numbers["hidden_dim"],
+                heads=numbers["head"],
+                layers=numbers["n_layer"],
+                feedforward_dim=4 * numbers["hidden_dim"],
+                embedding_dropout=numbers["dropout"],
+            )
+        )
+
+
+def network_of(fixture) -> Text2Semantic:
+    return fixture.load(InFile(fixture.meta["config"]["model"])).model
+
+
+def zeroed_beyond(x: Tensor, lengths: Tensor) -> Tensor:
+    """Zero the last axis beyond each row's length, as upstream's collate function pads."""
+    used = torch.arange(x.shape[-1]) < lengths.view(-1, *[1] * (x.dim() - 1))
+    return x * used
+
+
+def upstream_run(network: Text2Semantic, fixture, lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Prediction:
+    phones, bert = zeroed_beyond(fixture["x"], lengths), zeroed_beyond(fixture["bert"], lengths)
+    return network(phones, lengths, tokens, token_lengths, bert, upstream_padding=True)
+
+
+def phone_lengths(fixture, case: str) -> Tensor:
+    return fixture["x_lens"] if case == "unequal_x" else torch.full_like(fixture["x_lens"], fixture["x"].shape[1])
+
+
+@pytest.mark.state_dict("s1")
+def test_names_and_shapes_are_those_of_the_files(described):
+    with torch.device("meta"):
+        described.check(InFile(described.meta["constructor"]["model"]))
+
+
+@pytest.mark.reference("s1_", names="equal_x")
+@pytest.mark.parametrize("case", ["equal_x", "unequal_x"])
+def test_logits_and_losses_are_those_of_upstream_with_its_padding(fixture, case):
+    network, expected = network_of(fixture), fixture.meta["scalars"]
+    lengths = phone_lengths(fixture, case)
+    with torch.no_grad():
+        chosen = upstream_run(network, fixture, lengths, fixture["y"], fixture["y_lens"])
+        rejected = upstream_run(network, fixture, lengths, fixture["reject_y"], fixture["reject_lens"])
+    if f"{case}.logits" in fixture.outputs():
+        fixture.check(f"{case}.logits", chosen.logits, 1e-4 if "small" in fixture.name else 5e-4)
+    assert chosen.loss_sum.item() == pytest.approx(expected[f"{case}.loss"], rel=1e-5)
+    total = chosen.loss_sum + preference_loss(chosen, rejected)
+    assert total.item() == pytest.approx(expected[f"{case}.dpo_total"], rel=1e-5)
+    accuracy = chosen.top_accuracy(3, network.config.end_token)
+    assert accuracy.item() == pytest.approx(expected[f"{case}.top3_acc"], abs=1e-6)
+
+
+@pytest.mark.reference("s1_", names="equal_x")
+def test_a_padded_batch_gives_the_numbers_of_its_rows_alone(fixture):
+    network = network_of(fixture)
+    with torch.no_grad():
+        batch = network(fixture["x"], fixture["x_lens"], fixture["y"], fixture["y_lens"], fixture["bert"])
+    assert batch.loss_sum.item() == pytest.approx(
+        fixture.meta["scalars"]["unequal_x.sum_of_single_row_losses"], rel=1e-5
+    )
+    assert batch.count.item() == (fixture["y_lens"] + 1).sum().item()
+    for row, length in enumerate(fixture["y_lens"].tolist()):
+        if f"single_row.{row}.logits" in fixture.outputs():
+            fixture.check(f"single_row.{row}.logits", batch.logits[row : row + 1, : length + 1], 1e-4)
+
+
+@pytest.mark.reference("s1_", names="equal_x")
+def test_every_gradient_has_the_size_it_has_upstream(fixture):
+    norms = fixture.meta["grad_norms"]
+    if not norms:
+        pytest.skip(f"{fixture.name} stores no gradients")
+    network = network_of(fixture)
+    upstream_run(network, fixture, phone_lengths(fixture, "equal_x"), fixture["y"], fixture["y_lens"]).loss_sum.backward()
+    ours = {f"model.{name.replace('in_proj.', 'in_proj_')}": p.grad.norm().item() for name, p in network.named_parameters()}
+    assert ours == pytest.approx(norms, rel=1e-3)
