@@ -100,6 +100,28 @@ class Base(StrictConfig):
         """Whether every file of weights lies in this repository, so that nothing is downloaded."""
         return all(file.repository is None for file in self.weights.values())
 
+    def missing_weights(self, cache: Path) -> list[str]:
+        """Roles whose weights are neither in this repository nor in the cache of pulled bases."""
+        return [role for role in self.weights if not self.weight_path(role, cache).exists()]
+
+    def weight_path(self, role: str, cache: Path) -> Path:
+        """Where the weights of a role lie: beside base.yaml, or pulled to `<cache>/bases/<name>/`."""
+        file = self.weights[role]
+        if file.repository is None:
+            return self.folder / file.path
+        name = role if file.layout == "folder" else f"{role}.safetensors"
+        return cache / "bases" / self.name / name
+
+
+def find_bases(own: Path) -> list[str]:
+    """Names of all bases: those under `own`, a repository's own folder, and those of the package."""
+    return sorted({*list_bases(own), *list_bases()})
+
+
+def find_base(name: str, own: Path) -> Base:
+    """`load_base` from a repository's own folder, or from the package; the own one wins."""
+    return load_base(name, own if name in list_bases(own) else BASES)
+
 
 def list_bases(root: Path = BASES) -> list[str]:
     """Names of the bases under `root`, sorted."""

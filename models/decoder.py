@@ -18,6 +18,7 @@ from models.configs.synthesizer import (
     MagnitudeConfig,
     SpectrogramConfig,
 )
+from models.harmonics import Harmonics
 from models.spectrogram import expand, float32_region
 from models.weight_norm import NormedConv1d, NormedConvTranspose1d
 
@@ -99,6 +100,7 @@ class IstftDecoder(nn.Module):
     """(B, C, T) and (B, G, 1) -> (B, 1, N): predicts compressed magnitude and phase of every frame.
 
     compressed = skip(z) + magnitude(h), h from ConvNeXt blocks; `skip` is the linear way back from a PCA latent.
+    With `pitch`, the harmonics of the first channels of z are added and the predicted phase is relative to theirs.
     A fixed number of Griffin-Lim rounds makes the phases agree with the magnitudes; gradients pass through them.
     """
 
@@ -109,9 +111,11 @@ class IstftDecoder(nn.Module):
         magnitude: MagnitudeConfig,
         in_channels: int,
         gin_channels: int,
+        pitch: bool = False,
     ) -> None:
         super().__init__()
         self.config, self.compression = config, magnitude
+        self.harmonics = Harmonics(spectrogram) if pitch else None
         channels, bins = config.channels, spectrogram.bins
         self.conv_pre = nn.Conv1d(in_channels, channels, config.kernel_size, padding=config.kernel_size // 2)
         self.cond = nn.Conv1d(gin_channels, 2 * channels, 1)  # scale and shift by speaker
@@ -155,9 +159,12 @@ class IstftDecoder(nn.Module):
             compressed = self.to_magnitude(h).transpose(1, 2)  # (B, T, F) -> (B, F, T)
             if self.skip is not None:
                 compressed = compressed + self.skip(z.float())
+            if self.harmonics is not None:
+                compressed = compressed + self.harmonics.comb(z)
             real, imaginary = self.to_phase(h).transpose(1, 2).chunk(2, dim=1)
             length = torch.sqrt(real.square() + imaginary.square() + 1e-6)
-            return compressed, torch.complex(real / length, imaginary / length)
+            phase = torch.complex(real / length, imaginary / length)
+            return compressed, phase if self.harmonics is None else phase * self.harmonics.phase(z)
 
 
 class InverseSpectrogram(nn.Module):
@@ -217,8 +224,9 @@ def build_decoder(
     magnitude: MagnitudeConfig,
     in_channels: int,
     gin_channels: int,
+    pitch: bool = False,
 ) -> HifiGanDecoder | IstftDecoder:
     """The decoder that a config asks for."""
     if isinstance(config, IstftDecoderConfig):
-        return IstftDecoder(config, spectrogram, magnitude, in_channels, gin_channels)
+        return IstftDecoder(config, spectrogram, magnitude, in_channels, gin_channels, pitch)
     return HifiGanDecoder(config, in_channels, gin_channels)

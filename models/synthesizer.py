@@ -16,6 +16,7 @@ from models.configs.synthesizer import SynthesizerConfig
 from models.decoder import HifiGanDecoder, IstftDecoder, build_decoder
 from models.errors import ConfigError
 from models.flow import Flow
+from models.harmonics import PITCH_CHANNELS, pitch_latent
 from models.masks import fit_frames, length_mask, slice_starts, take_slices
 from models.quantizer import Quantizer
 from models.spectrogram import compress
@@ -52,7 +53,7 @@ class Synthesizer(nn.Module):
         self.config = config
         hidden, inter, gin = config.hidden_channels, config.inter_channels, config.gin_channels
         self.enc_p = TextEncoder(config)
-        self.dec = build_decoder(config.decoder, config.spectrogram, config.magnitude, inter, gin)
+        self.dec = build_decoder(config.decoder, config.spectrogram, config.magnitude, inter, gin, config.pitch)
         self.enc_q = PosteriorEncoder(config)
         self.flow = Flow(inter, hidden, config.flow_steps, config.flow_layers, gin)
         self.ref_enc = StyleEncoder(
@@ -270,30 +271,54 @@ class Synthesizer(nn.Module):
         """Start posterior and inverse-STFT head from a PCA of magnitudes (frames, F); returns the variance kept.
 
         z begins as the whitened principal components of the compressed magnitude with a deviation of exp(log_std),
-        and the head as the way back, so that training starts at a decoder that already speaks.
+        and the head as the way back, so that training starts at a decoder that already speaks. With `pitch` the frames
+        must be in their order in time; the depth of the harmonics is fitted first and they are taken out.
         """
         head = self.dec.skip if isinstance(self.dec, IstftDecoder) else None
         posterior = self.enc_q.skip
         if head is None or posterior is None:
             raise ConfigError("a PCA start needs posterior_skip and an istft decoder with magnitude_skip")
         seen = compress(spec.double(), self.config.magnitude)
+        first = 0
+        if self.config.pitch:
+            seen, first = seen - self._fit_harmonics(spec, seen), PITCH_CHANNELS
         mean = seen.mean(0)
         values, vectors = torch.linalg.eigh((seen - mean).T @ (seen - mean) / len(seen))  # ascending
-        size = self.config.inter_channels
+        size = self.config.inter_channels - first
         kept, basis = values[-size:].flip(0).clamp(min=1e-8), vectors[:, -size:].flip(1)  # (Z,), (F, Z)
         into = (basis / kept.sqrt()).T  # (Z, F)
-        posterior.weight.copy_(into[:, :, None])
-        _bias_of(posterior).copy_(-(into @ mean))
-        head.weight.copy_((basis * kept.sqrt())[:, :, None])
+        for conv in (posterior, head):
+            nn.init.zeros_(conv.weight)
+            nn.init.zeros_(_bias_of(conv))
+        posterior.weight[first:] = into[:, :, None].float()
+        _bias_of(posterior)[first:] = -(into @ mean).float()
+        head.weight[:, first:] = (basis * kept.sqrt())[:, :, None].float()
         _bias_of(head).copy_(mean)
         assert isinstance(self.dec, IstftDecoder)
         nn.init.zeros_(self.dec.to_magnitude.weight)
         nn.init.zeros_(self.dec.to_magnitude.bias)
+        if self.config.pitch:  # phases start as those of the harmonics
+            bins = self.config.spectrogram.bins
+            self.dec.to_phase.weight.mul_(0.1)
+            self.dec.to_phase.bias[:bins], self.dec.to_phase.bias[bins:] = 1.0, 0.0
         nn.init.zeros_(self.enc_q.proj.weight)
         bias = _bias_of(self.enc_q.proj)
-        bias[:size] = 0
-        bias[size:] = log_std
+        bias[: self.config.inter_channels] = 0
+        bias[self.config.inter_channels :] = log_std
         return float(kept.sum() / values.sum())
+
+    def _fit_harmonics(self, spec: Tensor, seen: Tensor) -> Tensor:
+        """Set how deep the harmonics are at every bin, by least squares; returns them, (frames, F)."""
+        posterior, decoder = self.enc_q.harmonics, self.dec.harmonics
+        assert posterior is not None and decoder is not None and self.enc_q.tracker is not None
+        pitch = pitch_latent(self.enc_q.tracker.track(spec.float().T[None]))
+        f0, voicing = posterior.split(pitch)
+        ideal = (posterior.shape(f0) * voicing)[0].T.double()  # (1, F, T) -> (T, F)
+        depth = (ideal * seen).sum(0) / ideal.square().sum(0).clamp(min=1e-6)
+        smooth = nn.functional.avg_pool1d(depth[None, None], 17, 1, 8, count_include_pad=False)[0, 0].clamp(0, 1.2)
+        for harmonics in (posterior, decoder):
+            harmonics.depth.copy_(smooth)
+        return ideal * smooth
 
 
 def _bias_of(conv: nn.Conv1d) -> Tensor:

@@ -7,8 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from models.configs.synthesizer import SynthesizerConfig
+from models.harmonics import PITCH_CHANNELS, Harmonics, pitch_latent
+from models.pitch import PitchTracker
 from models.spectrogram import compress, float32_region
 from models.weight_norm import NormedConv1d
+
+
+PITCH_LOG_STD = -3.5  # of measured pitch and voicing: about one percent of F0
 
 
 class WaveNet(nn.Module):
@@ -58,7 +63,8 @@ class PosteriorEncoder(WaveNetEncoder):
     """Spectrogram -> mean and log standard deviation of the latent: (B, F, T) -> twice (B, inter, T), float32.
 
     With `skip`, a linear path from the compressed magnitude is added to the mean; started from a PCA
-    (`Synthesizer.set_pca`), it makes z carry the spectrum from the first step on.
+    (`Synthesizer.set_pca`), it makes z carry the spectrum from the first step on. With `pitch`, the first two channels
+    are pitch and voicing, measured, and the skip sees the spectrum without its harmonics.
     """
 
     def __init__(self, config: SynthesizerConfig) -> None:
@@ -66,12 +72,24 @@ class PosteriorEncoder(WaveNetEncoder):
         super().__init__(bins, config.hidden_channels, 2 * inter, config.posterior_layers, config.gin_channels)
         self.magnitude = config.magnitude
         self.skip = nn.Conv1d(bins, inter, 1) if config.posterior_skip else None
+        self.tracker = PitchTracker(config.spectrogram) if config.pitch else None
+        self.harmonics = Harmonics(config.spectrogram) if config.pitch else None
 
-    def stats(self, spec: Tensor, mask: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-        """m and logs of z; spec is the linear magnitude (B, F, T)."""
+    def stats(self, spec: Tensor, mask: Tensor, g: Tensor, pitch: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """m and logs of z; spec is the linear magnitude (B, F, T).
+
+        `pitch` (B, 2, T): the pitch channels, where they have been measured over more than these frames.
+        """
         seen = compress(spec, self.magnitude)
+        if self.harmonics is not None and self.tracker is not None:
+            if pitch is None:
+                pitch = pitch_latent(self.tracker.track(spec))
+            seen = seen - self.harmonics.comb(pitch)
         m, logs = self(seen, mask, g).float().chunk(2, dim=1)
         if self.skip is not None:
             with float32_region(seen):  # rounding here would be audible: it is the whole spectrum
                 m = m + self.skip(seen) * mask
+        if pitch is not None:
+            m = torch.cat([pitch * mask, m[:, PITCH_CHANNELS:]], dim=1)
+            logs = torch.cat([torch.full_like(pitch, PITCH_LOG_STD), logs[:, PITCH_CHANNELS:]], dim=1)
         return m, logs

@@ -6,13 +6,11 @@ into by mistake, and `fold_weight_norm` puts plain convolutions in place before 
 """
 
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-Convolution = TypeVar("Convolution", nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d)
 
 
 def _split_weight(module: nn.Module) -> None:
@@ -93,7 +91,7 @@ def _plain(module: nn.Module) -> nn.Module:
     kinds = {NormedConv1d: nn.Conv1d, NormedConv2d: nn.Conv2d, NormedConvTranspose1d: nn.ConvTranspose1d}
     assert isinstance(module, NORMED)
     options = {} if not isinstance(module, NormedConvTranspose1d) else {"output_padding": module.output_padding}
-    plain: nn.Module = kinds[type(module)](
+    plain: Any = kinds[type(module)](
         module.in_channels,
         module.out_channels,
         module.kernel_size,
@@ -107,8 +105,10 @@ def _plain(module: nn.Module) -> nn.Module:
     )
     trains = module.weight_v.requires_grad
     plain.weight = nn.Parameter(normalised(module.weight_g, module.weight_v).detach(), requires_grad=trains)
-    plain.register_parameter("bias", module.bias)
-    return plain.train(module.training)
+    plain.bias = module.bias
+    plain.train(module.training)
+    assert isinstance(plain, nn.Module)
+    return plain
 
 
 def fold_weight_norm(network: nn.Module) -> int:
