@@ -19,7 +19,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pipeline.errors import Interrupted, TransientError
+from models.errors import ModelsError
+from pipeline.errors import Interrupted, SettingsError, TransientError
 from pipeline.io.ci import fold
 from pipeline.io.files import disk_full_is_transient
 from pipeline.io.store import Store, stage_key
@@ -110,7 +111,7 @@ def run_stage(
             return found
         partial = store.begin(voice, name, key)
         started_at, clock = datetime.now(UTC), time.perf_counter()
-        with fold(f"{voice}: {name}"), _stop_flag() as is_stopping:
+        with stage_span(voice, name) as is_stopping:
             job = Job(
                 voice=voice,
                 voice_folder=voice_folder,
@@ -138,6 +139,16 @@ def run_stage(
             )
             folder = store.commit(partial, result)
     return Outcome(result, record, folder, was_cached=False)
+
+
+@contextmanager
+def stage_span(voice: str, name: str) -> Iterator[Callable[[], bool]]:
+    """Around every stage, cached in the store or not: log folding, signals, and networks' errors told as settings."""
+    with fold(f"{voice}: {name}"), _stop_flag() as is_stopping:
+        try:
+            yield is_stopping
+        except ModelsError as error:
+            raise SettingsError(str(error), hint="voxline bases list") from error
 
 
 def _find(store: Store, stage: Stage, voice: str, key: str) -> Outcome | None:

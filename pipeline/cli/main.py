@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import plan, registry, settings
+from pipeline.cli import bases, doctor, evaluate, extract, finetune, plan, publish, registry, run, say, settings
 from pipeline.errors import PipelineError
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 
 # In the order of --help. Each module has register(app), which adds its command or group of commands.
-for module in (plan, registry, settings):
+for module in (plan, extract, finetune, evaluate, publish, run, say, registry, bases, settings, doctor):
     module.register(app)
 
 

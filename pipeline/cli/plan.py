@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.cli.common import JsonOption, RegistryOption
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pipeline.records.plan import Plan
 
 
@@ -71,7 +73,8 @@ def plan(
     """
     from pipeline.io.plan_formats import github_matrix, gitlab_pipeline, jenkins_branches
 
-    made = _make(since, head, worktree, registry, base_model)
+    flags = {"voxline.registry": registry, "voxline.base": base_model}
+    made = make_plan_here(flags, since=since, head=head, worktree=worktree)
     if changed_only:
         kept = tuple(entry for entry in made.entries if entry.change != "unchanged")
         made = made.model_copy(update={"entries": kept})
@@ -95,14 +98,16 @@ def plan(
         _print_summary(made)
 
 
-def _make(since: str | None, head: str, worktree: bool, registry: str | None, base_model: str | None) -> Plan:
+def make_plan_here(
+    flags: Mapping[str, Any], *, since: str | None = None, head: str = "HEAD", worktree: bool = False
+) -> Plan:
+    """The plan of the repository around the current folder. ``flags``: settings given on the command line."""
     import os
 
     from pipeline.cli.common import repository_root, resolve_settings
     from pipeline.io.registry import open_registry
     from pipeline.stages.plan import Identifier, make_plan
 
-    flags = {"voxline.registry": registry, "voxline.base": base_model}
     root = repository_root()
     settings = resolve_settings(flags).settings.voxline
     return make_plan(
@@ -110,7 +115,7 @@ def _make(since: str | None, head: str, worktree: bool, registry: str | None, ba
         voices=settings.voices,
         registry=open_registry(settings.registry, root=root),
         identifier=Identifier(root, os.environ, flags),
-        base=since or ("HEAD" if worktree else None),
+        base=since,
         head=head,
         is_worktree=worktree,
         cache=root / settings.work / ".cache" / "trees.json",

@@ -205,13 +205,9 @@ def _mover(reason: str) -> Mover:
     import os
     from pathlib import Path
 
-    from pipeline.io.ci import actor, describe_run
-    from pipeline.io.git import find_repository
-    from pipeline.io.registry import Mover
+    from pipeline.io.provenance import find_mover
 
-    repository = find_repository(Path.cwd())
-    revision = repository.commit("HEAD") if repository else None
-    return Mover(actor(os.environ, repository), revision or "", describe_run(os.environ).pipeline, reason)
+    return find_mover(Path.cwd(), os.environ, reason)
 
 
 def _tell(voice: str, event: Event | None) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.io.ci import actor, describe_run, repository_name
 from pipeline.io.git import find_repository
+from pipeline.io.registry import Mover
 from pipeline.records.release import Provenance
 
 
@@ -30,3 +31,10 @@ def find_provenance(voice_folder: Path, environment: Mapping[str, str]) -> Prove
         author=repository.author(commit),
         pipeline=pipeline,
     )
+
+
+def find_mover(folder: Path, environment: Mapping[str, str], reason: str) -> Mover:
+    """Who moves a channel from here: the pipeline's author or Git's user, with the commit that is checked out."""
+    repository = find_repository(folder)
+    revision = repository.commit("HEAD") if repository else None
+    return Mover(actor(environment, repository), revision or "", describe_run(environment).pipeline, reason)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from models.bases import load_base
+from models.bases import find_base
 from models.errors import ModelsError
 from pipeline.config import resolve
 from pipeline.errors import ConsentError, SettingsError, UsageError
@@ -174,17 +174,17 @@ class Identifier:
                 flags=self.flags,
             ).settings
             self._known[key] = (
-                base_digest(settings.voxline.base),
+                base_digest(settings.voxline.base, self.root / settings.voxline.bases),
                 recipe_digest(settings),
                 settings.publish.channel == "candidate",
             )
         return self._known[key]
 
 
-def base_digest(name: str) -> str:
+def base_digest(name: str, own_bases: Path) -> str:
     """Digest of a base by name. Raises SettingsError when there is no such base or its weights are missing."""
     try:
-        return load_base(name).digest
+        return find_base(name, own_bases).digest
     except ModelsError as error:
         raise SettingsError(str(error), hint="voxline bases list") from None
 

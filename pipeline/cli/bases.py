@@ -1,0 +1,100 @@
+"""voxline bases list|show"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.common import JsonOption
+
+if TYPE_CHECKING:
+    from models.bases import Base
+
+group = typer.Typer(no_args_is_help=True, help="What voices are built on: list them, look at one.")
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(group, name="bases", rich_help_panel="Setting up")
+
+
+@group.command("list")
+def list_bases(as_json: JsonOption = False) -> None:
+    """List the bases that come with voxline and those in the repository's own bases/ folder.
+
+    voxline bases list
+    """
+    from rich.table import Table
+
+    from pipeline.cli.common import console, print_json
+
+    described = [describe(base) for base in all_bases()]
+    if as_json:
+        print_json(described)
+        return
+    table = Table("base", "family", "languages", "rate", "weights", "licence", box=None, header_style="bold")
+    for one in described:
+        rate = f"{one['sample_rate_hz'] / 1000:g} kHz"
+        style = "" if one["usable"] else "dim"
+        cells = (one["name"], one["family"], " ".join(one["languages"]), rate, one["weights"], one["license"])
+        table.add_row(*cells, style=style)
+    console().print(table)
+
+
+@group.command("show")
+def show(
+    name: Annotated[str, typer.Argument(help="A base, see `voxline bases list`.", show_default=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Show one base: its networks, weights, licence and gate floors.
+
+    voxline bases show nano
+    voxline bases show nano --json
+    """
+    import yaml
+
+    from pipeline.cli.common import console, print_json, repository_root, resolve_settings
+    from pipeline.cli.line import open_base
+
+    base = open_base(name, repository_root() / resolve_settings().settings.voxline.bases)
+    content = {**describe(base), "digest": base.digest, **base.model_dump(mode="json", exclude={"name", "license"})}
+    if as_json:
+        print_json(content)
+        return
+    console().print(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), highlight=False, markup=False)
+
+
+def all_bases() -> list[Base]:
+    """Every base that can be named here."""
+    from models.bases import find_base, find_bases
+    from pipeline.cli.common import repository_root, resolve_settings
+
+    own = repository_root() / resolve_settings().settings.voxline.bases
+    return [find_base(name, own) for name in find_bases(own)]
+
+
+def describe(base: Base) -> dict[str, Any]:
+    """One base as a row: where its weights stand, and what to do where they are not here."""
+    from pipeline.cli.common import resolve_settings
+
+    cache = Path(resolve_settings().settings.voxline.cache).expanduser()
+    missing = base.missing_weights(cache)
+    if not base.weights:
+        weights, advice = "random", "only for trying the line: the gate blocks it"
+    elif not missing:
+        weights, advice = ("embedded" if base.is_embedded else "pulled"), ""
+    else:
+        weights, advice = "not pulled", f"voxline bases pull {base.name}"
+    return {
+        "name": base.name,
+        "description": base.description,
+        "family": base.family,
+        "languages": list(base.text.languages),
+        "sample_rate_hz": base.sample_rate_hz,
+        "license": base.license.name,
+        "weights": weights,
+        "missing": missing,
+        "usable": not missing,
+        "advice": advice,
+    }

@@ -1,0 +1,47 @@
+"""voxline evaluate"""
+
+from __future__ import annotations
+
+import typer
+
+from pipeline.cli.common import BaseOption, JsonOption, VoiceArgument, WorkOption
+
+
+def register(app: typer.Typer) -> None:
+    app.command("evaluate", rich_help_panel="The line")(evaluate)
+
+
+def evaluate(
+    voice: VoiceArgument, base: BaseOption = None, work: WorkOption = None, as_json: JsonOption = False
+) -> None:
+    """Measure a trained voice on clips it never saw, and open or block the gate (exit 11).
+
+    Writes report/index.html, report/junit.xml and report/report.json. Runs the earlier stages first where needed.
+
+        voxline evaluate sample
+        voxline evaluate sample --json
+    """
+    from pipeline.cli.common import ConsoleReporter, console, print_json
+    from pipeline.cli.line import VoiceRun, open_line
+    from pipeline.errors import GateBlocked
+
+    flags = {"voxline.base": base, "voxline.work": work}
+    line = open_line(voice, flags, ConsoleReporter(quiet=as_json))
+    run = VoiceRun(line.voice.name)
+    try:
+        line.run_until("evaluate", run)
+    except GateBlocked:
+        if as_json:
+            print_json(_report(run.report))
+        raise
+    if as_json:
+        print_json(_report(run.report))
+        return
+    console().print(f"{line.voice.name} {line.version}: passed -> {run.report}", highlight=False, soft_wrap=True)
+
+
+def _report(page: str) -> object:
+    import json
+    from pathlib import Path
+
+    return json.loads(Path(page).with_name("report.json").read_text(encoding="utf-8"))

@@ -1,0 +1,40 @@
+"""voxline extract"""
+
+from __future__ import annotations
+
+import typer
+
+from pipeline.cli.common import BaseOption, JsonOption, VoiceArgument, WorkOption
+
+
+def register(app: typer.Typer) -> None:
+    app.command("extract", rich_help_panel="The line")(extract)
+
+
+def extract(
+    voice: VoiceArgument, base: BaseOption = None, work: WorkOption = None, as_json: JsonOption = False
+) -> None:
+    """Turn accepted recordings into features: phones, semantic tokens, spectrograms, speaker vectors.
+
+    Runs validate first where that was not done.
+
+        voxline extract sample
+        voxline extract sample --base nano --json
+    """
+    from pipeline.cli.common import ConsoleReporter, console, print_json
+    from pipeline.cli.line import open_line
+
+    flags = {"voxline.base": base, "voxline.work": work}
+    line = open_line(voice, flags, ConsoleReporter(quiet=as_json))
+    outcome = line.run_until("extract")["extract"]
+    if as_json:
+        print_json(outcome.result)
+        return
+    record = outcome.record
+    console().print(
+        f"{line.voice.name}: {len(record.clips)} clips, {record.duration_s:.1f} s for base {record.base}",
+        f"-> {outcome.folder}",
+        highlight=False,
+    )
+    for one in record.left_out:
+        console().print(f"  left out {one.clip}: {one.detail}", highlight=False, markup=False)

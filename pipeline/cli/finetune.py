@@ -1,0 +1,53 @@
+"""voxline finetune"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.common import BaseOption, JsonOption, VoiceArgument, WorkOption
+
+
+def register(app: typer.Typer) -> None:
+    app.command("finetune", rich_help_panel="The line")(finetune)
+
+
+def finetune(
+    voice: VoiceArgument,
+    base: BaseOption = None,
+    rank: Annotated[int | None, typer.Option(help="LoRA rank.", show_default=False)] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the clips, at most.", show_default=False)] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default=False)] = None,
+    work: WorkOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train two LoRA adapters on a voice; the base stays frozen and held-out clips are never trained on.
+
+    Continues exactly where a killed run stopped. Runs the earlier stages first where they were not done.
+
+        voxline finetune sample
+        voxline finetune sample --rank 16 --epochs 20
+    """
+    from pipeline.cli.common import ConsoleReporter, console, print_json
+    from pipeline.cli.line import open_line
+
+    flags = {
+        "voxline.base": base,
+        "voxline.work": work,
+        "voxline.device": device,
+        "finetune.rank": rank,
+        "finetune.epochs": epochs,
+    }
+    line = open_line(voice, flags, ConsoleReporter(quiet=as_json))
+    outcome = line.run_until("finetune")["finetune"]
+    if as_json:
+        print_json(outcome.result)
+        return
+    for part in outcome.record.parts:
+        console().print(
+            f"{line.voice.name}: {part.part}: held-out loss {part.heldout_loss_before:.3f} -> {part.heldout_loss:.3f},"
+            f" best at step {part.best_step} of {part.steps}",
+            highlight=False,
+        )
+    console().print(f"-> {outcome.folder}", highlight=False)

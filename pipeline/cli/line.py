@@ -1,0 +1,287 @@
+"""Joins the stages for one voice: what a command line names, what each stage is handed, and what comes of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import GateBlocked, Interrupted, PipelineError, ReviewPending, SettingsError, VoiceRefused
+
+if TYPE_CHECKING:
+    from models.bases import Base
+    from pipeline.io.registry import Registry
+    from pipeline.io.store import Store
+    from pipeline.io.voices import Voice
+    from pipeline.records.job import Machine, Reporter
+    from pipeline.records.quality import Floors
+    from pipeline.records.release import Channel
+    from pipeline.records.settings import Settings
+    from pipeline.run import Outcome
+
+STAGE_ORDER = ("validate", "extract", "finetune", "evaluate", "publish")
+
+# Which exit code speaks for a run of several voices: what a person must mend comes before what another try may mend.
+SEVERITY = (130, 1, 3, 2, 13, 10, 11, 20, 75, 12, 0)
+
+
+@dataclass(frozen=True)
+class StageLine:
+    """One stage of one voice, as the summary shows it."""
+
+    stage: str
+    duration_s: float
+    was_cached: bool
+
+
+@dataclass
+class VoiceRun:
+    """What became of one voice.
+
+    Attributes:
+        status: published, republished, unchanged, done (stopped at --until), or the title of an error.
+        report: the quality report, where there is one.
+    """
+
+    voice: str
+    version: str = ""
+    status: str = ""
+    exit_code: int = 0
+    message: str = ""
+    hint: str = ""
+    channel: str = ""
+    report: str = ""
+    stages: list[StageLine] = field(default_factory=list)
+
+    def fail(self, error: PipelineError) -> None:
+        self.status, self.exit_code, self.message, self.hint = error.title, error.exit_code, error.message, error.hint
+
+
+def worst_exit_code(runs: list[VoiceRun]) -> int:
+    """The exit code that speaks for all."""
+    return min((run.exit_code for run in runs), key=SEVERITY.index, default=0)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A voice with everything its stages need, resolved once. Nothing in here has imported torch."""
+
+    voice: Voice
+    settings: Settings
+    base: Base
+    content_digest: str
+    recipe_digest: str
+    version: str
+    root: Path
+    store: Store
+    registry: Registry
+    machine: Machine
+    reporter: Reporter
+
+    def run_until(self, last: str, run: VoiceRun | None = None) -> dict[str, Outcome]:
+        """Run the stages up to ``last`` (not ``publish``), each only if it was not done before.
+
+        Raises:
+            VoiceRefused, GateBlocked: the report says no; it is kept and can be looked at.
+        """
+        outcomes: dict[str, Outcome] = {}
+        for name in STAGE_ORDER[: STAGE_ORDER.index(last) + 1]:
+            clock = time.perf_counter()
+            outcome = outcomes[name] = self._run_stage(name, outcomes)
+            if run is not None:
+                run.stages.append(StageLine(name, round(time.perf_counter() - clock, 2), outcome.was_cached))
+                if name == "evaluate":
+                    run.report = str(outcome.folder / "report" / "index.html")
+            _judge(self.voice.name, name, outcome)
+        return outcomes
+
+    def walk(self, run: VoiceRun) -> None:
+        """Do what the plan says for this version: nothing, put it back on its channel, or train and publish it.
+
+        Raises:
+            ReviewPending: the version waits on the candidate channel for a person.
+        """
+        from pipeline.io.provenance import find_mover
+        from pipeline.stages.plan import FoundVoice, decide
+
+        needs_review = self.channel == "candidate"
+        found = FoundVoice(self.voice.name, self.version, needs_review)
+        entry = decide({self.voice.name: found}, {}, self.registry.states())[0]
+        run.channel = self.channel
+        if entry.action == "skip":
+            run.status, run.message = "unchanged", entry.reason
+        elif entry.action == "republish":
+            mover = find_mover(self.root, os.environ, entry.reason)
+            self.registry.republish(self.voice.name, self.version, channel=self.channel, mover=mover)
+            run.status, run.message = "republished", entry.reason
+        else:
+            self._publish(self.run_until("evaluate", run), run)
+            run.status = "published"
+        if needs_review and entry.published != self.version:
+            raise ReviewPending(
+                f"{self.voice.name} {self.version} is on channel candidate",
+                hint=f"listen to it, then: voxline registry promote {self.voice.name}",
+            )
+
+    @property
+    def channel(self) -> Channel:
+        """Where a passed version goes: to production, unless a person wants to hear it first."""
+        return "candidate" if self.voice.manifest.review == "required" else self.settings.publish.channel
+
+    def _publish(self, outcomes: Mapping[str, Outcome], run: VoiceRun) -> None:
+        from pipeline.io.provenance import find_provenance
+        from pipeline.run import stage_span, voxline_version
+        from pipeline.stages.publish import Publication, publish
+
+        clock = time.perf_counter()
+        with stage_span(self.voice.name, "publish"):
+            publish(
+                Publication(
+                    voice=self.voice,
+                    version=self.version,
+                    content_digest=self.content_digest,
+                    recipe_digest=self.recipe_digest,
+                    base=self.base,
+                    channel=self.channel,
+                    provenance=find_provenance(self.voice.folder, os.environ),
+                    voxline_version=voxline_version(),
+                ),
+                {name: outcome.as_input() for name, outcome in outcomes.items()},
+                self.registry,
+            )
+        run.stages.append(StageLine("publish", round(time.perf_counter() - clock, 2), was_cached=False))
+
+    def _run_stage(self, name: str, earlier: Mapping[str, Outcome]) -> Outcome:
+        from pipeline.run import run_stage
+
+        sections = {"validate": self.settings.validate_}
+        reads = {
+            "validate": (),
+            "extract": ("validate",),
+            "finetune": ("extract",),
+            "evaluate": ("extract", "finetune"),
+        }[name]
+        digests = {"content": self.content_digest} if name == "validate" else {"base": self.base.digest}
+        return run_stage(
+            name,
+            store=self.store,
+            voice=self.voice.name,
+            voice_folder=self.voice.folder,
+            settings=sections.get(name) or getattr(self.settings, name),
+            digests=digests,
+            reporter=self.reporter,
+            inputs={stage: earlier[stage] for stage in reads},
+            parameters=self._parameters(name),
+            machine=self.machine,
+        )
+
+    def _parameters(self, name: str) -> dict[str, Any]:
+        if name == "validate":
+            return {"language": self.voice.manifest.language}
+        parameters: dict[str, Any] = {"base": self.base.name}
+        if name == "evaluate":
+            floors = gate_floors(self.settings, self.base)
+            parameters |= {
+                "version": self.version,
+                "language": self.voice.manifest.language,
+                "floors": floors.model_dump(mode="json"),
+            }
+        return parameters
+
+
+def gate_floors(settings: Settings, base: Base) -> Floors:
+    """The minima in force: the organisation's or the voice's where set, else those of the base's card."""
+    from pipeline.records.quality import Floor, Floors
+
+    card = base.gate.measured
+    gate = settings.gate
+
+    def floor(chosen: float | None, of_base: float) -> Floor:
+        if chosen is None:
+            return Floor(value=of_base, source=f"{base.name}: {card}")
+        return Floor(value=chosen, source="settings, section gate")
+
+    return Floors(pesq_wb=floor(gate.pesq_wb_min, base.gate.pesq_wb), stoi=floor(gate.stoi_min, base.gate.stoi))
+
+
+def _judge(voice: str, stage: str, outcome: Outcome) -> None:
+    if stage == "validate" and not outcome.record.accepted:
+        raise VoiceRefused(f"{voice}: {outcome.record.verdict}", hint=f"voxline validate {voice} lists every finding")
+    if stage == "evaluate" and not outcome.record.passed:
+        reasons = "; ".join(outcome.record.reasons)
+        raise GateBlocked(f"{voice}: {reasons}", hint=f"listen and look: {outcome.folder / 'report' / 'index.html'}")
+
+
+def open_line(name: str, flags: Mapping[str, Any], reporter: Reporter) -> Line:
+    """Resolve a voice by name or path. ``flags``: ``{"section.key": value}`` as for the settings.
+
+    Raises:
+        UsageError, SettingsError, ConsentError, VoiceRefused: before any stage starts.
+    """
+    from pipeline.cli.common import repository_root, resolve_settings
+    from pipeline.cli.voices import find_voice_folder
+    from pipeline.io.registry import open_registry
+    from pipeline.io.store import Store
+    from pipeline.io.voices import content_digest, load_voice
+    from pipeline.records.job import Machine
+    from pipeline.records.release import recipe_digest, release_version
+
+    root = repository_root()
+    folder = find_voice_folder(name)
+    voice = load_voice(folder)
+    source = f"voices/{voice.name}/voice.yaml"
+    overrides = voice.manifest.settings_overrides()
+    settings = resolve_settings(flags, voice_overrides=overrides, voice_source=source).settings
+    general = settings.voxline
+    work = root / general.work
+    base = open_base(general.base, root / general.bases)
+    digest = content_digest(folder, cache=work / voice.name / ".digests.json")
+    recipe = recipe_digest(settings)
+    machine = Machine(general.device, general.threads, Path(general.cache).expanduser(), root / general.bases)
+    return Line(
+        voice=voice,
+        settings=settings,
+        base=base,
+        content_digest=digest,
+        recipe_digest=recipe,
+        version=release_version(digest, base.digest, recipe),
+        root=root,
+        store=Store(work),
+        registry=open_registry(general.registry, root=root),
+        machine=machine,
+        reporter=reporter,
+    )
+
+
+def open_base(name: str, own_bases: Path) -> Base:
+    """A base by name, from the repository's own ``bases/`` or the package. Raises SettingsError."""
+    from models.bases import find_base
+    from models.errors import ModelsError
+
+    try:
+        base = find_base(name, own_bases)
+        _ = base.digest  # a missing weight file is told here, not in the middle of a stage
+    except ModelsError as error:
+        raise SettingsError(str(error), hint="voxline bases list") from None
+    return base
+
+
+def run_voice(name: str, flags: Mapping[str, Any], reporter: Reporter, *, until: str = "publish") -> VoiceRun:
+    """Walk the whole line for one voice. Every expected failure is an outcome; Ctrl-C is not."""
+    run = VoiceRun(voice=Path(name).name)
+    try:
+        line = open_line(name, flags, reporter)
+        run.voice, run.version = line.voice.name, line.version
+        if until == "publish":
+            line.walk(run)
+        else:
+            line.run_until(until, run)
+            run.status = "done"
+    except Interrupted:
+        raise
+    except PipelineError as error:
+        run.fail(error)
+    return run

@@ -1,0 +1,63 @@
+"""voxline publish"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.common import BaseOption, JsonOption, RegistryOption, VoiceArgument, WorkOption
+
+if TYPE_CHECKING:
+    from pipeline.cli.line import VoiceRun
+
+
+def register(app: typer.Typer) -> None:
+    app.command("publish", rich_help_panel="The line")(publish)
+
+
+def publish(
+    voice: VoiceArgument,
+    base: BaseOption = None,
+    registry: RegistryOption = None,
+    channel: Annotated[
+        str | None, typer.Option(help="production, or candidate to let a person decide.", show_default=False)
+    ] = None,
+    work: WorkOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a voice that passed its gate into the registry, and move the channel to it.
+
+    A version that the registry holds already is only put back on its channel. Exit 11 without a passed report of
+    exactly this version, 12 when a person has to promote it.
+
+        voxline publish sample
+        voxline publish sample --registry file:registry --channel candidate
+    """
+    from pipeline.cli.common import ConsoleReporter, console, print_json
+    from pipeline.cli.line import VoiceRun, open_line
+    from pipeline.errors import ReviewPending
+
+    flags = {
+        "voxline.base": base,
+        "voxline.work": work,
+        "voxline.registry": registry,
+        "publish.channel": channel,
+    }
+    line = open_line(voice, flags, ConsoleReporter(quiet=as_json))
+    run = VoiceRun(line.voice.name, line.version)
+    try:
+        line.walk(run)
+    except ReviewPending:
+        if as_json:
+            print_json(_plain(run))
+        raise
+    if as_json:
+        print_json(_plain(run))
+        return
+    told = f"{run.voice} {run.version}: {run.status} on {run.channel}{f'; {run.message}' if run.message else ''}"
+    console().print(told, highlight=False, markup=False)
+
+
+def _plain(run: VoiceRun) -> dict[str, str]:
+    return {"voice": run.voice, "version": run.version, "status": run.status, "channel": run.channel}

@@ -1,0 +1,144 @@
+"""voxline run"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.common import BaseOption, JsonOption, RegistryOption, WorkOption
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pipeline.cli.line import VoiceRun
+    from pipeline.records.plan import Plan
+
+
+def register(app: typer.Typer) -> None:
+    app.command("run", rich_help_panel="The line")(run)
+
+
+def run(
+    voices: Annotated[
+        list[str] | None, typer.Argument(help="Names of folders in voices/, or paths.", show_default=False)
+    ] = None,
+    plan: Annotated[
+        str | None,
+        typer.Option(help="A file written by `voxline plan --json`, or `auto` to plan now.", show_default=False),
+    ] = None,
+    until: Annotated[
+        str, typer.Option(help="Last stage: validate, extract, finetune, evaluate or publish.")
+    ] = "publish",
+    base: BaseOption = None,
+    registry: RegistryOption = None,
+    work: WorkOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Walk the whole line: validate, extract, finetune, evaluate, publish. What is done already costs nothing.
+
+    Several voices run one after another; one that fails does not stop the others, and the exit code is the worst of
+    them.
+
+        voxline run sample
+        voxline run ana ben --until evaluate
+        voxline run --plan auto --json
+    """
+    from pipeline.cli.common import ConsoleReporter, print_json
+    from pipeline.cli.line import STAGE_ORDER, run_voice, worst_exit_code
+    from pipeline.errors import UsageError
+
+    if until not in STAGE_ORDER:
+        raise UsageError(f"--until {until}: no such stage", hint=f"one of {', '.join(STAGE_ORDER)}")
+    if bool(voices) == bool(plan):
+        raise UsageError("name voices, or give --plan, not both", hint="voxline run sample")
+    flags = {"voxline.base": base, "voxline.registry": registry, "voxline.work": work}
+    reporter = ConsoleReporter(quiet=as_json)
+    runs: list[VoiceRun] = []
+    for name, retires in _voices_of(plan, flags) if plan else [(voice, False) for voice in voices or []]:
+        runs.append(_retire(name, flags) if retires else run_voice(name, flags, reporter, until=until))
+        if not as_json:
+            _print_failure(runs[-1])
+    if as_json:
+        print_json([_plain(one) for one in runs])
+    else:
+        _print_summary(runs)
+    raise typer.Exit(worst_exit_code(runs))
+
+
+def _voices_of(plan: str, flags: Mapping[str, Any]) -> list[tuple[str, bool]]:
+    """Names to walk, and whether each is to be retired."""
+    from pipeline.cli.plan import make_plan_here
+
+    loaded = make_plan_here(flags, worktree=True) if plan == "auto" else _read_plan(Path(plan))
+    return [(entry.voice, entry.action == "retire") for entry in loaded.to_do()]
+
+
+def _retire(voice: str, flags: Mapping[str, Any]) -> VoiceRun:
+    """The folder is gone, so is the voice; its releases stay."""
+    import os
+
+    from pipeline.cli.common import repository_root, resolve_settings
+    from pipeline.cli.line import VoiceRun
+    from pipeline.io.provenance import find_mover
+    from pipeline.io.registry import open_registry
+    from pipeline.records.plan import FOLDER_DELETED
+
+    root = repository_root()
+    registry = open_registry(resolve_settings(flags).settings.voxline.registry, root=root)
+    events = registry.retire(voice, find_mover(root, os.environ, FOLDER_DELETED))
+    return VoiceRun(voice, status="retired" if events else "unchanged", message=FOLDER_DELETED)
+
+
+def _read_plan(path: Path) -> Plan:
+    from pydantic import ValidationError
+
+    from pipeline.errors import UsageError
+    from pipeline.records.plan import Plan
+
+    try:
+        return Plan.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such plan", hint=f"voxline plan --json > {path}") from None
+    except ValidationError:
+        raise UsageError(
+            f"{path}: not written by `voxline plan --json`", hint=f"voxline plan --json > {path}"
+        ) from None
+
+
+def _plain(run: VoiceRun) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(run)
+
+
+def _print_failure(run: VoiceRun) -> None:
+    if run.exit_code:
+        from pipeline.cli.common import console
+
+        console(stderr=True).print(
+            f"{run.voice}: {run.status}: {run.message}", style="red", markup=False, soft_wrap=True
+        )
+        if run.hint:
+            console(stderr=True).print(f"  next: {run.hint}", markup=False, soft_wrap=True)
+
+
+def _print_summary(runs: list[VoiceRun]) -> None:
+    from rich.table import Table
+
+    from pipeline.cli.common import console
+    from pipeline.cli.line import STAGE_ORDER
+
+    table = Table("voice", "version", *STAGE_ORDER, "outcome", box=None, header_style="bold")
+    for run in runs:
+        times = {line.stage: "cached" if line.was_cached else f"{line.duration_s:.1f} s" for line in run.stages}
+        outcome = f"{run.status}{f' on {run.channel}' if run.channel else ''}"
+        style = "green" if run.exit_code == 0 else "yellow" if run.exit_code == 12 else "red"
+        table.add_row(
+            run.voice, run.version or "-", *(times.get(name, "-") for name in STAGE_ORDER), outcome, style=style
+        )
+    console().print(table)
+    for run in runs:
+        if run.report:
+            console().print(f"report: {run.report}", highlight=False, soft_wrap=True)

@@ -1,0 +1,61 @@
+"""voxline say"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.common import JsonOption, RegistryOption
+
+
+def register(app: typer.Typer) -> None:
+    app.command("say", rich_help_panel="Using voices")(say)
+
+
+def say(
+    voice: Annotated[str, typer.Argument(help="A published voice.", show_default=False)],
+    text: Annotated[str, typer.Argument(help="What to say; `-` reads it from standard input.", show_default=False)],
+    output: Annotated[Path, typer.Option("-o", "--output", help=".wav, .flac or .ogg")] = Path("out.wav"),
+    language: Annotated[str | None, typer.Option(help="zh, en, ja, ko or yue.", show_default="the voice's own")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same audio.")] = 0,
+    speed: Annotated[float, typer.Option(min=0.5, max=2.0)] = 1.0,
+    channel: Annotated[str, typer.Option(help="production, candidate, or a version.")] = "production",
+    registry: RegistryOption = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default=False)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Speak a sentence with a published voice. Reads the registry and nothing else.
+
+    voxline say sample "Good morning, everyone." -o morning.wav
+    echo "Platform two." | voxline say sample - --seed 3
+    """
+    import sys
+
+    from pipeline.cli.common import ConsoleReporter, console, print_json, repository_root, resolve_settings
+    from pipeline.io.registry import open_registry
+    from pipeline.records.job import Machine
+    from pipeline.stages.speak import speak
+
+    general = resolve_settings({"voxline.registry": registry, "voxline.device": device}).settings.voxline
+    root = repository_root()
+    machine = Machine(general.device, general.threads, Path(general.cache).expanduser(), root / general.bases)
+    spoken = speak(
+        open_registry(general.registry, root=root),
+        voice,
+        sys.stdin.read() if text == "-" else text,
+        channel=channel,
+        language=language,
+        seed=seed,
+        speed=speed,
+        output=output,
+        machine=machine,
+        reporter=ConsoleReporter(quiet=as_json),
+    )
+    if as_json:
+        print_json(spoken)
+        return
+    console().print(f"{output}: {spoken.duration_s:.1f} s, {voice} {spoken.version}", highlight=False, soft_wrap=True)
+    for note in spoken.notes:
+        console(stderr=True).print(f"  {note}", markup=False, soft_wrap=True)
