@@ -12,7 +12,22 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import bases, doctor, evaluate, extract, finetune, plan, publish, registry, run, say, settings
+from pipeline.cli import (
+    bases,
+    doctor,
+    evaluate,
+    extract,
+    finetune,
+    import_,
+    new,
+    plan,
+    publish,
+    registry,
+    run,
+    say,
+    schema,
+    settings,
+)
 from pipeline.errors import PipelineError
 
 app = typer.Typer(
@@ -24,7 +39,22 @@ app = typer.Typer(
 )
 
 # In the order of --help. Each module has register(app), which adds its command or group of commands.
-for module in (plan, extract, finetune, evaluate, publish, run, say, registry, bases, settings, doctor):
+for module in (
+    new,
+    import_,
+    plan,
+    extract,
+    finetune,
+    evaluate,
+    publish,
+    run,
+    say,
+    registry,
+    bases,
+    settings,
+    doctor,
+    schema,
+):
     module.register(app)
 
 

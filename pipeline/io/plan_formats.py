@@ -87,7 +87,7 @@ def _gitlab_job(voice: str, step: Step, previous: str | None) -> dict[str, Any]:
 
 
 def jenkins_branches(plan: Plan, *, only_validate: bool = False) -> str:
-    """The branches of a ``parallel`` step: a list of voices, each with its steps (name, command, whether it needs a GPU)."""
+    """The branches of a ``parallel`` step: voices, each with its steps (name, command, whether it needs a GPU)."""
     branches = []
     for entry in plan.to_do():
         steps = steps_of(entry, only_validate=only_validate)

@@ -1,0 +1,100 @@
+"""voxline import"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.new import (
+    BaseNameOption,
+    ConsentDateOption,
+    ConsentExpiresOption,
+    ConsentScopeOption,
+    ConsentSpeakerOption,
+    CopyrightOption,
+    DisplayNameOption,
+    LicenseOption,
+    ReviewOption,
+)
+
+if TYPE_CHECKING:
+    from pipeline.io.importing import FoundClip
+
+
+def register(app: typer.Typer) -> None:
+    app.command("import", rich_help_panel="Voices")(import_recordings)
+
+
+def import_recordings(
+    source: Annotated[
+        Path, typer.Argument(help="Folder of recordings, or a GPT-SoVITS .list file.", show_default=False)
+    ],
+    name: Annotated[str, typer.Option("--name", help="Name of the new folder in voices/.", show_default=False)],
+    language: Annotated[
+        str | None, typer.Option("--language", help="zh en ja ko yue; where the list names none.", show_default=False)
+    ] = None,
+    encoding: Annotated[str, typer.Option("--encoding", help="Of metadata.csv, the list or transcripts.")] = "utf-8",
+    license_: LicenseOption = "all-rights-reserved",
+    consent_speaker: ConsentSpeakerOption = None,
+    consent_date: ConsentDateOption = None,
+    consent_scope: ConsentScopeOption = None,
+    consent_expires: ConsentExpiresOption = None,
+    display_name: DisplayNameOption = None,
+    copyright_notice: CopyrightOption = "",
+    base: BaseNameOption = None,
+    review: ReviewOption = False,
+) -> None:
+    """Write a voice folder from recordings in another layout.
+
+    Takes LJSpeech (id|text|normalised), file|language|text with a header, GPT-SoVITS lists
+    (path|speaker|language|text), AudioFolder (file_name,text) and plain folders with .txt or .lab files
+    beside the recordings.
+
+        voxline import LJSpeech-1.1 --name lj --language en --license CC0-1.0 \\
+            --consent-speaker "Linda Johnson" --consent-date 2017-07-05
+    """
+    from pipeline.cli.common import repository_root, resolve_settings
+    from pipeline.cli.new import manifest_words, tell_next_step
+    from pipeline.io.importing import find_clips
+    from pipeline.io.voice_writer import write_voice
+    from pipeline.io.voices import check_name
+
+    check_name(name, "--name")
+    clips, layout = find_clips(source, encoding="utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+    words = manifest_words(
+        name=name,
+        language=_language(language, clips),
+        license_=license_,
+        speaker=consent_speaker,
+        granted_on=consent_date,
+        scope=consent_scope,
+        expires_on=consent_expires,
+        display_name=display_name,
+        copyright_notice=copyright_notice,
+        base=base,
+        review=review,
+    )
+    folder = write_voice(repository_root() / resolve_settings().settings.voxline.voices, name, words, clips)
+    silent = sum(not clip.text for clip in clips)
+    note = f", {silent} without a transcript" if silent else ""
+    typer.echo(f"{folder}: {len(clips)} recordings from a {layout}{note}")
+    tell_next_step(name, folder, has_consent=words.consent is not None)
+
+
+def _language(given: str | None, clips: list[FoundClip]) -> str:
+    from collections import Counter
+
+    from pipeline.errors import UsageError
+    from pipeline.io.importing import read_language
+
+    if given:
+        try:
+            return read_language(given)
+        except ValueError as error:
+            raise UsageError(f"--language: {error}") from None
+    named = Counter(clip.language for clip in clips if clip.language)
+    if not named or sum(named.values()) < len(clips):
+        raise UsageError("the recordings do not say their language", hint="add --language zh, en, ja, ko or yue")
+    return named.most_common(1)[0][0]

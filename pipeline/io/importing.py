@@ -1,0 +1,285 @@
+"""Reads recordings laid out in other ways: LJSpeech, GPT-SoVITS lists, AudioFolder, plain folders.
+
+Nothing outside the given folder is opened, whatever a list says, and all problems of a list are told at once.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import stat
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from pipeline.errors import UsageError, VoiceRefused
+from pipeline.io.voices import resolve_inside
+from pipeline.records.voice import Language
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac", ".aiff", ".aif")
+TRANSCRIPT_SUFFIXES = (".txt", ".lab")
+MAX_LIST_BYTES = 16 * 1024 * 1024
+MAX_TRANSCRIPT_BYTES = 64 * 1024
+MAX_CLIPS = 20_000
+LANGUAGES: tuple[str, ...] = get_args(Language)
+SHOWN_PROBLEMS = 8
+
+# How other tools write the languages.
+_LANGUAGE_NAMES = {"jp": "ja", "all_zh": "zh", "all_ja": "ja", "all_ko": "ko", "all_yue": "yue", "cn": "zh", "kr": "ko"}
+_FILE_COLUMNS = ("file_name", "file", "path", "audio")
+_TEXT_COLUMNS = ("text", "transcription", "transcript", "sentence")
+
+
+@dataclass(frozen=True)
+class FoundClip:
+    """A recording to import.
+
+    Attributes:
+        path: an ordinary file inside the source folder.
+        language: None where the list names none.
+    """
+
+    path: Path
+    text: str
+    language: str | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a list, as written."""
+
+    line: int
+    file: str
+    text: str
+    language: str
+
+
+Finder = Callable[[str, str], Path]
+
+
+def find_clips(source: Path, *, encoding: str = "utf-8-sig") -> tuple[list[FoundClip], str]:
+    """The recordings of a folder or a ``.list`` file, and the name of the layout they were found in.
+
+    Raises:
+        UsageError: there is nothing to import at ``source``, or its layout is not known.
+        VoiceRefused: lines that name no usable file; the first few are listed with their numbers.
+    """
+    if source.is_symlink() and not source.exists():
+        raise UsageError(f"{source}: points nowhere")
+    if source.is_file():
+        if source.suffix != ".list":
+            raise UsageError(
+                f"{source}: is neither a folder nor a .list file", hint="give the folder that holds the recordings"
+            )
+        return _from_list(source, encoding), "GPT-SoVITS list"
+    if not source.is_dir():
+        raise UsageError(f"{source}: does not exist", hint="give the folder that holds the recordings")
+    table = source / "metadata.csv"
+    if table.exists() or table.is_symlink():
+        return _from_table(table, encoding)
+    lists = sorted(source.glob("*.list"))
+    if len(lists) == 1:
+        return _from_list(lists[0], encoding), "GPT-SoVITS list"
+    if lists:
+        names = ", ".join(path.name for path in lists)
+        raise UsageError(f"{source}: holds several lists: {names}", hint=f"voxline import {lists[0]}")
+    return _from_folder(source, encoding), "plain folder"
+
+
+def _from_table(table: Path, encoding: str) -> tuple[list[FoundClip], str]:
+    text = read_text(table, encoding, MAX_LIST_BYTES)
+    folder = table.parent
+    first = text.partition("\n")[0].strip().lower()
+    columns = first.split("|")
+    if "|" in first and _column(columns, _FILE_COLUMNS) is not None and _column(columns, _TEXT_COLUMNS) is not None:
+        rows = _rows(_split_pipes(text), columns, table)
+        return _collect(rows, table, lambda name, where: resolve_inside(folder, name, where)), "file|language|text"
+    if "|" in first:
+        by_stem = _index(folder, lambda path: path.stem)
+        rows = _ljspeech_rows(text, table)
+        return _collect(rows, table, lambda name, where: _unique(by_stem, name, where)), "LJSpeech"
+    lines = _split_commas(text, table)
+    header = [name.strip().lower() for name in lines[0][1]] if lines else []
+    if _column(header, _FILE_COLUMNS) is None or _column(header, _TEXT_COLUMNS) is None:
+        raise UsageError(
+            f"{table}: the first line {first[:60]!r} is no known header",
+            hint="known: 'file_name,text', 'file|language|text', or LJSpeech lines 'id|text|normalised'",
+        )
+    rows = _rows(lines, header, table)
+    return _collect(rows, table, lambda name, where: resolve_inside(folder, name, where)), "AudioFolder"
+
+
+def _from_list(listing: Path, encoding: str) -> list[FoundClip]:
+    """``path|speaker|language|text``. The paths are those of the machine that wrote it, so only file names are used."""
+    by_name = _index(listing.parent, lambda path: path.name)
+    problems: list[str] = []
+    rows = []
+    for line, fields in _split_pipes(read_text(listing, encoding, MAX_LIST_BYTES)):
+        if len(fields) != 4:
+            problems.append(f"line {line}: {len(fields)} fields instead of path|speaker|language|text")
+        else:
+            name = fields[0].replace("\\", "/").rpartition("/")[2]
+            rows.append(Row(line, name, fields[3], fields[2]))
+    return _collect(rows, listing, lambda name, where: _unique(by_name, name, where), problems)
+
+
+def _from_folder(folder: Path, encoding: str) -> list[FoundClip]:
+    """Every audio file, with the text of a ``.txt`` or ``.lab`` of the same name beside it where there is one."""
+    clips = []
+    for path in _audio_files(folder):
+        transcripts = [path.with_suffix(suffix) for suffix in TRANSCRIPT_SUFFIXES]
+        transcript = next((one for one in transcripts if one.is_file() and not one.is_symlink()), None)
+        text = " ".join(read_text(transcript, encoding, MAX_TRANSCRIPT_BYTES).split()) if transcript else ""
+        clips.append(FoundClip(path, text, None))
+    if not clips:
+        raise UsageError(f"{folder}: holds no recordings", hint=f"known kinds: {' '.join(AUDIO_SUFFIXES)}")
+    return clips
+
+
+def read_text(path: Path, encoding: str, max_bytes: int) -> str:
+    """A text file of a bounded size.
+
+    Raises:
+        VoiceRefused: a link, too large, or not in the encoding; the message names the first bad byte's line.
+    """
+    if path.is_symlink() or not stat.S_ISREG(path.stat().st_mode):
+        raise VoiceRefused(f"{path}: is no ordinary file", hint="copy the file itself there")
+    with path.open("rb") as stream:
+        content = stream.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise VoiceRefused(f"{path}: larger than {max_bytes} bytes", hint="split it, or import fewer recordings")
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        bad = content[error.start]
+        raise VoiceRefused(
+            f"{path}, line {line}: byte 0x{bad:02x} is not {encoding.removesuffix('-sig')}",
+            hint="convert the file to UTF-8, or name its encoding: --encoding gb18030",
+        ) from None
+    except LookupError:
+        raise UsageError(
+            f"--encoding {encoding!r} is not known", hint="for example utf-8, gb18030, shift_jis, cp949"
+        ) from None
+
+
+def read_language(name: str) -> str:
+    """``ZH``, ``JP``, ``all_ja`` ... as one of our languages. Raises ValueError."""
+    lower = name.strip().lower()
+    language = _LANGUAGE_NAMES.get(lower, lower)
+    if language not in LANGUAGES:
+        raise ValueError(f"language {name[:20]!r} is none of {', '.join(LANGUAGES)}")
+    return language
+
+
+def safe_file_name(name: str, taken: set[str]) -> str:
+    """A file name without spaces, quotes or a leading dash, not taken yet (compared without case)."""
+    stem, _, suffix = unicodedata.normalize("NFC", name).rpartition(".")
+    kept = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in stem).strip("-._") or "clip"
+    kept = kept.encode()[:100].decode(errors="ignore")
+    chosen, number = f"{kept}.{suffix.lower()}", 2
+    while chosen.casefold() in taken:
+        chosen, number = f"{kept}-{number}.{suffix.lower()}", number + 1
+    taken.add(chosen.casefold())
+    return chosen
+
+
+def _collect(rows: Sequence[Row], table: Path, find: Finder, problems: Sequence[str] = ()) -> list[FoundClip]:
+    found, told, seen = [], list(problems), dict[Path, int]()
+    if len(rows) > MAX_CLIPS:
+        raise VoiceRefused(f"{table}: {len(rows)} lines; the limit is {MAX_CLIPS}")
+    for row in rows:
+        try:
+            path = find(row.file, f"line {row.line}")
+            language = read_language(row.language) if row.language.strip() else None
+        except VoiceRefused as error:
+            told.append(error.message)
+            continue
+        except ValueError as error:
+            told.append(f"line {row.line}: {error}")
+            continue
+        if path in seen:
+            told.append(f"line {row.line}: {row.file!r} was named on line {seen[path]} already")
+            continue
+        seen[path] = row.line
+        found.append(FoundClip(path, " ".join(row.text.split()), language))
+    if told:
+        more = f"\n... and {len(told) - SHOWN_PROBLEMS} more" if len(told) > SHOWN_PROBLEMS else ""
+        shown = "\n".join(told[:SHOWN_PROBLEMS])
+        raise VoiceRefused(f"{table}: nothing was imported\n{shown}{more}", hint="correct these lines and import again")
+    if not found:
+        raise VoiceRefused(f"{table}: names no recordings", hint="one line for each recording")
+    return found
+
+
+def _rows(lines: Sequence[tuple[int, list[str]]], header: Sequence[str], table: Path) -> list[Row]:
+    file_at, text_at = _column(header, _FILE_COLUMNS), _column(header, _TEXT_COLUMNS)
+    language_at = _column(header, ("language", "lang"))
+    assert file_at is not None and text_at is not None
+    rows = []
+    wrong = [line for line, fields in lines[1:] if len(fields) != len(header)]
+    if wrong:
+        numbers = ", ".join(str(line) for line in wrong[:SHOWN_PROBLEMS])
+        raise VoiceRefused(
+            f"{table}: not {len(header)} fields on line {numbers}", hint="every line has the fields of the header"
+        )
+    for line, fields in lines[1:]:
+        rows.append(Row(line, fields[file_at], fields[text_at], fields[language_at] if language_at is not None else ""))
+    return rows
+
+
+def _ljspeech_rows(text: str, table: Path) -> list[Row]:
+    rows = []
+    for line, fields in _split_pipes(text):
+        if len(fields) not in (2, 3):
+            raise VoiceRefused(f"{table}, line {line}: {len(fields)} fields instead of id|text|normalised")
+        rows.append(Row(line, fields[0], fields[-1] or fields[1], ""))
+    return rows
+
+
+def _split_pipes(text: str) -> list[tuple[int, list[str]]]:
+    lines = enumerate(text.splitlines(), start=1)
+    return [(number, line.split("|")) for number, line in lines if line.strip()]
+
+
+def _split_commas(text: str, table: Path) -> list[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        return [(reader.line_num, fields) for fields in reader if fields]
+    except csv.Error as error:
+        raise VoiceRefused(
+            f"{table}, line {reader.line_num}: {error}", hint="quote fields that hold commas or quotes"
+        ) from None
+
+
+def _column(header: Sequence[str], names: Sequence[str]) -> int | None:
+    plain = [name.strip().lower() for name in header]
+    return next((plain.index(name) for name in names if name in plain), None)
+
+
+def _audio_files(folder: Path) -> Iterator[Path]:
+    """Audio files at any depth, sorted; links and hidden folders are passed over."""
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        is_hidden = any(part.startswith(".") for part in inside.parts)
+        is_linked = any((folder / parent).is_symlink() for parent in (inside, *inside.parents))
+        if path.suffix.lower() in AUDIO_SUFFIXES and not is_hidden and not is_linked and path.is_file():
+            yield path
+
+
+def _index(folder: Path, key: Callable[[Path], str]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in _audio_files(folder):
+        found.setdefault(key(path), []).append(path)
+    return found
+
+
+def _unique(index: dict[str, list[Path]], name: str, where: str) -> Path:
+    found = index.get(name, [])
+    if not found:
+        raise VoiceRefused(f"{where}: no recording {name!r} in the folder")
+    if len(found) > 1:
+        raise VoiceRefused(f"{where}: {name!r} is in several folders: {', '.join(str(path) for path in found[:3])}")
+    return found[0]
