@@ -100,6 +100,12 @@ class Base(StrictConfig):
         """Whether every file of weights lies in this repository, so that nothing is downloaded."""
         return all(file.repository is None for file in self.weights.values())
 
+    @property
+    def random_roles(self) -> tuple[str, ...]:
+        """Networks of this base that have no weights file at all, so that they start from random numbers."""
+        needed = {"synthesizer": self.synthesizer or self.cfm, "text2semantic": self.text2semantic, "content": True}
+        return tuple(role for role, config in needed.items() if config is not None and role not in self.weights)
+
     def missing_weights(self, cache: Path) -> list[str]:
         """Roles whose weights are neither in this repository nor in the cache of pulled bases."""
         return [role for role in self.weights if not self.weight_path(role, cache).exists()]

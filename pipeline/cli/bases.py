@@ -80,7 +80,7 @@ def describe(base: Base) -> dict[str, Any]:
 
     cache = Path(resolve_settings().settings.voxline.cache).expanduser()
     missing = base.missing_weights(cache)
-    if not base.weights:
+    if base.random_roles:
         weights, advice = "random", "only for trying the line: the gate blocks it"
     elif not missing:
         weights, advice = ("embedded" if base.is_embedded else "pulled"), ""

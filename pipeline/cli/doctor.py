@@ -160,6 +160,6 @@ def _bases() -> list[Finding]:
         findings.append(Finding(topic, base.name, state, told["weights"], told["advice"]))
     if not any(one.topic == "default base" for one in findings):
         findings.append(
-            Finding("default base", default, "missing", "no such base", "set [voxline] base in pipeline.toml")
+            Finding("default base", default, "missing", "no such base", "choose another in pipeline.toml: voxline.base")
         )
     return findings

@@ -208,10 +208,15 @@ def gate_floors(settings: Settings, base: Base) -> Floors:
 
 
 def _judge(voice: str, stage: str, outcome: Outcome) -> None:
-    if stage == "validate" and not outcome.record.accepted:
-        raise VoiceRefused(f"{voice}: {outcome.record.verdict}", hint=f"voxline validate {voice} lists every finding")
-    if stage == "evaluate" and not outcome.record.passed:
-        reasons = "; ".join(outcome.record.reasons)
+    record = outcome.record
+    if stage == "validate" and not record.accepted:
+        found = f"{record.speech_usable_s:.1f} s of good speech found, {record.speech_needed_s:.0f} s needed"
+        told = [*record.reasons, *(finding.detail for finding in record.findings if finding.detail)]
+        raise VoiceRefused(
+            f"{voice}: {'; '.join([found, *told])}", hint=f"voxline validate {voice} lists every finding"
+        )
+    if stage == "evaluate" and not record.passed:
+        reasons = "; ".join(record.reasons)
         raise GateBlocked(f"{voice}: {reasons}", hint=f"listen and look: {outcome.folder / 'report' / 'index.html'}")
 
 

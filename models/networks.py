@@ -1,0 +1,117 @@
+"""A base's networks with their weights, ready to compute. Device and precision are chosen here and nowhere else.
+
+A role that base.yaml gives no weights for gets random ones, always the same: the line can be tried with such a base,
+and the quality gate says what it is (`Base.random_roles`).
+"""
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from pydantic import TypeAdapter
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from models.bases import Base
+from models.configs.content import ContentConfig, HubertConfig
+from models.content import HubertEncoder, PhoneEncoder, build_content_encoder
+from models.discriminator import Discriminator
+from models.errors import ConfigError, WeightsError
+from models.synthesizer import Synthesizer
+from models.text2semantic import Text2Semantic
+from models.weights import load_weights
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def choose_device(wanted: str) -> torch.device:
+    """`auto` takes CUDA where there is one; a device that is asked for and absent raises `ConfigError`."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device cuda was asked for and torch sees none; use auto or cpu")
+    return torch.device(wanted)
+
+
+def training_precision(device: torch.device) -> torch.dtype:
+    """bfloat16 on a GPU that computes in it, float32 elsewhere. Weights, losses and updates stay float32."""
+    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def load_synthesizer(base: Base, cache: Path) -> Synthesizer:
+    """The synthesizer of a v2-family base, weight norm folded, in eval mode, frozen, on the CPU."""
+    if base.synthesizer is None:
+        raise ConfigError(f"base {base.name} is of family {base.family}; this needs one of the v2 family")
+    with _seeded(base, "synthesizer"):
+        network = Synthesizer(base.synthesizer)
+    _fill(network, base, "synthesizer", cache)
+    return _frozen(network.remove_weight_norm())
+
+
+def load_text2semantic(base: Base, cache: Path) -> Text2Semantic:
+    """The text-to-semantic network, in eval mode, frozen, on the CPU."""
+    if base.text2semantic is None:
+        raise ConfigError(f"base {base.name} has no text-to-semantic network")
+    with _seeded(base, "text2semantic"):
+        network = Text2Semantic(base.text2semantic)
+    _fill(network, base, "text2semantic", cache)
+    return _frozen(network)
+
+
+def load_discriminator(base: Base, cache: Path) -> Discriminator | None:
+    """The discriminator, where the base has one with weights; a random one would teach nothing."""
+    if base.discriminator is None or "discriminator" not in base.weights:
+        return None
+    network = Discriminator(base.discriminator)
+    _fill(network, base, "discriminator", cache)
+    return _frozen(network)
+
+
+def load_content_encoder(base: Base, cache: Path) -> PhoneEncoder | HubertEncoder:
+    """What turns 16 kHz speech into the features that semantic tokens are made of."""
+    config: ContentConfig = TypeAdapter(ContentConfig).validate_python(base.content or HubertConfig().model_dump())
+    folder = base.weight_path("content", cache) if "content" in base.weights else None
+    with _seeded(base, "content"):
+        network = build_content_encoder(config, folder)
+    if isinstance(network, PhoneEncoder):
+        _fill(network, base, "content", cache)
+    return _frozen(network)
+
+
+def read_weights(base: Base, role: str, cache: Path) -> tuple[dict[str, Tensor], Path]:
+    """State dict of a role in float32, and its file. Raises `WeightsError` where it is not here or is damaged."""
+    path = base.weight_path(role, cache)
+    if not path.is_file():
+        raise WeightsError(f"{path}: weights of base {base.name} are not here: voxline bases pull {base.name}")
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path}: damaged: {error}") from error
+    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}, path
+
+
+def _fill(network: nn.Module, base: Base, role: str, cache: Path) -> None:
+    if role in base.weights:
+        state, path = read_weights(base, role, cache)
+        load_weights(network, state, str(path))
+
+
+@contextmanager
+def _seeded(base: Base, role: str) -> Iterator[None]:
+    """Random weights of a role depend on the base's name and the role alone; the caller's random state is kept."""
+    state = torch.get_rng_state()
+    torch.manual_seed(zlib.crc32(f"{base.name}/{role}".encode()))
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+
+
+def _frozen(network: Network) -> Network:
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    return network.eval()
