@@ -8,33 +8,18 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
-from typing import NamedTuple
 
 from pipeline.text.english_numbers import cardinal, digits, ordinal, year
-
-
-class Rule(NamedTuple):
-    """Replace every match of ``pattern``."""
-
-    pattern: re.Pattern[str]
-    replace: str | Callable[[re.Match[str]], str]
-
-
-def _rule(pattern: str, replace: str | Callable[[re.Match[str]], str], *, ignore_case: bool = False) -> Rule:
-    return Rule(re.compile(pattern, re.IGNORECASE if ignore_case else 0), replace)
+from pipeline.text.rules import apply_rules, rule
 
 
 def normalise(text: str, *, as_upstream: bool = False) -> tuple[str, tuple[str, ...]]:
     """Text in letters, spaces and ``' . , ? ! -``, and the characters that no rule could read."""
-    for pattern, replace in UPSTREAM_RULES if as_upstream else OUR_RULES:
-        text = pattern.sub(replace, text)
+    text = apply_rules(text, UPSTREAM_RULES if as_upstream else OUR_RULES)
     text = "".join(c for c in unicodedata.normalize("NFD", text) if unicodedata.category(c) != "Mn")
     text = text.replace("%", " percent")
     text, unknown = _keep_readable(text)
-    for pattern, replace in UPSTREAM_ENDING if as_upstream else OUR_ENDING:
-        text = pattern.sub(replace, text)
-    return text, unknown
+    return apply_rules(text, UPSTREAM_ENDING if as_upstream else OUR_ENDING), unknown
 
 
 _READABLE = re.compile(r"[ A-Za-z'.,?!\-]")
@@ -240,68 +225,68 @@ def _shouted(match: re.Match[str]) -> str:
 
 
 OUR_RULES = (
-    _rule(r"[\uFF01-\uFF5E]", lambda m: chr(ord(m[0]) - 0xFEE0)),  # full-width forms
-    _rule(r"[’‘‛ʼ`´]", "'"),
-    _rule(r"[“”„«»\"「」『』]", " "),
-    _rule(r"。", "."),
-    _rule(r"[、]", ","),
-    _rule(r"…|\.{2,}", ". "),
-    _rule(r"^[^a-z]*$", _shouted),
-    _rule(r"\b([\w.+-]+)@([\w-]+(?:\.[\w-]+)+)", lambda m: f"{m[1]} at {m[2].replace('.', ' dot ')}"),
-    _rule(r"\bhttps?://", " "),
-    _rule(r"\bwww\.", " www dot "),
-    _rule(r"\bPh\. ?D\.?", "P H D"),
-    _rule(rf"(?<=[A-Za-z0-9])\.(?={_TOP_LEVEL}\b)", " dot ", ignore_case=True),
-    _rule(r"\b(i\.e|e\.g)\.,?", lambda m: "that is," if m[1].lower() == "i.e" else "for example,", ignore_case=True),
-    _rule(
+    rule(r"[\uFF01-\uFF5E]", lambda m: chr(ord(m[0]) - 0xFEE0)),  # full-width forms
+    rule(r"[’‘‛ʼ`´]", "'"),
+    rule(r"[“”„«»\"「」『』]", " "),
+    rule(r"。", "."),
+    rule(r"[、]", ","),
+    rule(r"…|\.{2,}", ". "),
+    rule(r"^[^a-z]*$", _shouted),
+    rule(r"\b([\w.+-]+)@([\w-]+(?:\.[\w-]+)+)", lambda m: f"{m[1]} at {m[2].replace('.', ' dot ')}"),
+    rule(r"\bhttps?://", " "),
+    rule(r"\bwww\.", " www dot "),
+    rule(r"\bPh\. ?D\.?", "P H D"),
+    rule(rf"(?<=[A-Za-z0-9])\.(?={_TOP_LEVEL}\b)", " dot ", ignore_case=True),
+    rule(r"\b(i\.e|e\.g)\.,?", lambda m: "that is," if m[1].lower() == "i.e" else "for example,", ignore_case=True),
+    rule(
         rf"\b({'|'.join(_ABBREVIATIONS)})\.(?=[\s,]|$)",
         lambda m: _ABBREVIATIONS[m[1].lower()] + ("." if m.end() == len(m.string) else ""),
         ignore_case=True,
     ),
-    _rule(r"\b[Nn]o\. ?(?=[0-9])|#(?=[0-9])", "number "),
-    _rule(r"\b((?:[A-Za-z]\.){2,})(?=(\s*$)?)", lambda m: " ".join(m[1].replace(".", "").upper())
+    rule(r"\b[Nn]o\. ?(?=[0-9])|#(?=[0-9])", "number "),
+    rule(r"\b((?:[A-Za-z]\.){2,})(?=(\s*$)?)", lambda m: " ".join(m[1].replace(".", "").upper())
           + ("." if m[2] is not None else "")),
-    _rule(r"\b(?P<year>[12][0-9]{3})-(?P<month>[0-9]{1,2})-(?P<day>[0-9]{1,2})\b", _iso_date),
-    _rule(r"(?<![0-9/])([0-9]{1,2})/([0-9]{1,2})/([12][0-9]{3})(?![0-9/])", _slashed_date),
-    _rule(r"(?<![\w-])\+?(?:[0-9]{1,3}[ -])?(?:\([0-9]{3}\) ?|[0-9]{3}[ -])[0-9]{3}[ -][0-9]{4}\b",
+    rule(r"\b(?P<year>[12][0-9]{3})-(?P<month>[0-9]{1,2})-(?P<day>[0-9]{1,2})\b", _iso_date),
+    rule(r"(?<![0-9/])([0-9]{1,2})/([0-9]{1,2})/([12][0-9]{3})(?![0-9/])", _slashed_date),
+    rule(r"(?<![\w-])\+?(?:[0-9]{1,3}[ -])?(?:\([0-9]{3}\) ?|[0-9]{3}[ -])[0-9]{3}[ -][0-9]{4}\b",
           lambda m: digits(m[0].strip("+"), zero="oh")),
-    _rule(r"(?m)^\s*([0-9]{1,3})[.)] (?=\S)", lambda m: f"{ordinal(int(m[1]))}, "),
-    _rule(
+    rule(r"(?m)^\s*([0-9]{1,3})[.)] (?=\S)", lambda m: f"{ordinal(int(m[1]))}, "),
+    rule(
         r"\b(?P<hour>[01]?[0-9]|2[0-4]):(?P<minute>[0-5][0-9])(?::(?P<second>[0-5][0-9]))?"
         r"(?: ?(?P<half>[ap] ?m|[AP] ?M)\b)?(?![0-9:])", _time),
-    _rule(r"\b(?P<hour>1[0-2]|[1-9])(?P<minute>)(?P<second>) ?(?P<half>am|pm|AM|PM|a m|p m|A M|P M)\b",
+    rule(r"\b(?P<hour>1[0-2]|[1-9])(?P<minute>)(?P<second>) ?(?P<half>am|pm|AM|PM|a m|p m|A M|P M)\b",
           lambda m: f"{cardinal(int(m['hour']))} {' '.join(m['half'].replace(' ', '').upper())}"),
-    _rule(rf"(?P<sign>[$£€¥￥₩₹]) ?(?P<amount>[0-9][0-9,]*(?:\.[0-9]+)?)(?: ?(?P<scale>{_SCALE_WORDS})\b)?",
+    rule(rf"(?P<sign>[$£€¥￥₩₹]) ?(?P<amount>[0-9][0-9,]*(?:\.[0-9]+)?)(?: ?(?P<scale>{_SCALE_WORDS})\b)?",
           _money_in_words),
-    _rule(r"(?P<amount>\b[0-9][0-9,]*(?:\.[0-9]+)?) ?(?P<sign>[$£€¥￥₩₹])(?P<scale>)", _money_in_words),
-    _rule(r"\b([12][0-9]{2}0|[2-9]0)'?s\b", _decade),
-    _rule(r"\b([0-9]{1,3}(?:,[0-9]{3})+)(?![0-9.])", lambda m: cardinal(int(m[1].replace(",", "")))),
-    _rule(r"(?<=[0-9]),(?=[0-9]{3})", ""),
-    _rule(rf"\b([0-9]+(?:\.[0-9]+)?) ?({_UNIT_NAMES})(?![A-Za-z0-9²³])", _unit),
-    _rule(r"(?<=[0-9]) ?[–—-] ?(?=[0-9])", " to "),
-    _rule(r"(?<![\w-])[-−](?=[0-9.])", "minus "),
-    _rule(r"(?<=[\w)]) [-−] (?=[0-9])|(?<=[0-9])\s*−\s*(?=[0-9])", " minus "),
-    _rule(r"[⁰¹²³⁴-⁹½¼¾]", lambda m: " " + unicodedata.normalize("NFKC", m[0]).replace("\N{FRACTION SLASH}", "/")),
-    _rule(r"\b[0-9]{1,9}/[0-9]{1,9}\b", _fraction),
-    _rule(r"(?<=[A-Za-z])-(?=[0-9])|(?<=[0-9])-(?=[A-Za-z])", " "),
-    _rule(r"\+", " plus "),
-    _rule("|".join(map(re.escape, _SIGNS)), lambda m: _SIGNS[m[0]]),
-    _rule(r"\s+-+\s+|--+|[–—―]", ", "),
-    _rule(r"[()\[\]{};]|:(?![0-9])|(?<![0-9]):", ", "),
-    _rule(r"[/:_]", " "),
-    _rule(r"(?<![0-9.])\.([0-9]+)", lambda m: f"point {' '.join(m[1])}"),
-    _rule(r"([0-9]+)\.([0-9]+)", lambda m: f"{cardinal(int(m[1]))} point {' '.join(m[2])}"),
-    _rule(r"\b([0-9]{1,9})(?:st|nd|rd|th)\b", lambda m: f" {ordinal(int(m[1]))} ", ignore_case=True),
-    _rule(r"[0-9]{1,36}", lambda m: f" {_plain_number(m)} "),
+    rule(r"(?P<amount>\b[0-9][0-9,]*(?:\.[0-9]+)?) ?(?P<sign>[$£€¥￥₩₹])(?P<scale>)", _money_in_words),
+    rule(r"\b([12][0-9]{2}0|[2-9]0)'?s\b", _decade),
+    rule(r"\b([0-9]{1,3}(?:,[0-9]{3})+)(?![0-9.])", lambda m: cardinal(int(m[1].replace(",", "")))),
+    rule(r"(?<=[0-9]),(?=[0-9]{3})", ""),
+    rule(rf"\b([0-9]+(?:\.[0-9]+)?) ?({_UNIT_NAMES})(?![A-Za-z0-9²³])", _unit),
+    rule(r"(?<=[0-9]) ?[–—-] ?(?=[0-9])", " to "),
+    rule(r"(?<![\w-])[-−](?=[0-9.])", "minus "),
+    rule(r"(?<=[\w)]) [-−] (?=[0-9])|(?<=[0-9])\s*−\s*(?=[0-9])", " minus "),
+    rule(r"[⁰¹²³⁴-⁹½¼¾]", lambda m: " " + unicodedata.normalize("NFKC", m[0]).replace("\N{FRACTION SLASH}", "/")),
+    rule(r"\b[0-9]{1,9}/[0-9]{1,9}\b", _fraction),
+    rule(r"(?<=[A-Za-z])-(?=[0-9])|(?<=[0-9])-(?=[A-Za-z])", " "),
+    rule(r"\+", " plus "),
+    rule("|".join(map(re.escape, _SIGNS)), lambda m: _SIGNS[m[0]]),
+    rule(r"\s+-+\s+|--+|[–—―]", ", "),
+    rule(r"[()\[\]{};]|:(?![0-9])|(?<![0-9]):", ", "),
+    rule(r"[/:_]", " "),
+    rule(r"(?<![0-9.])\.([0-9]+)", lambda m: f"point {' '.join(m[1])}"),
+    rule(r"([0-9]+)\.([0-9]+)", lambda m: f"{cardinal(int(m[1]))} point {' '.join(m[2])}"),
+    rule(r"\b([0-9]{1,9})(?:st|nd|rd|th)\b", lambda m: f" {ordinal(int(m[1]))} ", ignore_case=True),
+    rule(r"[0-9]{1,36}", lambda m: f" {_plain_number(m)} "),
 )  # fmt: skip
 
 OUR_ENDING = (
-    _rule(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])(?![A-Z]s\b)", " "),  # camelCase, HTTPServer
-    _rule(r"(?<![A-Za-z'])'|'(?![A-Za-z])", ""),  # quotation marks, and the silent apostrophe of "dogs'"
-    _rule(r"\s+", " "),
-    _rule(r" ?([!?.,\-])(?: ?[!?.,\-])+", lambda m: _strongest(m[0])),
-    _rule(r" (?=[!?.,])", ""),
-    _rule(r"^[ ,]+|\s+$", ""),
+    rule(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])(?![A-Z]s\b)", " "),  # camelCase, HTTPServer
+    rule(r"(?<![A-Za-z'])'|'(?![A-Za-z])", ""),  # quotation marks, and the silent apostrophe of "dogs'"
+    rule(r"\s+", " "),
+    rule(r" ?([!?.,\-])(?: ?[!?.,\-])+", lambda m: _strongest(m[0])),
+    rule(r" (?=[!?.,])", ""),
+    rule(r"^[ ,]+|\s+$", ""),
 )
 
 
@@ -329,29 +314,29 @@ def _suffixed(number: str) -> str:
 
 
 UPSTREAM_RULES = (
-    _rule(r"[。！？]", lambda m: {"。": ".", "！": "!", "？": "?"}[m[0]]),
-    _rule(r"\b([0-9]+)\. ", lambda m: f"{_suffixed(m[1])}, "),
-    _rule(
+    rule(r"[。！？]", lambda m: {"。": ".", "！": "!", "？": "?"}[m[0]]),
+    rule(r"\b([0-9]+)\. ", lambda m: f"{_suffixed(m[1])}, "),
+    rule(
         rf"(?<=[0-9A-Za-z{_POWERS}])\s+([+\-×÷=])\s+(?=-?[0-9]|\.[0-9]|[A-Za-z])",
         lambda m: _OPERATORS[m[1]],
     ),
-    _rule(r"(?:^|\s+)-([0-9]+)", r"negative \1"),
-    _rule(r"[0-9][0-9,]+[0-9]", lambda m: m[0].replace(",", "")),
-    _rule(r"\b([01]?[0-9]|2[0-3]):([0-5][0-9])\b", lambda m: _clock(int(m[1]), int(m[2]))),
-    _rule(rf"\b([0-9]+)(\.[0-9]+)?{_UPSTREAM_UNITS}\b", _upstream_unit),
-    _rule(rf"(?P<sign>£){_AMOUNT}", _money),
-    _rule(rf"{_AMOUNT}(?P<sign>£)", _money),
-    _rule(rf"(?P<sign>\$){_AMOUNT}", _money),
-    _rule(rf"{_AMOUNT}(?P<sign>\$)", _money),
-    _rule(r"([0-9]+)\.(\s*[0-9]+)", lambda m: f"{m[1]} point {' '.join(m[2])}"),
-    _rule(r"[0-9]+/[0-9]+", _fraction),
-    _rule(r"([0-9]+)(?:st|nd|rd|th)", lambda m: ordinal(int(m[1]))),
-    _rule(r"[0-9]+", lambda m: year(int(m[0]))),
+    rule(r"(?:^|\s+)-([0-9]+)", r"negative \1"),
+    rule(r"[0-9][0-9,]+[0-9]", lambda m: m[0].replace(",", "")),
+    rule(r"\b([01]?[0-9]|2[0-3]):([0-5][0-9])\b", lambda m: _clock(int(m[1]), int(m[2]))),
+    rule(rf"\b([0-9]+)(\.[0-9]+)?{_UPSTREAM_UNITS}\b", _upstream_unit),
+    rule(rf"(?P<sign>£){_AMOUNT}", _money),
+    rule(rf"{_AMOUNT}(?P<sign>£)", _money),
+    rule(rf"(?P<sign>\$){_AMOUNT}", _money),
+    rule(rf"{_AMOUNT}(?P<sign>\$)", _money),
+    rule(r"([0-9]+)\.(\s*[0-9]+)", lambda m: f"{m[1]} point {' '.join(m[2])}"),
+    rule(r"[0-9]+/[0-9]+", _fraction),
+    rule(r"([0-9]+)(?:st|nd|rd|th)", lambda m: ordinal(int(m[1]))),
+    rule(r"[0-9]+", lambda m: year(int(m[0]))),
 )
 
 UPSTREAM_ENDING = (
-    _rule(r"i\.e\.", "that is", ignore_case=True),
-    _rule(r"e\.g\.", "for example", ignore_case=True),
-    _rule(r"(?<!^)(?<!\s)([A-Z])", r" \1"),
-    _rule(r"([!?…,.\-\s])[!?…,.\-]+", r"\1"),
+    rule(r"i\.e\.", "that is", ignore_case=True),
+    rule(r"e\.g\.", "for example", ignore_case=True),
+    rule(r"(?<!^)(?<!\s)([A-Z])", r" \1"),
+    rule(r"([!?…,.\-\s])[!?…,.\-]+", r"\1"),
 )
