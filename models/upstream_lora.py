@@ -1,4 +1,4 @@
-"""LoRA files of v3 and v4: peft's names for the attention of the flow, beside whole layers and buffers (SPEC 4 and 8.2)."""
+"""LoRA files of v3 and v4: peft names for the flow's attention, whole layers and buffers (SPEC 4 and 8.2)."""
 
 from __future__ import annotations
 
