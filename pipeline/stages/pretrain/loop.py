@@ -1,0 +1,146 @@
+"""One training loop for every network: seeded by step, checkpointed, resumed exactly, logged to CSV and TensorBoard.
+
+Everything random in a step is drawn from seeds made of the recipe's seed and the step's number, so a killed run that
+continues gives the numbers of one that was never killed (on the same machine and thread count).
+"""
+
+import csv
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pipeline.stages.pretrain.recipe import Stage
+
+CHECKPOINT = "checkpoint.safetensors"
+FINAL_LR = 0.05  # of the peak, at the last step
+
+Losses = dict[str, Tensor]
+Step = Callable[[int, np.random.Generator], Losses]
+"""One forward pass: the step's number and its random numbers to named losses; "loss" is the one that is minimised."""
+
+
+def lr_factor(step: int, stage: Stage) -> float:
+    """Linear warm-up, then a cosine down to FINAL_LR."""
+    if step < stage.warmup_steps:
+        return (step + 1) / stage.warmup_steps
+    progress = (step - stage.warmup_steps) / max(stage.steps - stage.warmup_steps, 1)
+    return FINAL_LR + (1 - FINAL_LR) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def train(
+    network: nn.Module,
+    forward: Step,
+    stage: Stage,
+    folder: Path,
+    seed: int,
+    device: torch.device,
+    parameters: list[nn.Parameter] | None = None,
+    evaluate: Callable[[int], dict[str, float]] | None = None,
+    evaluate_every: int = 500,
+) -> None:
+    """Train `parameters` (all that need gradients) of `network` to the stage's last step, from the last checkpoint."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parameters = parameters or [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, stage.lr, betas=(0.9, 0.98), weight_decay=stage.weight_decay)
+    first = resume(network, optimizer, parameters, folder / CHECKPOINT)
+    saved_at = time.monotonic()
+    with _log(folder) as log:
+        for step in range(first, stage.steps):
+            torch.manual_seed(seed * 1_000_003 + step)
+            for group in optimizer.param_groups:
+                group["lr"] = stage.lr * lr_factor(step, stage)
+            network.train()
+            with torch.autocast(device.type, dtype=torch.bfloat16):
+                losses = forward(step, np.random.default_rng([seed, step]))
+            optimizer.zero_grad(set_to_none=True)
+            losses["loss"].backward()
+            norm = nn.utils.clip_grad_norm_(parameters, stage.clip_norm)
+            if torch.isfinite(norm):
+                optimizer.step()
+            if step % 20 == 0:
+                log(step, {name: float(value.detach()) for name, value in losses.items()} | {"norm": float(norm)})
+            if evaluate and (step + 1) % evaluate_every == 0:
+                network.eval()
+                with torch.no_grad():
+                    log(step, {f"held_out/{name}": value for name, value in evaluate(step).items()})
+            if time.monotonic() - saved_at > stage.checkpoint_every_s:
+                save(network, optimizer, parameters, step + 1, folder / CHECKPOINT)
+                saved_at = time.monotonic()
+    save(network, optimizer, parameters, stage.steps, folder / CHECKPOINT)
+
+
+def save(
+    network: nn.Module, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], step: int, path: Path
+) -> None:
+    """Weights and the optimizer's moments in one file, moved in when complete."""
+    tensors = {f"network.{name}": value.detach().contiguous() for name, value in network.state_dict().items()}
+    for index, parameter in enumerate(parameters):
+        for name, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer.{index}.{name}"] = value.detach().contiguous()
+    partial = path.with_suffix(".partial")
+    save_file({name: value.clone() for name, value in tensors.items()}, partial, {"step": str(step)})
+    os.replace(partial, path)
+
+
+def resume(
+    network: nn.Module, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], path: Path
+) -> int:
+    """Load a checkpoint if there is one; the step to continue with."""
+    if not path.exists():
+        return 0
+    state: dict[str, Tensor] = {}
+    with safe_open(path, framework="pt") as file:
+        step = int(file.metadata()["step"])
+        for name in file.keys():  # noqa: SIM118 - not a dictionary
+            tensor = file.get_tensor(name)
+            kind, rest = name.split(".", 1)
+            if kind == "network":
+                state[rest] = tensor
+            else:
+                index, moment = rest.split(".", 1)
+                optimizer.state[parameters[int(index)]][moment] = tensor
+    network.load_state_dict(state)
+    return step
+
+
+def load_network(network: nn.Module, folder: Path) -> int:
+    """Put the weights of a stage's checkpoint into `network`; how many steps they were trained."""
+    with safe_open(folder / CHECKPOINT, framework="pt") as file:
+        prefix = "network."
+        names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - not a dictionary
+        network.load_state_dict({name[len(prefix) :]: file.get_tensor(name) for name in names})
+        return int(file.metadata()["step"])
+
+
+@contextmanager
+def _log(folder: Path) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    """Append rows `step,seconds,name,value` to log.csv, and to TensorBoard where it is installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+
+        board = SummaryWriter(folder / "tensorboard")
+    except ImportError:
+        board = None
+    begun = time.monotonic()
+    with (folder / "log.csv").open("a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+
+        def write(step: int, values: dict[str, float]) -> None:
+            for name, value in values.items():
+                writer.writerow([step, f"{time.monotonic() - begun:.1f}", name, f"{value:.5g}"])
+                if board:
+                    board.add_scalar(name, value, step)
+            file.flush()
+
+        yield write
+    if board:
+        board.close()
