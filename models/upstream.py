@@ -152,7 +152,7 @@ def write_text2semantic(path: Path, weights: Mapping[str, Tensor], config: Mappi
     Args:
         weights: the state dict of `Text2Semantic`. config: see `text2semantic_config`.
     """
-    named = OrderedDict((TEXT2SEMANTIC_PREFIX + name, _half(value)) for name, value in weights.items())
+    named = OrderedDict((TEXT2SEMANTIC_PREFIX + name, _half(name, value)) for name, value in weights.items())
     _write(path, OrderedDict(weight=named, config=dict(config), info=info), b"PK")
 
 
@@ -178,15 +178,18 @@ def write_synthesizer(
     if header is None:
         what = "a LoRA file" if lora_rank is not None else "merged weights"
         raise WeightsError(f"{path}: GPT-SoVITS has no file layout for {what} of {version}")
-    kept = OrderedDict((name, _half(value)) for name, value in weights.items() if TRAINING_ONLY not in name)
+    kept = OrderedDict((name, _half(name, value)) for name, value in weights.items() if TRAINING_ONLY not in name)
     content: OrderedDict[str, Any] = OrderedDict(weight=kept, config=dict(config), info=info)
     if lora_rank is not None:
         content["lora_rank"] = lora_rank
     _write(path, content, header)
 
 
-def _half(value: Tensor) -> Tensor:
-    return value.detach().to("cpu", torch.float16).contiguous()
+def _half(name: str, value: Tensor) -> Tensor:
+    half = value.detach().to("cpu", torch.float16).contiguous()
+    if not half.isfinite().all() and value.isfinite().all():
+        raise WeightsError(f"{name}: {value.abs().max().item():g} does not fit half precision")
+    return half
 
 
 def _write(path: Path, content: OrderedDict[str, Any], header: bytes) -> None:
