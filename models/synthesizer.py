@@ -155,21 +155,43 @@ class Synthesizer(nn.Module):
         codes: Tensor,
         text: Tensor,
         ge: Tensor,
-        code_lengths: Tensor | None = None,
-        text_lengths: Tensor | None = None,
         noise_scale: float = 0.5,
         speed: float = 1.0,
         noise: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Speech of tokens (B, 1, T // 2) and phones (B, S): (B, 1, samples).
+        """Speech of tokens (B, 1, T // 2) and phones (B, S), none of them padding: (B, 1, samples).
 
-        Rows are sentences that do not see each other; lengths say where each ends, and what the wave of a shorter
-        row holds after its end is to be cut off. `noise` (B, Z, frames after speed) replaces random numbers.
+        `noise` (B, Z, frames after speed) replaces random numbers.
         """
-        latent, mask = self._encode(codes, text, ge, code_lengths, text_lengths)
+        latent, mask = self._encode(codes, text, ge)
         latent, mask = change_speed(latent, mask, speed)
         return self._speak(latent, mask, ge, noise_scale, noise, generator)
+
+    def decode_rows(
+        self,
+        codes: Tensor,
+        text: Tensor,
+        ge: Tensor,
+        code_lengths: Sequence[int],
+        text_lengths: Sequence[int],
+        generators: Sequence[torch.Generator],
+        noise_scale: float = 0.5,
+        speed: float = 1.0,
+    ) -> list[Tensor]:
+        """The same for padded rows of different lengths: one wave (samples,) each, exactly as if it were alone.
+
+        Rows are decoded one after another: nearly all of the work is in the decoder, whose kernels one sentence fills,
+        and a padded batch would change the last frames of the shorter rows.
+        """
+        waves = []
+        for row, (tokens, phones, generator) in enumerate(zip(code_lengths, text_lengths, generators, strict=True)):
+            one = slice(row, row + 1)
+            wave = self.decode(
+                codes[one, :, :tokens], text[one, :phones], ge[one], noise_scale, speed, generator=generator
+            )
+            waves.append(wave[0, 0])
+        return waves
 
     @torch.no_grad()
     def decode_stream(
@@ -191,7 +213,7 @@ class Synthesizer(nn.Module):
         `overlap` (1, C, n): they are blended into its first n frames. upstream's sine weights add to more than 1;
         `convex` uses their squares, which do not. Returns wave and frames of the spoken part.
         """
-        latent, mask = self._encode(codes, text, ge, None, None)
+        latent, mask = self._encode(codes, text, ge)
         if keep_tokens is not None:
             frames = keep_tokens * self.config.frames_per_token
             latent, mask = latent[..., -frames:], mask[..., -frames:]
@@ -218,15 +240,20 @@ class Synthesizer(nn.Module):
         return self.dec(z, ge, rounds)
 
     def _encode(
-        self, codes: Tensor, text: Tensor, ge: Tensor, code_lengths: Tensor | None, text_lengths: Tensor | None
+        self,
+        codes: Tensor,
+        text: Tensor,
+        ge: Tensor,
+        frame_lengths: Tensor | None = None,
+        text_lengths: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        rows = codes.shape[0]
-        if code_lengths is None:
-            code_lengths = torch.full((rows,), codes.shape[-1], device=codes.device)
-        if text_lengths is None:
-            text_lengths = torch.full((rows,), text.shape[-1], device=text.device)
+        """Encoded frames (B, C, T) and their mask; lengths None: nothing is padding."""
         frames = self.token_frames(codes)
-        mask = length_mask(code_lengths * self.config.frames_per_token, frames.shape[-1])
+        if frame_lengths is None:
+            frame_lengths = torch.full((len(codes),), frames.shape[-1], device=codes.device)
+        if text_lengths is None:
+            text_lengths = torch.full((len(text),), text.shape[-1], device=text.device)
+        mask = length_mask(frame_lengths, frames.shape[-1])
         return self.enc_p.encode(frames, mask, text, text_lengths, self._text_condition(ge)), mask
 
     def _speak(
@@ -256,14 +283,14 @@ class Synthesizer(nn.Module):
     def adaptable_modules(self, children: Sequence[str] = ("enc_p", "flow", "dec")) -> list[str]:
         """Names of the convolutions and linear layers that LoRA can adapt (after `remove_weight_norm`).
 
-        Grouped and transposed convolutions stay frozen: a low-rank update of them has no clear meaning, and the
-        text embedding is left alone.
+        Transposed, grouped and dilated convolutions stay frozen: peft 0.21 has no adapter for the first, and builds
+        those of the others without groups or dilation, so that their output has another shape.
         """
         return [
             name
             for name, module in self.named_modules()
             if name.startswith(tuple(child + "." for child in children))
-            and (isinstance(module, nn.Linear) or (isinstance(module, nn.Conv1d) and module.groups == 1))
+            and (isinstance(module, nn.Linear) or _is_plain_convolution(module))
         ]
 
     @torch.no_grad()
@@ -309,6 +336,7 @@ class Synthesizer(nn.Module):
 
     def _fit_harmonics(self, spec: Tensor, seen: Tensor) -> Tensor:
         """Set how deep the harmonics are at every bin, by least squares; returns them, (frames, F)."""
+        assert isinstance(self.dec, IstftDecoder)
         posterior, decoder = self.enc_q.harmonics, self.dec.harmonics
         assert posterior is not None and decoder is not None and self.enc_q.tracker is not None
         pitch = pitch_latent(self.enc_q.tracker.track(spec.float().T[None]))
@@ -319,6 +347,10 @@ class Synthesizer(nn.Module):
         for harmonics in (posterior, decoder):
             harmonics.depth.copy_(smooth)
         return ideal * smooth
+
+
+def _is_plain_convolution(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv1d) and module.groups == 1 and module.dilation == (1,)
 
 
 def _bias_of(conv: nn.Conv1d) -> Tensor:

@@ -12,7 +12,6 @@ from models.pitch import PitchTracker
 from models.spectrogram import compress, float32_region
 from models.weight_norm import NormedConv1d
 
-
 PITCH_LOG_STD = -3.5  # of measured pitch and voicing: about one percent of F0
 
 
