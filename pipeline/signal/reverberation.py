@@ -1,0 +1,44 @@
+"""Reverberation: how fast sound dies away when speech stops.
+
+In a room no band can fall faster than the room lets it; speech itself falls faster than any usual room. So the
+steepest falls of a clip show the room (blind estimation by decay rates: Ratnam et al. 2003, Wen et al. 2008). No
+pause is needed.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.signal.frames import Floats, Frames, band_bins, moving_mean, to_db
+
+_BANDS_HZ = ((250, 500), (500, 1000), (1000, 2000), (2000, 4000))
+_FALL_FRAMES = 8  # 80 ms
+_STEEPEST = 97  # percentile
+# Fall over 80 ms (dB) -> RT60 (s): measured on six dry voices convolved with exponentially decaying noise, at equal
+# direct and reverberant energy and at -12 dB (benchmarks/validation.py repeats it). Beyond the ends nothing is known.
+_FALLS_DB = (6.5, 7.7, 9.2, 10.5, 13.0, 20.0)
+_RT60_S = (2.0, 1.5, 0.9, 0.6, 0.4, 0.2)
+
+
+@dataclass(frozen=True)
+class Reverberation:
+    """`fall_db`: steep falls over 80 ms; `rt60_s`: the reverberation time that goes with it, None for silence."""
+
+    fall_db: float
+    rt60_s: float | None
+
+
+def measure_reverberation(frames: Frames) -> Reverberation:
+    """The median over four octave bands of the 97th percentile of falls over 80 ms."""
+    falls = [_steep_fall_db(to_db(frames.power[band_bins(*band)].sum(axis=0))) for band in _BANDS_HZ]
+    fall_db = float(np.median(falls))
+    if fall_db <= 0.5:
+        return Reverberation(fall_db, None)
+    return Reverberation(fall_db, float(np.interp(fall_db, _FALLS_DB, _RT60_S)))
+
+
+def _steep_fall_db(level_db: Floats) -> float:
+    smooth = moving_mean(level_db, 3)
+    if len(smooth) <= _FALL_FRAMES:
+        return 0.0
+    return float(np.percentile(smooth[:-_FALL_FRAMES] - smooth[_FALL_FRAMES:], _STEEPEST))
