@@ -79,7 +79,7 @@ def import_recordings(
     folder = write_voice(repository_root() / resolve_settings().settings.voxline.voices, name, words, clips)
     silent = sum(not clip.text for clip in clips)
     note = f", {silent} without a transcript" if silent else ""
-    typer.echo(f"{folder}: {len(clips)} recordings from a {layout}{note}")
+    typer.echo(f"{folder}: {len(clips)} {'recording' if len(clips) == 1 else 'recordings'} from a {layout}{note}")
     tell_next_step(name, folder, has_consent=words.consent is not None)
 
 

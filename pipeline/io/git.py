@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ SUBMODULE_MODE = "160000"
 MAX_POINTER_BYTES = 1024  # the LFS specification: a pointer file is smaller than this
 _POINTER = re.compile(rb"\Aversion https?://[^\n]*\n(?:[a-z0-9.-]+ [^\n]*\n)*?oid sha256:([0-9a-f]{64})\n")
 _CHUNK_BYTES = 1 << 20
+_ASKED_AT_ONCE = 100  # requests have to fit into a pipe, or both sides wait for ever
 
 
 def lfs_object_id(content: bytes) -> str | None:
@@ -130,12 +131,23 @@ class BlobReader:
 
     def read(self, name: str) -> bytes | None:
         """Content of an object, by id or as ``commit:path``; None when there is none."""
-        size = self._ask(name)
-        return None if size is None else self._take(size)
+        return self.read_all([name])[0]
+
+    def read_all(self, names: Sequence[str]) -> list[bytes | None]:
+        """Contents of small objects. Asks for many at a time, so that the two processes do not wait for each other."""
+        contents = []
+        for start in range(0, len(names), _ASKED_AT_ONCE):
+            asked = names[start : start + _ASKED_AT_ONCE]
+            self._ask(asked)
+            for _ in asked:
+                size = self._answered_size()
+                contents.append(None if size is None else self._take(size))
+        return contents
 
     def digest(self, name: str) -> str | None:
         """sha256 of an object's content in constant memory, an LFS pointer resolved to what it stands for."""
-        size = self._ask(name)
+        self._ask([name])
+        size = self._answered_size()
         if size is None:
             return None
         if size < MAX_POINTER_BYTES:
@@ -150,11 +162,12 @@ class BlobReader:
         self.answers.read(1)
         return hasher.hexdigest()
 
-    def _ask(self, name: str) -> int | None:
-        if "\n" in name:
-            return None
-        self.requests.write(os.fsencode(name) + b"\n")
+    def _ask(self, names: Sequence[str]) -> None:
+        assert not any("\n" in name for name in names)
+        self.requests.write(b"".join(os.fsencode(name) + b"\n" for name in names))
         self.requests.flush()
+
+    def _answered_size(self) -> int | None:
         header = self.answers.readline().split()
         if len(header) != 3 or not header[2].isdigit():
             return None

@@ -93,8 +93,8 @@ def read_commit(repository: Repository, commit: str, prefix: str, digests: TreeD
     _check_names(trees, prefix)
     with repository.blobs() as blobs:
         contents = digests.of(repository, commit, prefix, trees, blobs)
-        manifests = {name: blobs.read(f"{commit}:{prefix}/{name}/{MANIFEST_FILE}") for name in trees}
-    return Snapshot({name: (manifests[name], contents[name]) for name in trees}, trees)
+        manifests = blobs.read_all([f"{commit}:{prefix}/{name}/{MANIFEST_FILE}" for name in trees])
+    return Snapshot({name: (manifest, contents[name]) for name, manifest in zip(trees, manifests, strict=True)}, trees)
 
 
 def read_worktree(
