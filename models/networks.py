@@ -18,9 +18,11 @@ from torch import Tensor, nn
 
 from models.bases import Base
 from models.configs.content import ContentConfig, HubertConfig
+from models.configs.speaker import SpeakerEncoderConfig
 from models.content import HubertEncoder, PhoneEncoder, build_content_encoder
 from models.discriminator import Discriminator
 from models.errors import ConfigError, WeightsError
+from models.speaker import SpeakerEncoder
 from models.synthesizer import Synthesizer
 from models.text2semantic import Text2Semantic
 from models.weights import load_weights
@@ -79,6 +81,15 @@ def load_content_encoder(base: Base, cache: Path) -> PhoneEncoder | HubertEncode
         network = build_content_encoder(config, folder)
     if isinstance(network, PhoneEncoder):
         _fill(network, base, "content", cache)
+    return _frozen(network)
+
+
+def load_speaker_encoder(base: Base, cache: Path) -> SpeakerEncoder | None:
+    """ERes2NetV2, where the base is conditioned on its vectors; None where GE2E's serve, or none do."""
+    if "speaker" not in base.weights:
+        return None
+    network = SpeakerEncoder(base.speaker or SpeakerEncoderConfig())
+    _fill(network, base, "speaker", cache)
     return _frozen(network)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.io.audio import encode_audio
-from pipeline.records.adapter import AdapterRecord, TrainedPart
+from pipeline.records.adapter import AdapterRecord, TrainedGroup, TrainedPart
 from pipeline.records.quality import BRIEF_PESQ_WB, BRIEF_STOI, Check, QualityReport, Sample
 from pipeline.signal.pictures import curve_points, spectrogram_png, waveform_path
 
@@ -62,7 +62,7 @@ def render_html(
         report=report,
         adapter=adapter,
         evidences=[_evidence(report, *one, sounds) for one in EVIDENCES],
-        curves=[_curve(part) for part in adapter.parts],
+        curves=[_curve(part, group) for part in adapter.parts for group in part.groups],
         brief_pesq_wb=BRIEF_PESQ_WB,
         brief_stoi=BRIEF_STOI,
         voxline_version=voxline_version,
@@ -153,20 +153,21 @@ def _sound(title: str, sound: Sound) -> dict[str, Any]:
     }
 
 
-def _curve(part: TrainedPart) -> dict[str, Any]:
-    heldout = [(float(point.step), point.heldout_loss) for point in part.curve]
-    training = [(float(point.step), point.training_loss) for point in part.curve if point.training_loss is not None]
+def _curve(part: TrainedPart, group: TrainedGroup) -> dict[str, Any]:
+    heldout = [(float(point.step), point.heldout_loss) for point in group.curve]
+    training = [(float(point.step), point.training_loss) for point in group.curve if point.training_loss is not None]
     losses = [loss for _, loss in heldout + training]
     bounds = (0.0, float(max(part.steps, 1)), min(losses), max(losses))
-    best_x, best_y = curve_points([(float(part.best_step), part.heldout_loss)], bounds).split(",")
+    best_x, best_y = curve_points([(float(group.best_step), group.heldout_loss)], bounds).split(",")
     return {
-        "title": PART_TITLES[part.part],
-        "before": _short(part.heldout_loss_before),
-        "after": _short(part.heldout_loss),
+        "title": f"{PART_TITLES[part.part]}, {group.name}",
+        "loss": group.loss,
+        "before": _short(group.heldout_loss_before),
+        "after": _short(group.heldout_loss),
         "rank": part.rank,
         "parameters": f"{part.trainable_parameters:,}",
         "all_parameters": f"{part.trainable_parameters + part.frozen_parameters:,}",
-        "best_step": part.best_step,
+        "best_step": group.best_step,
         "steps": part.steps,
         "training": curve_points(training, bounds),
         "heldout": curve_points(heldout, bounds),

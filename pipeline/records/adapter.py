@@ -19,7 +19,7 @@ class CurvePoint(Record):
 
     Attributes:
         training_loss: mean over the pass; None before the first.
-        heldout_loss: on clips never trained on; the adapter with the lowest one is kept.
+        heldout_loss: on clips never trained on; the weights with the lowest one are kept.
     """
 
     step: int
@@ -27,14 +27,29 @@ class CurvePoint(Record):
     heldout_loss: float
 
 
+class TrainedGroup(Record):
+    """Weights that follow one loss and are kept at their own best step: a better prior must not cost the decoder.
+
+    Attributes:
+        loss: what is counted, with its unit.
+        best_step: optimiser step whose weights were kept; 0: the bare base was best and the adapter changes nothing.
+    """
+
+    name: str
+    loss: str
+    best_step: int
+    heldout_loss_before: float
+    heldout_loss: float
+    curve: tuple[CurvePoint, ...]
+
+
 class TrainedPart(Record):
     """One network's adapter.
 
     Attributes:
         folder: ``adapter/<part>`` with adapter_config.json and adapter_model.safetensors.
-        micro_batch: clips in memory at once, after any halving for lack of memory; ``batch_size`` is the effective one.
-        best_step: optimiser step whose weights were kept; 0: the bare base was best and the adapter changes nothing.
-        ended_by: ``epochs`` all were done, ``heldout`` the held-out loss stopped falling.
+        batch_size: clips per optimiser step; micro_batch: in memory at once, after any halving for lack of memory.
+        ended_by: ``epochs`` all were done, ``heldout`` no held-out loss fell any more.
     """
 
     part: Part
@@ -46,11 +61,8 @@ class TrainedPart(Record):
     batch_size: int
     micro_batch: int
     steps: int
-    best_step: int
-    heldout_loss_before: float
-    heldout_loss: float
     ended_by: Literal["epochs", "heldout"]
-    curve: tuple[CurvePoint, ...]
+    groups: tuple[TrainedGroup, ...]
 
 
 class AdapterRecord(Record):

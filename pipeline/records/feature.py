@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from pipeline.records.base import Record
+from pipeline.records.clip import Split
 
 FEATURES_FILE = "features.safetensors"
 
@@ -20,6 +21,7 @@ class ClipFeatures(Record):
         clip: the recording's path inside the voice's folder, as metadata.csv writes it.
         symbols: the phones by name; ``phones`` holds their ids.
         content_sha256: of the wave as it goes into training; the held-out split is drawn by it.
+        split: as metadata.csv asks: ``test`` clips are held out.
     """
 
     clip: str
@@ -30,6 +32,7 @@ class ClipFeatures(Record):
     tokens: int = Field(ge=1)
     symbols: tuple[str, ...]
     content_sha256: str
+    split: Split | None = None
 
 
 class LeftOutClip(Record):

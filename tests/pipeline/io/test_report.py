@@ -7,13 +7,21 @@ import numpy as np
 import pytest
 
 from pipeline.io.report import Sound, render_html, render_junit
-from pipeline.records.adapter import AdapterRecord, CurvePoint, TrainedPart
+from pipeline.records.adapter import AdapterRecord, CurvePoint, TrainedGroup, TrainedPart
 from pipeline.records.quality import AudioFile, Check, Floor, Floors, QualityReport, Sample
 
 
 def a_part(name: str) -> TrainedPart:
     curve = [CurvePoint(step=0, training_loss=None, heldout_loss=2.0)]
     curve += [CurvePoint(step=step, training_loss=2.0 / step, heldout_loss=1.0 + 0.1 * step) for step in (1, 2, 3)]
+    group = TrainedGroup(
+        name="weights",
+        loss="L1",
+        best_step=1,
+        heldout_loss_before=2.0,
+        heldout_loss=1.1,
+        curve=tuple(curve),
+    )
     return TrainedPart(
         part=name,
         folder=f"adapter/{name}",
@@ -24,11 +32,8 @@ def a_part(name: str) -> TrainedPart:
         batch_size=8,
         micro_batch=4,
         steps=3,
-        best_step=1,
-        heldout_loss_before=2.0,
-        heldout_loss=1.1,
         ended_by="heldout",
-        curve=tuple(curve),
+        groups=(group,),
     )
 
 

@@ -1,0 +1,216 @@
+"""What fine-tuning minimises: batches of clips to losses, for either network that carries adapters.
+
+A learner owns one network and its losses; the loop around it (order, optimizer, checkpoints) does not know which.
+Random numbers are drawn per step and clip, so that neither a resumed run nor a smaller micro-batch changes them.
+Letters: B clips, T 50 Hz frames, F bins, S phones, N samples, Z latent channels.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from models.discriminator import Discriminator
+from models.losses import MelLoss, StftLoss, feature_loss, kl_loss
+from models.masks import take_slices
+from models.spectrogram import compress
+from models.synthesizer import Synthesizer, SynthesizerOutput
+from models.text2semantic import Text2Semantic
+
+Clip = Mapping[str, Tensor]  # the tensors of one clip by name, see `pipeline.records.feature.ClipFeatures`
+
+MEL_WEIGHT = 45.0  # of the family's own recipe (SPEC section 3)
+STFT_WEIGHT = 5.0
+MAGNITUDE_WEIGHT = 5.0
+
+
+@dataclass(frozen=True)
+class StepLoss:
+    """`total` is what the optimizer follows, a mean over the effective batch; `shown` is per group, for the curves."""
+
+    total: Tensor
+    shown: dict[str, float]
+
+
+class Learner(Protocol):
+    """One network with its losses.
+
+    `groups`: name of a group of weights -> prefixes of their names; every group is kept at its own best step.
+    `losses`: name of a group -> what its held-out loss counts.
+    """
+
+    @property
+    def network(self) -> nn.Module: ...
+
+    @property
+    def groups(self) -> Mapping[str, tuple[str, ...]]: ...
+
+    @property
+    def losses(self) -> Mapping[str, str]: ...
+
+    def targets(self) -> list[str]:
+        """Names of the modules that adapters go into."""
+        ...
+
+    def weight_of(self, clip: Clip) -> float:
+        """How much a clip counts in the mean over a batch."""
+        ...
+
+    def step_loss(self, clips: Sequence[Clip], seeds: Sequence[int], batch_weight: float) -> StepLoss:
+        """Loss of a micro-batch, as its part of the mean over a batch whose weights sum to `batch_weight`."""
+        ...
+
+    def heldout_losses(self, clips: Sequence[Clip]) -> dict[str, float]:
+        """Loss of every group on clips that are never trained on; no random numbers."""
+        ...
+
+
+class SynthesizerLearner:
+    """Decoder and prior of the v2 family.
+
+    The two share no gradient: the decoder follows the sound of slices decoded from the frozen posterior, prior and flow
+    follow the divergence from it. A frozen discriminator, where the base has one, adds its feature maps as a measure.
+    """
+
+    groups: ClassVar = {"decoder": ("dec.",), "prior": ("enc_p.", "flow.")}
+    losses: ClassVar = {"decoder": "mel L1, nepers", "prior": "KL divergence, nats per frame"}
+
+    def __init__(self, network: Synthesizer, discriminator: Discriminator | None, device: torch.device) -> None:
+        self.network, self.device = network, device
+        self.discriminator = discriminator
+        self.mel = MelLoss(network.config.mel).to(device)
+        self.stft = StftLoss().to(device)
+
+    def targets(self) -> list[str]:
+        return self.network.adaptable_modules()
+
+    def weight_of(self, clip: Clip) -> float:
+        return 1.0
+
+    def step_loss(self, clips: Sequence[Clip], seeds: Sequence[int], batch_weight: float) -> StepLoss:
+        torch.manual_seed(seeds[0])  # of the network's dropout
+        config = self.network.config
+        batch = self._collate(clips)
+        noise, uniform = self._noise(clips, seeds, batch["spec"].shape[-1])
+        out = self.network(**batch, noise=noise, uniform=uniform)
+        hop, length = config.spectrogram.hop_samples, config.segment_frames
+        waves = self._pad([clip["wave"] for clip in clips])  # (B, N)
+        target = take_slices(waves[:, None], out.starts * hop, length * hop)  # (B, 1, N)
+        mel = self.mel(out.wave[:, 0].float(), target[:, 0])
+        kl = _kl(out)
+        sound = MEL_WEIGHT * mel + STFT_WEIGHT * self.stft(out.wave[:, 0], target[:, 0])
+        if out.magnitude is not None:
+            wanted = compress(take_slices(batch["spec"], out.starts, length), config.magnitude)
+            sound = sound + MAGNITUDE_WEIGHT * F.l1_loss(out.magnitude.float(), wanted)
+        if self.discriminator is not None:
+            sound = sound + self._feature_distance(target, out.wave)
+        total = (sound + kl) * (len(clips) / batch_weight)
+        return StepLoss(total, {"decoder": float(mel), "prior": float(kl)})
+
+    @torch.no_grad()
+    def heldout_losses(self, clips: Sequence[Clip]) -> dict[str, float]:
+        sums = {"decoder": 0.0, "prior": 0.0}
+        for clip in clips:
+            batch = self._collate([clip])
+            length = batch["spec"].shape[-1]
+            ge = self.network.condition(batch["spec"], batch["spec_lengths"], batch.get("speaker"))
+            copy = self.network.copy_synthesis(batch["spec"], ge)[:, 0]  # (1, N)
+            sums["decoder"] += float(self.mel(copy.float(), clip["wave"][None, : copy.shape[1]].to(self.device)))
+            zeros = torch.zeros(1, self.network.config.inter_channels, length, device=self.device)
+            start = torch.zeros(1, device=self.device)
+            sums["prior"] += float(_kl(self.network(**batch, ge=ge, noise=zeros, uniform=start)))
+        return {name: total / len(clips) for name, total in sums.items()}
+
+    def _collate(self, clips: Sequence[Clip]) -> dict[str, Tensor]:
+        """Rows padded on the right to the longest clip, and at least to one decoded slice."""
+        device, config = self.device, self.network.config
+        step = config.frames_per_token
+        frames = max(max(clip["spectrogram"].shape[1] for clip in clips), config.segment_frames)
+        frames += -frames % step
+        batch = {
+            "spec": torch.stack([_pad_to(clip["spectrogram"].float(), frames) for clip in clips]).to(device),
+            "spec_lengths": torch.tensor([clip["spectrogram"].shape[1] for clip in clips], device=device),
+            "text": pad_sequence([clip["phones"].long() for clip in clips], batch_first=True).to(device),
+            "text_lengths": torch.tensor([len(clip["phones"]) for clip in clips], device=device),
+            "codes": torch.stack([_pad_to(clip["tokens"].long()[None], frames // step) for clip in clips]).to(device),
+        }
+        if "speaker" in clips[0]:
+            batch["speaker"] = torch.stack([clip["speaker"].float() for clip in clips]).to(device)
+        return batch
+
+    def _pad(self, waves: Sequence[Tensor]) -> Tensor:
+        least = self.network.config.segment_frames * self.network.config.spectrogram.hop_samples
+        samples = max(max(len(wave) for wave in waves), least)
+        return torch.stack([_pad_to(wave, samples) for wave in waves]).to(self.device)
+
+    def _noise(self, clips: Sequence[Clip], seeds: Sequence[int], frames: int) -> tuple[Tensor, Tensor]:
+        """Posterior noise (B, Z, T) and slice positions (B,), drawn on the CPU from each clip's own seed."""
+        rows, places = [], []
+        for clip, seed in zip(clips, seeds, strict=True):
+            generator = torch.Generator().manual_seed(seed)
+            places.append(torch.rand((), generator=generator))
+            own = torch.randn(self.network.config.inter_channels, clip["spectrogram"].shape[1], generator=generator)
+            rows.append(_pad_to(own, frames))
+        return torch.stack(rows).to(self.device), torch.stack(places).to(self.device)
+
+    def _feature_distance(self, real: Tensor, generated: Tensor) -> Tensor:
+        assert self.discriminator is not None
+        with torch.no_grad():
+            _, real_maps = self.discriminator(real)
+        _, generated_maps = self.discriminator(generated)
+        return feature_loss(real_maps, generated_maps)
+
+
+class Text2SemanticLearner:
+    """The text-to-semantic network: cross entropy of a clip's own tokens, given its phones."""
+
+    groups: ClassVar = {"tokens": ("h.",)}
+    losses: ClassVar = {"tokens": "cross entropy, nats per token"}
+
+    def __init__(self, network: Text2Semantic, device: torch.device) -> None:
+        self.network, self.device = network, device
+
+    def targets(self) -> list[str]:
+        return self.network.adaptable_modules()
+
+    def weight_of(self, clip: Clip) -> float:
+        return float(len(clip["tokens"]) + 1)  # the end token counts, too
+
+    def step_loss(self, clips: Sequence[Clip], seeds: Sequence[int], batch_weight: float) -> StepLoss:
+        torch.manual_seed(seeds[0])  # of the network's dropout
+        prediction = self.network(**self._collate(clips))
+        loss = prediction.loss_sum
+        return StepLoss(loss / batch_weight, {"tokens": float(loss) / sum(map(self.weight_of, clips))})
+
+    @torch.no_grad()
+    def heldout_losses(self, clips: Sequence[Clip]) -> dict[str, float]:
+        total = sum(float(self.network(**self._collate([clip])).loss_sum) for clip in clips)
+        return {"tokens": total / sum(map(self.weight_of, clips))}
+
+    def _collate(self, clips: Sequence[Clip]) -> dict[str, Tensor]:
+        device = self.device
+        batch = {
+            "phones": pad_sequence([clip["phones"].long() for clip in clips], batch_first=True).to(device),
+            "phone_lengths": torch.tensor([len(clip["phones"]) for clip in clips], device=device),
+            "tokens": pad_sequence([clip["tokens"].long() for clip in clips], batch_first=True).to(device),
+            "token_lengths": torch.tensor([len(clip["tokens"]) for clip in clips], device=device),
+        }
+        if any("bert" in clip for clip in clips):
+            longest = batch["phones"].shape[1]
+            width = self.network.config.bert_dim
+            rows = [clip.get("bert", torch.zeros(width, len(clip["phones"]))) for clip in clips]
+            batch["bert"] = torch.stack([_pad_to(row.float(), longest) for row in rows]).to(device)
+        return batch
+
+
+def _kl(out: SynthesizerOutput) -> Tensor:
+    return kl_loss(out.z_p, out.logs_q, out.m_p, out.logs_p, out.mask)
+
+
+def _pad_to(x: Tensor, length: int) -> Tensor:
+    """Zeros on the right of the last dimension."""
+    return F.pad(x, (0, length - x.shape[-1]))

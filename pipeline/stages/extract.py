@@ -1,0 +1,225 @@
+"""extract: accepted recordings become what the networks learn from, at the base's rate.
+
+Phones, content features, semantic tokens, spectrogram and speaker vector of every clip, in one safetensors file.
+Tokens come from the base's own frozen quantizer, so they stay valid while the voice is fine-tuned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from models.bases import Base, find_base
+from models.configs.speaker import FbankConfig
+from models.content import HubertEncoder, PhoneEncoder
+from models.fbank import fbank
+from models.ge2e import EMBEDDING_SIZE, embed_speaker
+from models.networks import choose_device, load_content_encoder, load_speaker_encoder, load_synthesizer
+from models.speaker import SpeakerEncoder
+from models.spectrogram import Spectrogram
+from models.symbols import phones_to_ids
+from models.synthesizer import Synthesizer
+from pipeline.errors import SettingsError, TransientError, VoiceRefused
+from pipeline.io.audio import read_audio, resample
+from pipeline.io.files import write_atomically
+from pipeline.records.clip import PreparedClip
+from pipeline.records.clip_report import ClipReport
+from pipeline.records.feature import FEATURES_FILE, ClipFeatures, FeatureRecord, LeftOutClip
+from pipeline.records.job import Job
+from pipeline.records.phones import Language, Phones
+from pipeline.signal.speaker import speaker_mel
+from pipeline.text.frontend import phonemize
+
+CONTENT_RATE_HZ = 16_000
+MIN_TOKENS = 12  # half a second; the shortest stretch with a syllable on either side of a cut
+MIN_CLIPS = 3  # one to train on, one held out, one as the reference of the other two
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What extraction computes with, on one device."""
+
+    base: Base
+    content: PhoneEncoder | HubertEncoder
+    synthesizer: Synthesizer
+    speaker: SpeakerEncoder | None
+    spectrogram: Spectrogram
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """One clip: its record and its tensors by name, on the CPU."""
+
+    record: ClipFeatures
+    tensors: dict[str, Tensor]
+    unknown_characters: tuple[str, ...]
+
+
+def load_networks(base: Base, cache: Path, device: torch.device) -> Networks:
+    """Raises ``models.errors.ModelsError`` where weights are missing or do not fit."""
+    synthesizer = load_synthesizer(base, cache).to(device)
+    encoder = load_content_encoder(base, cache).to(device)
+    speaker = load_speaker_encoder(base, cache)
+    spectrogram = Spectrogram(synthesizer.config.spectrogram).to(device)
+    return Networks(base, encoder, synthesizer, speaker.to(device) if speaker else None, spectrogram, device)
+
+
+def extract_clip(clip: PreparedClip, samples: npt.NDArray[np.float32], networks: Networks) -> Extracted | LeftOutClip:
+    """All features of one clip; ``samples`` mono at ``clip.sample_rate_hz``. A clip that cannot be used is no error."""
+    if not clip.text:
+        return LeftOutClip(clip=clip.file, code="no_transcript", detail="there is no text to learn from")
+    phones = read_text(clip.text, clip.language, networks.base)
+    if not phones.symbols:
+        return LeftOutClip(clip=clip.file, code="no_phones", detail=f"nothing to pronounce in {clip.text[:40]!r}")
+    tensors = _tensors(samples, clip.sample_rate_hz, phones, networks)
+    if len(tensors["tokens"]) < MIN_TOKENS:
+        return LeftOutClip(clip=clip.file, code="too_short", detail=f"{clip.duration_s:.2f} s")
+    record = ClipFeatures(
+        clip=clip.file,
+        text=clip.text,
+        language=clip.language,
+        duration_s=round(len(tensors["wave"]) / networks.base.sample_rate_hz, 4),
+        frames=tensors["spectrogram"].shape[1],
+        tokens=len(tensors["tokens"]),
+        symbols=phones.symbols,
+        content_sha256=clip.sha256,
+        split=clip.split,
+    )
+    return Extracted(record, tensors, phones.unknown)
+
+
+def read_text(text: str, language: str, base: Base) -> Phones:
+    """Phones of a transcript. Raises SettingsError for a language without a front end."""
+    languages: dict[str, Language] = {"zh": "zh", "en": "en", "ja": "ja", "ko": "ko", "yue": "yue"}
+    if language not in languages:
+        raise SettingsError(f"language {language!r} has no front end", hint=f"one of {', '.join(languages)}")
+    return phonemize(text, languages[language])
+
+
+@torch.inference_mode()
+def _tensors(
+    samples: npt.NDArray[np.float32], sample_rate_hz: int, phones: Phones, networks: Networks
+) -> dict[str, Tensor]:
+    """Everything on one grid: T frames of hop samples, T even, T / 2 tokens."""
+    base, device = networks.base, networks.device
+    wave = torch.from_numpy(resample(samples, sample_rate_hz, base.sample_rate_hz)).to(device)
+    speech = resample(samples, sample_rate_hz, CONTENT_RATE_HZ)
+    spectrogram = networks.spectrogram(wave[None])[0]  # (F, T)
+    content = networks.content(torch.from_numpy(speech).to(device)[None])[0]  # (D, T)
+    step = networks.synthesizer.config.frames_per_token
+    frames = min(spectrogram.shape[1], content.shape[1]) // step * step
+    tokens = networks.synthesizer.extract_tokens(content[None, :, :frames])[0, 0]
+    found = {
+        "wave": wave[: frames * networks.spectrogram.config.hop_samples],
+        "spectrogram": spectrogram[:, :frames],
+        "content": content[:, :frames],
+        "tokens": tokens.to(torch.int32),
+        "phones": torch.tensor(phones_to_ids(list(phones.symbols), base.text.symbols), dtype=torch.int32),
+    }
+    speaker = speaker_vector(speech, networks)
+    if speaker is not None:
+        found["speaker"] = speaker
+    return {name: tensor.cpu().contiguous() for name, tensor in found.items()}
+
+
+@torch.inference_mode()
+def speaker_vector(speech: npt.NDArray[np.float32], networks: Networks) -> Tensor | None:
+    """Who speaks, from 16 kHz speech (n,): by the base's own encoder, else GE2E's unit vector; None for v2.
+
+    Raises SettingsError for a base that wants vectors of another size.
+    """
+    config, encoder = networks.synthesizer.config, networks.speaker
+    if config.speaker_dim is None:
+        return None
+    if encoder is not None:
+        features = fbank(torch.from_numpy(speech).to(networks.device), FbankConfig())  # (T, bins)
+        vector: Tensor = encoder(features[None])[0]
+        return vector
+    if config.speaker_dim != EMBEDDING_SIZE:
+        raise SettingsError(
+            f"base {networks.base.name}: speaker_dim is {config.speaker_dim}, vectors of GE2E have {EMBEDDING_SIZE}"
+        )
+    return embed_speaker(torch.from_numpy(speaker_mel(speech)))
+
+
+def work(job: Job) -> FeatureRecord:
+    """Read the clips that validation prepared, extract each, and write ``features.safetensors``.
+
+    A killed run continues with the clips that are not in its checkpoint yet.
+
+    Raises:
+        VoiceRefused: fewer than three clips can be used.
+    """
+    report: ClipReport = job.inputs["validate"].record
+    base = find_base(job.parameters["base"], job.machine.bases)
+    networks = load_networks(base, job.machine.cache, choose_device(job.machine.device))
+    if job.machine.threads:
+        torch.set_num_threads(job.machine.threads)
+    results = list(_extract_all(report.prepared, networks, job))
+    found = [one for one in results if isinstance(one, Extracted)]
+    left_out = tuple(one for one in results if isinstance(one, LeftOutClip))
+    if len(found) < MIN_CLIPS:
+        reasons = "; ".join(f"{one.clip}: {one.detail}" for one in left_out[:3])
+        raise VoiceRefused(
+            f"{job.voice}: {len(found)} clips can be trained on, {MIN_CLIPS} are needed. {reasons}",
+            hint="add recordings with transcripts",
+        )
+    tensors = {f"{index}.{name}": tensor for index, one in enumerate(found) for name, tensor in one.tensors.items()}
+    write_atomically(job.folder / FEATURES_FILE, save(tensors))
+    return FeatureRecord(
+        base=base.name,
+        base_digest=base.digest,
+        sample_rate_hz=base.sample_rate_hz,
+        hop_samples=base.hop_samples,
+        clips=tuple(one.record for one in found),
+        left_out=left_out,
+        unknown_characters=tuple(dict.fromkeys(letter for one in found for letter in one.unknown_characters)),
+        duration_s=round(sum(one.record.duration_s for one in found), 3),
+    )
+
+
+def _extract_all(clips: Sequence[PreparedClip], networks: Networks, job: Job) -> Iterable[Extracted | LeftOutClip]:
+    folder = job.inputs["validate"].folder
+    tracked = job.reporter.track(list(enumerate(clips)), description=f"{job.voice}: extract", total=len(clips))
+    for index, clip in tracked:
+        if job.is_stopping():
+            raise TransientError(f"stopped after {index} of {len(clips)} clips", hint="run again: it continues there")
+        kept = _read_checkpoint(job.checkpoint / f"{index}", clip)
+        if kept is not None:
+            yield kept
+            continue
+        audio = read_audio(folder / clip.file)
+        result = extract_clip(clip, audio.mono, networks)
+        if isinstance(result, Extracted):
+            _write_checkpoint(job.checkpoint / f"{index}", result)
+        yield result
+
+
+def _write_checkpoint(path: Path, one: Extracted) -> None:
+    unknown = "".join(one.unknown_characters)
+    write_atomically(path, save(one.tensors, {"record": one.record.model_dump_json(), "unknown": unknown}))
+
+
+def _read_checkpoint(path: Path, clip: PreparedClip) -> Extracted | None:
+    """What an earlier, killed run of this very job extracted. The key covers all inputs, so a whole file is right."""
+    from safetensors import safe_open
+
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+        tensors = load_file(path)
+    except (OSError, SafetensorError):
+        return None
+    record = ClipFeatures.model_validate_json(metadata["record"])
+    return Extracted(record, tensors, tuple(metadata["unknown"])) if record.clip == clip.file else None

@@ -1,0 +1,376 @@
+"""finetune: two LoRA adapters on a frozen base, with some clips never trained on.
+
+The loop is exact: order, noise and dropout follow from the seed and the step, and the checkpoint holds adapters, best
+adapters and the optimizer. So a killed run that continues ends in the same weights, bit for bit, as one left alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from models.bases import Base, find_base
+from models.finetuning import Clip, Learner, SynthesizerLearner, Text2SemanticLearner
+from models.lora import adapter_parameters, adapter_state, count_parameters, inject, save_adapter, set_adapter_state
+from models.networks import (
+    choose_device,
+    load_discriminator,
+    load_synthesizer,
+    load_text2semantic,
+    training_precision,
+)
+from pipeline.errors import OutOfMemoryError, TransientError
+from pipeline.io.files import write_atomically
+from pipeline.records.adapter import ADAPTER_FOLDER, PARTS, AdapterRecord, CurvePoint, Part, TrainedGroup, TrainedPart
+from pipeline.records.feature import FEATURES_FILE, ClipFeatures, FeatureRecord
+from pipeline.records.job import Job
+from pipeline.records.settings import FinetuneSettings
+
+CLIPS_PER_EPOCH = 32  # fewer clips are repeated: an epoch is a time to look at the held-out loss
+PATIENCE_EPOCHS = 4  # without any group getting better
+MIN_GAIN = 1e-3  # relative; less is noise of the held-out loss
+GRADIENT_NORM = 5.0
+HELDOUT_MIN_S, HELDOUT_MAX_S = 1.5, 12.0
+
+
+def choose_heldout(clips: Sequence[ClipFeatures], count: int, seed: int) -> list[int]:
+    """Indices of the clips that are never trained on: those marked ``test``, else drawn by content and seed.
+
+    By content, so that renaming files or adding clips moves as few as possible. At most a third is held out, and one
+    clip always stays to train on.
+    """
+    marked = [index for index, clip in enumerate(clips) if clip.split == "test"]
+    if marked and len(marked) < len(clips):
+        return marked
+    fitting = [i for i, clip in enumerate(clips) if HELDOUT_MIN_S <= clip.duration_s <= HELDOUT_MAX_S]
+    drawn = sorted(fitting or range(len(clips)), key=lambda index: _draw(seed, clips[index].content_sha256))
+    return sorted(drawn[: max(1, min(count, len(clips) // 3))])
+
+
+def _draw(seed: int, digest: str) -> str:
+    return hashlib.sha256(f"{seed}/{digest}".encode()).hexdigest()
+
+
+def step_seed(*parts: int | str) -> int:
+    """A seed that follows from what it is for."""
+    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:7], "big")
+
+
+@dataclass
+class Progress:
+    """Where training of one part stands; everything but tensors. Written into the checkpoint as JSON."""
+
+    step: int = 0
+    micro_batch: int = 0
+    epochs_without_gain: int = 0
+    is_done: bool = False
+    sums: dict[str, float] = field(default_factory=dict)  # training loss since the last look, by group
+    curves: dict[str, list[tuple[int, float | None, float]]] = field(default_factory=dict)
+    best_steps: dict[str, int] = field(default_factory=dict)
+
+    def best(self, group: str) -> float:
+        return min(loss for _, _, loss in self.curves[group])
+
+
+class Training:
+    """One network's adapters on their way: optimizer, curves, best weights so far."""
+
+    def __init__(self, part: Part, learner: Learner, settings: FinetuneSettings, precision: torch.dtype) -> None:
+        self.part, self.learner, self.settings, self.precision = part, learner, settings, precision
+        self.rate = getattr(settings, f"{part}_learning_rate")
+        torch.manual_seed(step_seed(settings.seed, part, "adapter"))
+        inject(learner.network, learner.targets(), settings.rank, settings.alpha, settings.dropout)
+        self.parameters = adapter_parameters(learner.network)
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=self.rate, betas=(0.9, 0.98), weight_decay=0.01)
+        self.progress = Progress(micro_batch=settings.batch_size)
+        self.best: dict[str, Tensor] = adapter_state(learner.network)
+
+    # -- the loop -------------------------------------------------------------------------------------------------
+
+    def run(
+        self, clips: Sequence[Clip], heldout: Sequence[Clip], checkpoint: Path, is_stopping: Callable[[], bool]
+    ) -> Iterator[int]:
+        """Train until the epochs are over or nothing gets better; yields after each step. Saves now and then.
+
+        Raises:
+            TransientError: asked to stop; the checkpoint is complete.
+            OutOfMemoryError: even one clip at a time is too much.
+        """
+        self._load(checkpoint)
+        if not self.progress.curves:
+            self._look(heldout, training=False)
+        saved_at = time.monotonic()
+        while not self.progress.is_done:
+            self._step(clips)
+            if self.progress.step % self.steps_per_epoch(len(clips)) == 0:
+                self._look(heldout, training=True)
+                self.progress.is_done = self._has_ended(len(clips))
+            stopping = is_stopping()
+            if stopping or self.progress.is_done or time.monotonic() - saved_at > self.settings.checkpoint_every_s:
+                self._save(checkpoint)
+                saved_at = time.monotonic()
+            if stopping and not self.progress.is_done:
+                raise TransientError(
+                    f"stopped at step {self.progress.step} of {self.part}", hint="run again: it continues there"
+                )
+            yield self.progress.step
+        self.keep_best()
+
+    def steps_per_epoch(self, clips: int) -> int:
+        return math.ceil(max(clips, CLIPS_PER_EPOCH) / self.settings.batch_size)
+
+    def total_steps(self, clips: int) -> int:
+        return self.steps_per_epoch(clips) * self.settings.epochs
+
+    def _has_ended(self, clips: int) -> bool:
+        return self.progress.step >= self.total_steps(clips) or self.progress.epochs_without_gain >= PATIENCE_EPOCHS
+
+    def _batch(self, clips: int) -> list[int]:
+        """Indices of the next step's clips: a shuffled round through all of them after the other."""
+        size, first = self.settings.batch_size, self.progress.step * self.settings.batch_size
+        return [self._order(place // clips, clips)[place % clips] for place in range(first, first + size)]
+
+    def _order(self, round_: int, clips: int) -> list[int]:
+        generator = torch.Generator().manual_seed(step_seed(self.settings.seed, self.part, "order", round_))
+        return torch.randperm(clips, generator=generator).tolist()
+
+    def _step(self, clips: Sequence[Clip]) -> None:
+        """One optimizer step; repeated with half the micro-batch when memory runs out."""
+        while True:
+            try:
+                shown = self._accumulate(clips)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._halve(error)
+        torch.nn.utils.clip_grad_norm_(self.parameters, GRADIENT_NORM)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * self._schedule(self.total_steps(len(clips)))
+        self.optimizer.step()
+        self.progress.step += 1
+        for group_name, loss in shown.items():
+            self.progress.sums[group_name] = self.progress.sums.get(group_name, 0.0) + loss
+
+    def _accumulate(self, clips: Sequence[Clip]) -> dict[str, float]:
+        self.learner.network.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        indices, step = self._batch(len(clips)), self.progress.step
+        weight = sum(self.learner.weight_of(clips[index]) for index in indices)
+        shown: dict[str, float] = {}
+        for first in range(0, len(indices), self.progress.micro_batch):
+            rows = range(first, min(first + self.progress.micro_batch, len(indices)))
+            seeds = [step_seed(self.settings.seed, self.part, step, row) for row in rows]
+            chosen = [clips[indices[row]] for row in rows]
+            with self._autocast():
+                loss = self.learner.step_loss(chosen, seeds, weight)
+            loss.total.backward()  # type: ignore[no-untyped-call]
+            for name, value in loss.shown.items():
+                shown[name] = shown.get(name, 0.0) + value * len(chosen) / len(indices)
+        return shown
+
+    def _autocast(self) -> Any:
+        if self.precision == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.parameters[0].device.type, self.precision)
+
+    def _schedule(self, total: int) -> float:
+        """A short warm-up, then a cosine down to a tenth."""
+        warm = min(1.0, (self.progress.step + 1) / max(1, min(10, total // 10)))
+        return warm * (0.55 + 0.45 * math.cos(math.pi * self.progress.step / max(1, total)))
+
+    def _halve(self, error: BaseException) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if self.progress.micro_batch == 1:
+            raise OutOfMemoryError(
+                f"{self.part}: out of memory with one clip at a time",
+                hint="use a machine with more memory, or cut the longest clips",
+            ) from error
+        self.progress.micro_batch = math.ceil(self.progress.micro_batch / 2)
+
+    # -- the held-out clips ---------------------------------------------------------------------------------------
+
+    def _look(self, heldout: Sequence[Clip], *, training: bool) -> None:
+        """Held-out loss of every group; a group that got better keeps its weights of now."""
+        self.learner.network.eval()
+        losses = self.learner.heldout_losses(heldout)
+        progress, steps = self.progress, self._steps_since_look()
+        has_gain = False
+        for name, loss in losses.items():
+            curve = progress.curves.setdefault(name, [])
+            is_better = not curve or loss < progress.best(name) * (1 - MIN_GAIN)
+            trained = progress.sums.get(name, 0.0) / steps if training else None
+            curve.append((progress.step, trained, loss))
+            if is_better:
+                progress.best_steps[name] = progress.step
+                has_gain = has_gain or training
+                self._remember(self.learner.groups[name])
+        progress.sums = {}
+        progress.epochs_without_gain = 0 if has_gain or not training else progress.epochs_without_gain + 1
+
+    def _steps_since_look(self) -> int:
+        last = max((curve[-1][0] for curve in self.progress.curves.values()), default=0)
+        return max(1, self.progress.step - last)
+
+    def _remember(self, prefixes: tuple[str, ...]) -> None:
+        now = adapter_state(self.learner.network)
+        self.best.update({name: value for name, value in now.items() if name.startswith(prefixes)})
+
+    def keep_best(self) -> None:
+        """Put every group's best weights into the network."""
+        set_adapter_state(self.learner.network, self.best, "best adapter")
+        self.learner.network.eval()
+
+    # -- the checkpoint -------------------------------------------------------------------------------------------
+
+    def _save(self, path: Path) -> None:
+        tensors = {f"adapter/{name}": value for name, value in adapter_state(self.learner.network).items()}
+        tensors |= {f"best/{name}": value for name, value in self.best.items()}
+        for index, parameter in enumerate(self.parameters):
+            for name, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer/{index}/{name}"] = value.detach()
+        cpu = {name: value.cpu().contiguous() for name, value in tensors.items()}
+        write_atomically(path, save(cpu, {"progress": json.dumps(self.progress.__dict__)}))
+
+    def _load(self, path: Path) -> None:
+        """Continue from a checkpoint of this very job, if there is a whole one."""
+        try:
+            tensors = load_file(path)
+            with safe_open(path, "pt") as file:
+                progress = json.loads(file.metadata()["progress"])
+        except (OSError, SafetensorError):
+            return
+        self.progress = Progress(**progress)
+        set_adapter_state(self.learner.network, _under("adapter/", tensors), str(path))
+        device = self.parameters[0].device
+        self.best = {name: value.to(device) for name, value in _under("best/", tensors).items()}
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under("optimizer/", tensors).items():
+            index, _, field_name = name.partition("/")
+            state.setdefault(int(index), {})[field_name] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+
+    # -- the record -----------------------------------------------------------------------------------------------
+
+    def describe(self, clips: int) -> TrainedPart:
+        progress = self.progress
+        trainable = count_parameters(self.parameters)
+        return TrainedPart(
+            part=self.part,
+            folder=f"{ADAPTER_FOLDER}/{self.part}",
+            rank=self.settings.rank,
+            alpha=self.settings.alpha,
+            trainable_parameters=trainable,
+            frozen_parameters=count_parameters(self.learner.network.parameters()) - trainable,
+            batch_size=self.settings.batch_size,
+            micro_batch=progress.micro_batch,
+            steps=progress.step,
+            ended_by="epochs" if progress.step >= self.total_steps(clips) else "heldout",
+            groups=tuple(self._group(name) for name in progress.curves),
+        )
+
+    def _group(self, name: str) -> TrainedGroup:
+        points = self.progress.curves[name]
+        best_step = self.progress.best_steps[name]
+        return TrainedGroup(
+            name=name,
+            loss=self.learner.losses[name],
+            best_step=best_step,
+            heldout_loss_before=points[0][2],
+            heldout_loss=next(loss for step, _, loss in points if step == best_step),
+            curve=tuple(CurvePoint(step=s, training_loss=t, heldout_loss=h) for s, t, h in points),
+        )
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """CUDA has a class of its own for it; the CPU allocator only says so in words."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def load_clips(path: Path, record: FeatureRecord) -> list[dict[str, Tensor]]:
+    """The tensors of every clip, by name."""
+    clips: list[dict[str, Tensor]] = [{} for _ in record.clips]
+    for key, tensor in load_file(path).items():
+        index, _, name = key.partition(".")
+        clips[int(index)][name] = tensor
+    return clips
+
+
+def work(job: Job) -> AdapterRecord:
+    """Train both parts and write ``adapter/<part>/``.
+
+    Raises:
+        TransientError: stopped; the next run continues. OutOfMemoryError: with one clip at a time.
+    """
+    settings: FinetuneSettings = job.settings
+    features: FeatureRecord = job.inputs["extract"].record
+    clock = time.perf_counter()
+    base = find_base(job.parameters["base"], job.machine.bases)
+    device = choose_device(job.machine.device)
+    precision = training_precision(device)
+    if job.machine.threads:
+        torch.set_num_threads(job.machine.threads)
+    clips = load_clips(job.inputs["extract"].folder / FEATURES_FILE, features)
+    heldout = choose_heldout(features.clips, settings.heldout_clips, settings.seed)
+    kept = [index for index in range(len(clips)) if index not in heldout]
+    trained = []
+    for part in PARTS:
+        training = Training(part, _learner(part, base, job, device), settings, precision)
+        steps = training.run(
+            [clips[index] for index in kept],
+            [clips[index] for index in heldout],
+            job.checkpoint / f"{part}.safetensors",
+            job.is_stopping,
+        )
+        total = training.total_steps(len(kept))
+        for _ in job.reporter.track(steps, description=f"{job.voice}: {part}", total=total):
+            pass
+        trained.append(training.describe(len(kept)))
+        save_adapter(training.learner.network, job.folder / ADAPTER_FOLDER / part, base.name)
+        _log(job, trained[-1])
+    return AdapterRecord(
+        base=base.name,
+        base_digest=base.digest,
+        seed=settings.seed,
+        device=device.type,
+        precision="float32" if precision == torch.float32 else "bfloat16",
+        training_clips=tuple(features.clips[index].clip for index in kept),
+        heldout_clips=tuple(features.clips[index].clip for index in heldout),
+        training_s=round(time.perf_counter() - clock, 2),
+        parts=tuple(trained),
+    )
+
+
+def _learner(part: Part, base: Base, job: Job, device: torch.device) -> Learner:
+    cache = job.machine.cache
+    if part == "text2semantic":
+        return Text2SemanticLearner(load_text2semantic(base, cache).to(device), device)
+    discriminator = load_discriminator(base, cache)
+    judge = discriminator.to(device) if discriminator is not None else None
+    return SynthesizerLearner(load_synthesizer(base, cache).to(device), judge, device)
+
+
+def _log(job: Job, part: TrainedPart) -> None:
+    for group in part.groups:
+        job.reporter.log(
+            f"{job.voice}: {part.part}, {group.name}: held-out {group.loss} {group.heldout_loss_before:.4g} ->"
+            f" {group.heldout_loss:.4g} at step {group.best_step} of {part.steps}"
+        )
