@@ -58,7 +58,7 @@ class RowNoise:
         self.vocab_size = vocab_size
         self.device = device
         self.step = 0
-        self.block = torch.empty(0)
+        self.block = torch.empty(NOISE_BLOCK, len(seeds), 0)
 
     def next(self) -> Tensor:
         """The noise (B, V) of the next step."""
@@ -81,7 +81,9 @@ class RowNoise:
 class Sampler:
     """The sampling state of a batch: what each row has seen, its noise and its step."""
 
-    def __init__(self, config: SamplingConfig, prompt: Tensor, prompt_mask: Tensor, vocab_size: int, noise: RowNoise) -> None:
+    def __init__(
+        self, config: SamplingConfig, prompt: Tensor, prompt_mask: Tensor, vocab_size: int, noise: RowNoise
+    ) -> None:
         """prompt: (B, N) tokens that count as already said where prompt_mask (B, N) is true."""
         self.config = config
         self.end_token = vocab_size - 1

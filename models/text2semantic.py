@@ -232,6 +232,10 @@ class Text2Semantic(nn.Module):
             targets = targets.masked_fill(outside, IGNORED)
         return Prediction(logits, targets)
 
+    def adaptable_modules(self) -> list[str]:
+        """Names of the linear layers that LoRA adapts: the products of every transformer layer."""
+        return [f"h.{name}" for name, module in self.h.named_modules() if isinstance(module, nn.Linear)]
+
 
 def sequence_mask(text_used: Tensor, audio_used: Tensor) -> Tensor:
     """Who may look at whom, (B, 1, T, T), from the unpadded text (B, X) and audio (B, Y) positions.

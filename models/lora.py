@@ -1,0 +1,185 @@
+"""Low-rank adapters (LoRA, by peft) on the networks here: put in, collected, saved, loaded, merged.
+
+Functions over modules: a network is not wrapped, so its methods and names stay. Weight norm has to be folded before
+(`fold_weight_norm`). Files follow peft: `adapter_config.json` and `adapter_model.safetensors`.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from models.compat import prepare_torchaudio
+from models.errors import WeightsError
+from models.weight_norm import NORMED
+
+ADAPTER = "default"  # peft's name for the only adapter of a module
+FILE_PREFIX = "base_model.model."  # peft's files carry it, in front of the names of the network
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+
+
+def inject(
+    network: nn.Module, targets: Sequence[str], rank: int, alpha: float | None = None, dropout: float = 0.0
+) -> list[str]:
+    """Put fresh adapters (no effect yet) on the modules named in `targets`; everything else stops training.
+
+    alpha None means rank, that is a scale of 1. Returns the names of the adapted modules. Raises `WeightsError` for
+    names that are not in the network, and for modules whose weight norm is not folded.
+    """
+    named = dict(network.named_modules())
+    absent = [name for name in targets if name not in named]
+    if absent or not targets:
+        raise WeightsError.keys_differ("adapter targets", absent or ["(no target given)"], [])
+    normed = [name for name in targets if isinstance(named[name], NORMED)]
+    if normed:
+        raise WeightsError(f"fold the weight norm of {normed[0]} and {len(normed) - 1} others before adapting them")
+    _inject(network, _config(targets, rank, rank if alpha is None else alpha, dropout))
+    return adapted_modules(network)
+
+
+def _peft() -> Any:
+    prepare_torchaudio()  # peft imports torchaudio, which does not import beside a CPU torch without this
+    import peft
+
+    return peft
+
+
+def _config(targets: Sequence[str], rank: int, alpha: float, dropout: float) -> Any:
+    return _peft().LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=sorted(targets), bias="none"
+    )
+
+
+def _inject(network: nn.Module, config: Any) -> None:
+    _peft().inject_adapter_in_model(config, network, ADAPTER)
+
+
+def is_adapted(module: nn.Module) -> bool:
+    return hasattr(module, "lora_A") and hasattr(module, "get_base_layer")
+
+
+def _layers(network: nn.Module) -> Iterator[tuple[str, Any]]:
+    for name, module in network.named_modules():
+        if is_adapted(module):
+            yield name, module
+
+
+def adapted_modules(network: nn.Module) -> list[str]:
+    """Names of the modules that carry an adapter."""
+    return [name for name, _ in _layers(network)]
+
+
+def adapter_parameters(network: nn.Module) -> list[nn.Parameter]:
+    """The parameters that belong to adapters, for an optimizer."""
+    return [parameter for name, parameter in network.named_parameters() if "lora_" in name]
+
+
+def adapter_state(network: nn.Module) -> dict[str, Tensor]:
+    """Adapter weights by name, without the rest of the network: `<module>.lora_A.weight`, `<module>.lora_B.weight`."""
+    return {_short(name): value.clone() for name, value in network.state_dict().items() if "lora_" in name}
+
+
+def _short(name: str) -> str:
+    """A name without peft's name of the adapter in it."""
+    return name.replace(f".{ADAPTER}.", ".")
+
+
+def set_adapter_state(network: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    """Copy adapter weights into an injected network; raises `WeightsError` unless names and shapes are the same."""
+    own = {name: value for name, value in network.state_dict().items() if "lora_" in name}
+    short = {_short(name): name for name in own}
+    missing, unexpected = short.keys() - state.keys(), state.keys() - short.keys()
+    if missing or unexpected:
+        raise WeightsError.keys_differ(source, missing, unexpected)
+    for name, value in state.items():
+        if own[short[name]].shape != value.shape:
+            raise WeightsError(f"{source}: {name} has shape {list(value.shape)}, not {list(own[short[name]].shape)}")
+    with torch.no_grad():
+        for name, value in state.items():
+            own[short[name]].copy_(value)
+
+
+def save_adapter(network: nn.Module, folder: Path, base: str) -> None:
+    """Write the adapter of `network` into `folder`; `base` names what it was trained on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    layers = dict(_layers(network))
+    if not layers:
+        raise WeightsError(f"{folder}: the network carries no adapter to save")
+    first = next(iter(layers.values()))
+    config = _config(list(layers), first.r[ADAPTER], first.lora_alpha[ADAPTER], 0.0)
+    config.base_model_name_or_path, config.inference_mode = base, True
+    config.save_pretrained(folder)
+    state = {FILE_PREFIX + name: value.contiguous().cpu() for name, value in adapter_state(network).items()}
+    save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+
+
+def load_adapter(network: nn.Module, folder: Path) -> str:
+    """Inject and fill the adapter that `save_adapter` wrote; returns the name of its base.
+
+    Raises `WeightsError` when files are missing, damaged, or made for another network.
+    """
+    config, state = read_adapter(folder)
+    inject(network, config["target_modules"], config["r"], config["lora_alpha"])
+    set_adapter_state(network, state, str(folder / WEIGHTS_FILE))
+    return config["base_model_name_or_path"] or ""
+
+
+def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Config and weights (names of the network) of an adapter folder."""
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        state = load_file(folder / WEIGHTS_FILE)
+        for key in ("target_modules", "r", "lora_alpha", "base_model_name_or_path"):
+            config[key]
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise WeightsError(f"{folder}: not a readable adapter: {error}") from error
+    if config.get("peft_type") != "LORA" or config.get("use_dora") or config.get("use_rslora"):
+        raise WeightsError(f"{folder / CONFIG_FILE}: not a plain LoRA adapter")
+    return config, {name.removeprefix(FILE_PREFIX): value for name, value in state.items()}
+
+
+def merge(network: nn.Module) -> nn.Module:
+    """Add every adapter to the weights beneath it and take it out; returns the network."""
+    for name, layer in list(_layers(network)):
+        layer.merge(safe_merge=True)
+        parent, _, child = name.rpartition(".")
+        setattr(network.get_submodule(parent), child, layer.get_base_layer())
+    return network
+
+
+@contextmanager
+def adapters_off(network: nn.Module) -> Iterator[None]:
+    """The bare base inside the block."""
+    layers = [layer for _, layer in _layers(network)]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+
+
+def effective_linear(module: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """Weight (out, in) and bias of a linear layer as it acts now, an active adapter included."""
+    base: Any = module
+    weight_change: Tensor | None = None
+    if is_adapted(module):
+        layer: Any = module
+        base = layer.get_base_layer()
+        if not layer.disable_adapters and not layer.merged:
+            weight_change = layer.get_delta_weight(ADAPTER).detach()
+    weight = base.weight.detach()
+    bias = None if base.bias is None else base.bias.detach()
+    return weight if weight_change is None else weight + weight_change, bias
+
+
+def count_parameters(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
