@@ -1,6 +1,7 @@
 """Which phone is spoken when: forced alignment of transcripts with PocketSphinx' bundled English model.
 
 Only the times and the choice among a word's pronunciations come from the aligner; the phones are the dictionary's.
+Speech without a transcript gets PocketSphinx' guess, good enough to teach the content encoder other speakers.
 """
 
 import re
@@ -14,6 +15,7 @@ FRAMES_PER_SECOND = 100  # of the aligner
 SILENCE = "SIL"
 PAUSE_S = 0.24  # a silence this long inside a clip is written as a comma
 WORD = re.compile(r"[a-z']+")
+VARIANT = re.compile(r"\(\d+\)")  # at the end of the second and later pronunciations of a word
 
 Pronounce = Callable[[str], list[list[str]]]
 """A lower-case word to its pronunciations, ARPAbet with stress digits."""
@@ -29,10 +31,29 @@ class Phone:
     word: int  # index of the word it belongs to, -1 for pauses
 
 
+class Recogniser:
+    """Words of English speech by PocketSphinx' bundled models, at a setting that favours speed."""
+
+    def __init__(self) -> None:
+        from pocketsphinx import Decoder  # an optional package, needed for this step alone
+
+        self._decoder = Decoder(
+            loglevel="FATAL", fwdflat=False, bestpath=False, maxhmmpf=1500, maxwpf=10, pl_window=5, ds=2
+        )
+
+    def words(self, samples: NDArray[np.int16]) -> str:
+        """What is said in a 16 kHz clip, words separated by blanks."""
+        self._decoder.start_utt()
+        self._decoder.process_raw(samples.tobytes(), full_utt=True)
+        self._decoder.end_utt()
+        heard = [VARIANT.sub("", entry.word) for entry in self._decoder.seg()]
+        return " ".join(word for word in heard if not word.startswith(("<", "[", "+")))
+
+
 class Aligner:
     """Aligns English clips; words must be spelled out."""
 
-    def __init__(self, pronounce: Pronounce):
+    def __init__(self, pronounce: Pronounce) -> None:
         from pocketsphinx import Decoder  # an optional package, needed for this step alone
 
         self._pronounce = pronounce

@@ -82,7 +82,9 @@ def speaker_weights(clips: list[Clip]) -> NDArray[np.float64]:
     return weights / weights.sum()
 
 
-def content_losses(network: PhoneEncoder, waves: Tensor, labels: Tensor, orders: list[list[int]], mel: Tensor) -> Losses:
+def content_losses(
+    network: PhoneEncoder, waves: Tensor, labels: Tensor, orders: list[list[int]], mel: Tensor
+) -> Losses:
     """Cross entropy of the frames and CTC of the order, over augmented log mels (B, M, 2 T)."""
     scores = network.scores_from_mel(mel)
     frames = min(scores.frames.shape[1], labels.shape[1])
@@ -95,8 +97,15 @@ def content_losses(network: PhoneEncoder, waves: Tensor, labels: Tensor, orders:
     return {"loss": cross + 0.3 * ctc, "frames": cross, "ctc": ctc}
 
 
-def train_content(network: PhoneEncoder, corpus: Corpus, held_out: Corpus | None, stage: Stage, folder: Path,
-                  seed: int, device: torch.device) -> None:
+def train_content(
+    network: PhoneEncoder,
+    corpus: Corpus,
+    held_out: Corpus | None,
+    stage: Stage,
+    folder: Path,
+    seed: int,
+    device: torch.device,
+) -> None:
     """The stage `content`; `held_out` are clips of speakers that are never trained on."""
     segments = PhoneSegments(corpus, corpus.used_for("content"), network.config.phones, stage)
     front = network.hubert.feature_extractor

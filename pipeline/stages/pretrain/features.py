@@ -8,21 +8,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.content import PhoneEncoder
-from models.ge2e import HOP_SAMPLES, MELS, PARTIAL_FRAMES, SAMPLE_RATE_HZ, WINDOW_SAMPLES, load_speaker_encoder
+from models.ge2e import embed_speaker
 from models.synthesizer import Synthesizer
-from pipeline.signal.mel import mel_power
+from pipeline.signal.speaker import speaker_mel
 from pipeline.stages.pretrain.prepare import Clip, Corpus
 
 
-@torch.no_grad()
 def speaker_vector(wave: NDArray[np.float32]) -> NDArray[np.float32]:
-    """GE2E vector of a clip, (256,): mean over windows of 1.6 s, every 0.8 s, made unit length."""
-    wave = np.pad(wave, (0, max(0, PARTIAL_FRAMES * HOP_SAMPLES - len(wave))))
-    mel = mel_power(wave, SAMPLE_RATE_HZ, WINDOW_SAMPLES, HOP_SAMPLES, MELS)
-    starts = range(0, max(len(mel) - PARTIAL_FRAMES, 0) + 1, PARTIAL_FRAMES // 2)
-    windows = torch.from_numpy(np.stack([mel[start : start + PARTIAL_FRAMES] for start in starts]))
-    mean = load_speaker_encoder()(windows).mean(0)
-    vector: NDArray[np.float32] = (mean / mean.norm()).numpy()
+    """GE2E vector of a clip, (256,), as extraction computes it."""
+    vector: NDArray[np.float32] = embed_speaker(torch.from_numpy(speaker_mel(wave))).numpy()
     return vector
 
 
@@ -40,14 +34,10 @@ def clip_features(encoder: PhoneEncoder, corpus: Corpus, clip: Clip) -> Tensor:
     return encoder(torch.from_numpy(corpus.wave(clip))[None])
 
 
-def clip_tokens(
-    encoder: PhoneEncoder, synthesizer: Synthesizer, corpus: Corpus, path: Path
-) -> list[NDArray[np.int64]]:
+def clip_tokens(encoder: PhoneEncoder, synthesizer: Synthesizer, corpus: Corpus, path: Path) -> list[NDArray[np.int64]]:
     """Semantic tokens of every clip, cached in `path`."""
     if not path.exists():
-        rows = [
-            synthesizer.extract_tokens(clip_features(encoder, corpus, clip))[0, 0].numpy() for clip in corpus.clips
-        ]
+        rows = [synthesizer.extract_tokens(clip_features(encoder, corpus, clip))[0, 0].numpy() for clip in corpus.clips]
         np.savez(path, tokens=np.concatenate(rows), lengths=np.array([len(row) for row in rows]))
     stored = np.load(path)
     return np.split(stored["tokens"], np.cumsum(stored["lengths"])[:-1])

@@ -68,7 +68,7 @@ def train(
                 optimizer.step()
             if step % 20 == 0:
                 log(step, {name: float(value.detach()) for name, value in losses.items()} | {"norm": float(norm)})
-            if evaluate and (step + 1) % evaluate_every == 0:
+            if evaluate and (step == 0 or (step + 1) % evaluate_every == 0):
                 network.eval()
                 with torch.no_grad():
                     log(step, {f"held_out/{name}": value for name, value in evaluate(step).items()})
@@ -91,9 +91,7 @@ def save(
     os.replace(partial, path)
 
 
-def resume(
-    network: nn.Module, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], path: Path
-) -> int:
+def resume(network: nn.Module, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], path: Path) -> int:
     """Load a checkpoint if there is one; the step to continue with."""
     if not path.exists():
         return 0

@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.losses import MelLoss, StftLoss
-from models.spectrogram import Spectrogram, compress, expand
+from models.spectrogram import Spectrogram, compress
 from models.synthesizer import Synthesizer
 from pipeline.stages.pretrain.augment import change_rate
 from pipeline.stages.pretrain.content import speaker_weights
+from pipeline.stages.pretrain.features import speaker_vector
 from pipeline.stages.pretrain.loop import CHECKPOINT, Losses, train
 from pipeline.stages.pretrain.prepare import Corpus
 from pipeline.stages.pretrain.recipe import Stage
@@ -84,9 +85,13 @@ def train_posterior(
         start_from_pca(network, corpus, seed)
     hop, frames = config.spectrogram.hop_samples, config.segment_frames + 2 * MARGIN_FRAMES
     segments = WaveSegments(corpus, vectors, stage, hop, frames)
-    spectrogram, mel, stft = Spectrogram(config.spectrogram).to(device), MelLoss(config.mel).to(device), StftLoss().to(device)
+    spectrogram, mel, stft = (
+        Spectrogram(config.spectrogram).to(device),
+        MelLoss(config.mel).to(device),
+        StftLoss().to(device),
+    )
     inner = slice(MARGIN_FRAMES, MARGIN_FRAMES + config.segment_frames)
-    weight = {"mel": 45.0, "stft": 5.0, "magnitude": 5.0, "kl": 0.001} | stage.options
+    weight = {"mel": 45.0, "stft": 5.0, "magnitude": 20.0, "kl": 0.001} | stage.options
 
     def forward(step: int, rng: np.random.Generator) -> Losses:
         waves, references, speakers = (tensor.to(device) for tensor in segments.batch(rng))
@@ -100,14 +105,21 @@ def train_posterior(
         parts = {"mel": mel(wave[:, 0], target), "stft": stft(wave[:, 0], target), "kl": kl}
         if magnitude is not None:
             parts["magnitude"] = F.l1_loss(magnitude, compress(spec[:, :, inner], config.magnitude))
-        return {"loss": sum((weight[name] * value for name, value in parts.items()), torch.zeros(())), **parts}
+        return {"loss": torch.stack([weight[name] * value for name, value in parts.items()]).sum(), **parts}
 
     train(
         network, forward, stage, folder, seed, device,
-        parameters=[*network.dec.parameters(), *network.enc_q.parameters(), *network.ref_enc.parameters(),
-                    *network.sv_emb.parameters(), *network.prelu.parameters()],
+        parameters=trained_parameters(network),
         evaluate=lambda step: copy_synthesis_error(network, held_out),
     )  # fmt: skip
+
+
+def trained_parameters(network: Synthesizer) -> list[torch.nn.Parameter]:
+    """Posterior, decoder and speaker condition, without the linear paths of the PCA: moving those only breaks them."""
+    children = (network.dec, network.enc_q, network.ref_enc, network.sv_emb, network.prelu)
+    return [
+        parameter for child in children for name, parameter in child.named_parameters() if not name.startswith("skip.")
+    ]
 
 
 @torch.no_grad()
@@ -118,13 +130,7 @@ def copy_synthesis_error(network: Synthesizer, corpus: Corpus) -> dict[str, floa
     for clip in corpus.clips[::5]:
         wave = torch.from_numpy(corpus.wave(clip))
         spec = spectrogram(wave[None])
-        vector = torch.from_numpy(_vector(corpus, clip.start, clip.samples))
+        vector = torch.from_numpy(speaker_vector(corpus.wave(clip)))
         generated = network.copy_synthesis(spec, network.condition(spec, speaker=vector[None]), rounds=3)[:, 0]
         errors.append(float(mel(generated, wave[None, : generated.shape[1]])))
     return {"mel": sum(errors) / len(errors)}
-
-
-def _vector(corpus: Corpus, start: int, samples: int) -> NDArray[np.float32]:
-    from pipeline.stages.pretrain.features import speaker_vector
-
-    return speaker_vector(corpus.sound[start : start + samples].astype(np.float32) / 32768.0)

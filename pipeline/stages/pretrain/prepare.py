@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import SettingsError
 from pipeline.io.audio import read_audio, resample
-from pipeline.stages.pretrain.align import Aligner, Phone
+from pipeline.stages.pretrain.align import Aligner, Phone, Recogniser
 from pipeline.stages.pretrain.recipe import Recipe
 from pipeline.text.english import word_phones
 
@@ -35,6 +35,7 @@ class Clip:
     start: int  # samples
     samples: int
     phones: list[Phone] = field(default_factory=list)
+    guessed: bool = False  # the text is a recogniser's
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,13 @@ def write_corpus(source: Iterable[tuple[Clip, NDArray[np.int16]]], folder: Path)
     """Align and store clips; clips.json comes last, so that its presence means the folder is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     clips, sound, position = [], [], 0
-    aligner = Aligner(pronounce)
+    aligner, recogniser = Aligner(pronounce), Recogniser()
     for clip, samples in source:
-        phones = aligner.align(samples, clip.text) if clip.language == "en" and clip.text else None
-        clips.append(replace(clip, start=position, samples=len(samples), phones=phones or []))
+        if clip.language == "en":
+            guessed = not clip.text
+            text = clip.text or recogniser.words(samples)
+            clip = replace(clip, text=text, guessed=guessed, phones=aligner.align(samples, text) or [])
+        clips.append(replace(clip, start=position, samples=len(samples)))
         sound.append(samples)
         position += len(samples)
     np.save(folder / "sound.npy", np.concatenate(sound))

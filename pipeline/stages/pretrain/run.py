@@ -1,0 +1,172 @@
+"""The stages of a pretraining in their order; each continues where it was stopped and is skipped when it is done."""
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from models.bases import Base, load_base
+from models.configs.content import PhoneEncoderConfig
+from models.content import PhoneEncoder
+from models.errors import ConfigError
+from models.synthesizer import Synthesizer
+from models.text2semantic import Text2Semantic
+from pipeline.errors import SettingsError
+from pipeline.stages.pretrain.content import train_content
+from pipeline.stages.pretrain.features import clip_tokens, speaker_vectors
+from pipeline.stages.pretrain.gpt import Spans, train_gpt
+from pipeline.stages.pretrain.loop import CHECKPOINT, load_network
+from pipeline.stages.pretrain.posterior import train_posterior
+from pipeline.stages.pretrain.prepare import Corpus, prepare
+from pipeline.stages.pretrain.quantizer import fit_quantizer
+from pipeline.stages.pretrain.recipe import Recipe, Stage
+from pipeline.stages.pretrain.synthesizer import TokenSegments, pitch_tracks, train_synthesizer
+
+CODEBOOK = "codebook.safetensors"
+
+
+class Pretraining:
+    """One recipe in one work folder."""
+
+    def __init__(self, recipe: Recipe, data_root: Path, work: Path, device: torch.device) -> None:
+        self.recipe, self.data_root, self.work, self.device = recipe, data_root, work, device
+        try:
+            self.base: Base = load_base(recipe.base)
+        except ConfigError as error:
+            raise SettingsError(str(error)) from error
+        if self.base.synthesizer is None or self.base.text2semantic is None or self.base.content is None:
+            raise SettingsError(f"base {recipe.base}: pretraining needs synthesizer, text2semantic and content")
+        self.stages: dict[str, Callable[[], None]] = {
+            "content": self.content,
+            "quantizer": self.quantizer,
+            "posterior": self.posterior,
+            "synthesizer": self.synthesizer,
+            "gpt": self.gpt,
+            "export": self.export,
+        }
+
+    def stage(self, name: str) -> Stage:
+        if name not in self.recipe.stages:
+            raise SettingsError(f"the recipe has no stage {name}; it has {', '.join(self.recipe.stages)}")
+        return self.recipe.stages[name]
+
+    @cached_property
+    def corpora(self) -> tuple[Corpus, Corpus]:
+        """Training clips and held-out clips."""
+        return prepare(self.recipe, self.data_root, self.work / "prepare")
+
+    def content(self) -> None:
+        train, held_out = self.corpora
+        train_content(
+            self._new_encoder(), train, held_out, self.stage("content"), self.work / "content", self.recipe.seed,
+            self.device,
+        )  # fmt: skip
+
+    def quantizer(self) -> None:
+        """k-means over features; quick, so it is not resumed but done again."""
+        network, folder = self._new_synthesizer(), self.work / "quantizer"
+        fit = fit_quantizer(network, self._encoder(), self.corpora[0], self.recipe.seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {k: v for k, v in network.state_dict().items() if k.startswith(("ssl_proj.", "quantizer."))}
+        save_file(state, folder / CODEBOOK, {name: f"{value:.5g}" for name, value in fit.items()})
+        for stale in self.work.glob("prepare/*/tokens.npz"):
+            stale.unlink()
+
+    def posterior(self) -> None:
+        train, held_out = self.corpora
+        vectors = speaker_vectors(train, self.work / "prepare/train/vectors.npy")
+        network = self._new_synthesizer().to(self.device)
+        train_posterior(
+            network, train, vectors, held_out, self.stage("posterior"), self.work / "posterior", self.recipe.seed,
+            self.device,
+        )  # fmt: skip
+
+    def synthesizer(self) -> None:
+        network = self._new_synthesizer()
+        load_network(network, self.work / "posterior")
+        self._load_codebook(network)
+        stage = self.stage("synthesizer")
+        segments = [self._segments(name, network, stage) for name in ("train", "held_out")]
+        train_synthesizer(
+            network.to(self.device), segments[0], stage, self.work / "synthesizer", self.recipe.seed, self.device,
+            segments[1],
+        )  # fmt: skip
+
+    def gpt(self) -> None:
+        network = self._new_synthesizer()
+        self._load_codebook(network)
+        stage = self.stage("gpt")
+        spans = [
+            Spans(corpus, clip_tokens(self._encoder(), network, corpus, self._cached(name, "tokens.npz")), stage)
+            for name, corpus in zip(("train", "held_out"), self.corpora, strict=True)
+        ]
+        torch.manual_seed(self.recipe.seed)
+        assert self.base.text2semantic is not None
+        gpt = Text2Semantic(self.base.text2semantic).to(self.device)
+        train_gpt(gpt, spans[0], spans[1], stage, self.work / "gpt", self.recipe.seed, self.device)
+
+    def export(self) -> None:
+        """Half-precision weights of every finished stage, into `<work>/export`, as base.yaml names them."""
+        folder = self.work / "export"
+        folder.mkdir(parents=True, exist_ok=True)
+        for role, stage in (("content", "content"), ("synthesizer", "synthesizer"), ("text2semantic", "gpt")):
+            if (self.work / stage / CHECKPOINT).exists():
+                export_network(self.work / stage / CHECKPOINT, folder / f"{role}.safetensors")
+
+    def _segments(self, name: str, network: Synthesizer, stage: Stage) -> TokenSegments:
+        corpus = self.corpora[0 if name == "train" else 1]
+        return TokenSegments(
+            corpus,
+            speaker_vectors(corpus, self._cached(name, "vectors.npy")),
+            clip_tokens(self._encoder(), network, corpus, self._cached(name, "tokens.npz")),
+            pitch_tracks(corpus, self._cached(name, "pitch.npz")),
+            stage,
+            self.base.hop_samples,
+        )
+
+    def _cached(self, corpus: str, file: str) -> Path:
+        return self.work / "prepare" / corpus / file
+
+    def _new_encoder(self) -> PhoneEncoder:
+        torch.manual_seed(self.recipe.seed)
+        return PhoneEncoder(PhoneEncoderConfig.model_validate(self.base.content))
+
+    def _encoder(self) -> PhoneEncoder:
+        encoder = self._new_encoder()
+        load_network(encoder, self.work / "content")
+        return encoder.eval()
+
+    def _new_synthesizer(self) -> Synthesizer:
+        torch.manual_seed(self.recipe.seed)
+        assert self.base.synthesizer is not None
+        return Synthesizer(self.base.synthesizer)
+
+    def _load_codebook(self, network: nn.Module) -> None:
+        path = self.work / "quantizer" / CODEBOOK
+        if not path.exists():
+            raise SettingsError(f"{path} is missing: run the stage quantizer first")
+        network.load_state_dict(load_file(path), strict=False)
+
+
+def export_network(checkpoint: Path, target: Path) -> None:
+    """The network's tensors of a checkpoint, floats in half precision."""
+    with safe_open(checkpoint, framework="pt") as file:
+        names = [name for name in file.keys() if name.startswith("network.")]  # noqa: SIM118 - not a dictionary
+        state = {name.removeprefix("network."): file.get_tensor(name) for name in names}
+        metadata = file.metadata()
+    save_file({k: v.half() if v.is_floating_point() else v for k, v in state.items()}, target, metadata)
+
+
+def run_pretraining(recipe: Recipe, data_root: Path, work: Path, device: torch.device, stages: list[str]) -> None:
+    """Run the named stages, or all of them, in their order. Raises `SettingsError` for an unknown one."""
+    pretraining = Pretraining(recipe, data_root, work, device)
+    unknown = set(stages) - set(pretraining.stages)
+    if unknown:
+        raise SettingsError(f"no stage {', '.join(sorted(unknown))}; there are {', '.join(pretraining.stages)}")
+    for name, run in pretraining.stages.items():
+        if not stages or name in stages:
+            run()

@@ -1,0 +1,191 @@
+"""Second half of the synthesizer: tokens, phones and a speaker to the latent; the decoder learns to live with it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.harmonics import pitch_latent
+from models.losses import MelLoss, kl_loss
+from models.masks import length_mask
+from models.pitch import PitchTracker
+from models.spectrogram import Spectrogram, compress
+from models.synthesizer import Synthesizer
+from pipeline.stages.pretrain.content import speaker_weights
+from pipeline.stages.pretrain.loop import Losses, train
+from pipeline.stages.pretrain.prepare import SAMPLE_RATE_HZ, Clip, Corpus
+from pipeline.stages.pretrain.recipe import Stage
+from pipeline.text.symbols import symbol_ids
+
+REFERENCE_FRAMES = 100
+DECODED_ROWS = 8  # of a batch go through the decoder
+NO_TEXT = (".",)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Stretches of clips; rows are padded to the longest. T frames, S phones."""
+
+    wave: Tensor  # (B, N)
+    lengths: Tensor  # (B,) frames
+    pitch: Tensor  # (B, 2, T)
+    codes: Tensor  # (B, 1, T // 2)
+    text: Tensor  # (B, S)
+    text_lengths: Tensor  # (B,)
+    reference: Tensor  # (B, N')
+    speaker: Tensor  # (B, 256)
+
+
+@torch.no_grad()
+def pitch_tracks(corpus: Corpus, path: Path) -> list[NDArray[np.float32]]:
+    """Pitch channels (2, T) of every clip, cached in `path`."""
+    if not path.exists():
+        tracker = PitchTracker()
+        rows = [pitch_latent(tracker(torch.from_numpy(corpus.wave(clip))[None]))[0].numpy() for clip in corpus.clips]
+        np.savez(path, pitch=np.concatenate(rows, axis=1), lengths=np.array([row.shape[1] for row in rows]))
+    stored = np.load(path)
+    return np.split(stored["pitch"], np.cumsum(stored["lengths"])[:-1], axis=1)
+
+
+class TokenSegments:
+    """Draws stretches of clips with their tokens and phones."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        vectors: NDArray[np.float32],
+        tokens: list[NDArray[np.int64]],
+        pitch: list[NDArray[np.float32]],
+        stage: Stage,
+        hop: int,
+    ) -> None:
+        self.corpus, self.vectors, self.tokens, self.pitch = corpus, vectors, tokens, pitch
+        self.hop, self.batch_size = hop, stage.batch
+        self.frames = int(stage.segment_s * SAMPLE_RATE_HZ) // hop // 2 * 2
+        self.picks = [
+            i for i, clip in enumerate(corpus.clips) if "synthesizer" in clip.uses and clip.samples > 60 * hop
+        ]
+        self.weights = speaker_weights([corpus.clips[i] for i in self.picks])
+
+    def batch(self, rng: np.random.Generator) -> Batch:
+        picks = [self.picks[i] for i in rng.choice(len(self.picks), self.batch_size, p=self.weights)]
+        rows = [self._row(pick, rng) for pick in picks]
+        lengths = torch.tensor([row[1].shape[1] for row in rows])
+        longest = int(lengths.max())
+        texts = [torch.tensor(row[3]) for row in rows]
+
+        def padded(row: NDArray[np.float32], size: int) -> Tensor:
+            return F.pad(torch.from_numpy(np.ascontiguousarray(row)), (0, size - row.shape[-1]))
+
+        return Batch(
+            wave=torch.stack([padded(row[0], longest * self.hop) for row in rows]),
+            lengths=lengths,
+            pitch=torch.stack([padded(row[1], longest) for row in rows]),
+            codes=torch.stack([padded(row[2], longest // 2) for row in rows])[:, None].long(),
+            text=torch.nn.utils.rnn.pad_sequence(texts, batch_first=True),
+            text_lengths=torch.tensor([len(text) for text in texts]),
+            reference=torch.stack([padded(row[4], REFERENCE_FRAMES * self.hop) for row in rows]),
+            speaker=torch.from_numpy(self.vectors[picks]),
+        )
+
+    def _row(self, pick: int, rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArray, list[int], NDArray]:
+        clip, hop = self.corpus.clips[pick], self.hop
+        usable = min(clip.samples // hop, self.pitch[pick].shape[1], 2 * len(self.tokens[pick])) // 2 * 2
+        frames = min(self.frames, usable)
+        start = 2 * int(rng.integers(0, (usable - frames) // 2 + 1))
+        wave = self.corpus.wave(clip) * 10 ** (rng.uniform(-5, 3) / 20)
+        reference = int(rng.integers(0, max(usable - REFERENCE_FRAMES, 0) + 1))
+        return (
+            wave[start * hop : (start + frames) * hop],
+            self.pitch[pick][:, start : start + frames],
+            self.tokens[pick][start // 2 : (start + frames) // 2].astype(np.float32),
+            symbol_ids(spoken_between(clip, start * hop / SAMPLE_RATE_HZ, (start + frames) * hop / SAMPLE_RATE_HZ)),
+            np.resize(wave[reference * hop : (reference + REFERENCE_FRAMES) * hop], REFERENCE_FRAMES * hop),
+        )
+
+
+def spoken_between(clip: Clip, start_s: float, end_s: float) -> tuple[str, ...]:
+    """Phones whose middle lies in a stretch; a full stop stands for speech without a transcript."""
+    inside = [p.symbol for p in clip.phones if start_s < (p.start_s + p.end_s) / 2 < end_s]
+    return tuple(inside) or NO_TEXT
+
+
+def train_synthesizer(
+    network: Synthesizer,
+    segments: TokenSegments,
+    stage: Stage,
+    folder: Path,
+    seed: int,
+    device: torch.device,
+    held_out: TokenSegments,
+) -> None:
+    """The stage `synthesizer`: prior and flow by likelihood of the posterior's z, the decoder on slices of both."""
+    weight = {"kl": 0.1, "latent": 10.0, "mel": 20.0, "magnitude": 20.0} | stage.options
+    losses = _Losses(network, weight, device)
+
+    def forward(step: int, rng: np.random.Generator) -> Losses:
+        return losses(segments.batch(rng), rng)
+
+    def evaluate(step: int) -> dict[str, float]:
+        fixed = np.random.default_rng(0)
+        return {name: float(value) for name, value in losses(held_out.batch(fixed), fixed).items()}
+
+    trained = [p for name, p in network.named_parameters() if ".skip." not in name and not name.startswith("ssl_proj")]
+    train(network, forward, stage, folder, seed, device, parameters=trained, evaluate=evaluate, evaluate_every=250)
+
+
+class _Losses:
+    """Likelihood, distance of the prior's mean from z, and the decoder's losses on half posterior, half prior."""
+
+    def __init__(self, network: Synthesizer, weight: dict[str, float], device: torch.device) -> None:
+        self.network, self.weight, self.device = network, weight, device
+        self.spectrogram = Spectrogram(network.config.spectrogram).to(device)
+        self.mel = MelLoss(network.config.mel).to(device)
+
+    def __call__(self, batch: Batch, rng: np.random.Generator) -> Losses:
+        net, device, config = self.network, self.device, self.network.config
+        spec = self.spectrogram(batch.wave.to(device))
+        mask = length_mask(batch.lengths.to(device), spec.shape[2])
+        ge = net.condition(self.spectrogram(batch.reference.to(device)), speaker=batch.speaker.to(device))
+        with torch.no_grad():
+            m_q, logs_q = net.enc_q.stats(spec, mask, ge, batch.pitch.to(device))
+            z = (m_q + torch.randn_like(m_q) * logs_q.exp()) * mask
+        frames = net.token_frames(batch.codes.to(device))
+        latent = net.enc_p.encode(
+            frames, mask, batch.text.to(device), batch.text_lengths.to(device), net._text_condition(ge)
+        )
+        m_p, logs_p = net.enc_p.project(latent, mask)
+        z_p = net.flow(z, mask, ge)
+        kl = kl_loss(z_p, logs_q, m_p, logs_p.clamp(min=-4.0), mask)
+        predicted = net.flow(m_p * mask, mask, ge, reverse=True).float()
+        distance = ((predicted - m_q).abs() * mask).sum() / mask.sum() / m_q.shape[1]
+        parts = {"kl": kl, "latent": distance, **self._decoder(batch, spec, z, predicted, ge, rng)}
+        total = torch.stack([self.weight[name] * value for name, value in parts.items()]).sum()
+        pitch_error = ((predicted - m_q)[:, 0].abs() * (batch.pitch[:, 1].to(device) > 0)).sum()
+        parts["pitch"] = pitch_error / (batch.pitch[:, 1] > 0).sum() * 0.35
+        return {"loss": total, **parts}
+
+    def _decoder(
+        self, batch: Batch, spec: Tensor, z: Tensor, predicted: Tensor, ge: Tensor, rng: np.random.Generator
+    ) -> Losses:
+        """Slices of the first rows: every second one from the prior, the others from the posterior."""
+        config = self.network.config
+        rows, size, hop = min(DECODED_ROWS, len(spec)), config.segment_frames, config.spectrogram.hop_samples
+        starts = [int(rng.integers(0, max(int(batch.lengths[row]) - size, 0) + 1)) for row in range(rows)]
+        source = [predicted if row % 2 else z for row in range(rows)]
+
+        def cut(x: Tensor, row: int) -> Tensor:
+            return x[row, :, starts[row] : starts[row] + size]
+
+        latents = torch.stack([cut(source[row], row) for row in range(rows)])
+        wave, magnitude = self.network.dec.decode(latents, ge[:rows], 1)
+        target = torch.stack(
+            [batch.wave[row, start * hop : (start + size) * hop] for row, start in enumerate(starts)]
+        ).to(self.device)
+        seen = compress(torch.stack([cut(spec, row) for row in range(rows)]), config.magnitude)
+        assert magnitude is not None
+        return {"mel": self.mel(wave[:, 0], target), "magnitude": F.l1_loss(magnitude, seen)}
