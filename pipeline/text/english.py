@@ -33,17 +33,12 @@ _SIBILANT = frozenset({"S", "Z", "SH", "ZH", "CH", "JH"})
 
 
 def read_english(text: str, *, as_upstream: bool = False) -> tuple[str, list[str], tuple[str, ...]]:
-    """Normalised text, phones, and the characters that could not be read.
-
-    Fewer than four phones get a pause in front, as in upstream's training data.
-    """
+    """Normalised text, phones, and the characters that could not be read."""
     normalised, unknown = normalise(text, as_upstream=as_upstream)
     tokens = _TOKEN.findall(normalised)
     phones: list[str] = []
     for place, token in enumerate(tokens):
         phones.extend(_token_phones(token, tokens, place, as_upstream))
-    if len(phones) < 4:
-        phones.insert(0, ",")
     return normalised, phones, unknown
 
 

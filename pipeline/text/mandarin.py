@@ -106,9 +106,10 @@ def _join_er_tone(word: Word, finals: list[str]) -> list[str]:
 
 # --- spelling ----------------------------------------------------------------------------------------
 _WITHOUT_INITIAL = {
-    "a": "AA a", "ai": "AA ai", "an": "AA an", "ang": "AA ang", "ao": "AA ao", "e": "EE e", "ei": "EE ei",
-    "en": "EE en", "eng": "EE eng", "er": "EE er", "o": "OO o", "ou": "OO ou", "i": "y i", "ia": "y a", "ie": "y E", "iao": "y ao",
-    "iou": "y ou", "ian": "y En", "in": "y in", "iang": "y ang", "ing": "y ing", "iong": "y ong", "io": "y o",
+    "a": "AA a", "ai": "AA ai", "an": "AA an", "ang": "AA ang", "ao": "AA ao",
+    "e": "EE e", "ei": "EE ei", "en": "EE en", "eng": "EE eng", "er": "EE er", "o": "OO o", "ou": "OO ou",
+    "i": "y i", "ia": "y a", "ie": "y E", "iao": "y ao", "iou": "y ou", "ian": "y En", "in": "y in", "iang": "y ang",
+    "ing": "y ing", "iong": "y ong", "io": "y o",
     "u": "w u", "ua": "w a", "uo": "w o", "uai": "w ai", "uei": "w ei", "uan": "w an", "uen": "w en", "uang": "w ang",
     "ueng": "w eng", "v": "y v", "ve": "y ve", "van": "y van", "vn": "y vn",
     "ê": "EE ei", "n": "EE en", "ng": "EE en", "m": "m u",

@@ -16,24 +16,46 @@ from pipeline.text.mandarin_numbers import cardinal, decimal, digits, signed
 from pipeline.text.packages import require
 from pipeline.text.rules import apply_rules, rule
 
-_HAN = re.compile("[\u4e00-\u9fa5]")
-_READABLE = re.compile("[\u4e00-\u9fa5!?…,.-]")
+_KEPT_BY_UPSTREAM = re.compile("[\u4e00-\u9fa5!?…,.-]")
+_KEPT = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff!?…,.-]")
 
 
 def normalise(text: str, *, as_upstream: bool = False) -> tuple[str, tuple[str, ...]]:
-    """Text in Chinese characters and ``! ? … , . -``, and the characters that no rule could read."""
+    """Text in simplified Chinese characters and ``! ? … , . -``, and the characters that no rule could read."""
+    spoken = _spoken(text, as_upstream=as_upstream, keep_traditional=False)
+    spoken = apply_rules(spoken, _UPSTREAM_PUNCTUATION if as_upstream else _PUNCTUATION)
+    kept, unknown = _keep_readable(spoken, as_upstream=as_upstream)
+    return re.sub(r"([!?…,.\-])[!?…,.\-]+", r"\1" if as_upstream else _strongest, kept), unknown
+
+
+def normalise_cantonese(text: str, *, as_upstream: bool = False) -> tuple[str, tuple[str, ...]]:
+    """As ``normalise``, with the characters as written: several traditional ones share a simplified one (隻 and 只).
+
+    Upstream simplifies, and keeps runs of punctuation.
+    """
+    spoken = _spoken(text, as_upstream=as_upstream, keep_traditional=not as_upstream)
+    spoken = apply_rules(spoken, _CANTONESE_PUNCTUATION if as_upstream else _PUNCTUATION[-1:])
+    kept, unknown = _keep_readable(spoken, as_upstream=as_upstream)
+    return kept if as_upstream else re.sub(r"([!?…,.\-])[!?…,.\-]+", _strongest, kept), unknown
+
+
+def _spoken(text: str, *, as_upstream: bool, keep_traditional: bool) -> str:
     if not as_upstream:
         text = apply_rules(text, _BEFORE_SPLITTING)
     text = re.sub(r"[—《》【】<>{}()（）#&@“”^_|\\]", "", text.replace(" ", ""))
     pieces = re.split(r"\n+", re.sub(r"([：、，；。？！,;?!][”’]?)", r"\1\n", text).strip())
-    rules = _UPSTREAM_RULES if as_upstream else _OUR_RULES
-    spoken = "".join(apply_rules(simplify(piece.strip(), as_upstream=as_upstream), rules) for piece in pieces)
-    spoken = apply_rules(spoken, _PUNCTUATION if as_upstream else _OUR_PUNCTUATION)
+    pieces = [half_width(piece.strip()) for piece in pieces]
+    if not keep_traditional:
+        pieces = [simplify(piece, as_upstream=as_upstream) for piece in pieces]
+    return "".join(apply_rules(piece, _UPSTREAM_RULES if as_upstream else _OUR_RULES) for piece in pieces)
+
+
+def _keep_readable(spoken: str, *, as_upstream: bool) -> tuple[str, tuple[str, ...]]:
+    kept = _KEPT_BY_UPSTREAM if as_upstream else _KEPT
     unknown = dict.fromkeys(
-        c for c in spoken if not _READABLE.match(c) and c not in _SILENT and unicodedata.category(c)[0] in "LNSM"
+        c for c in spoken if not kept.match(c) and c not in _SILENT and unicodedata.category(c)[0] in "LNSM"
     )
-    kept = "".join(c for c in spoken if _READABLE.match(c))
-    return re.sub(r"([!?…,.\-])[!?…,.\-]+", r"\1" if as_upstream else _strongest, kept), tuple(unknown)
+    return "".join(c for c in spoken if kept.match(c)), tuple(unknown)
 
 
 _SILENT = frozenset("`*<>|^_~～\N{REPLACEMENT CHARACTER}\N{VARIATION SELECTOR-16}")
@@ -45,15 +67,19 @@ def _strongest(match: re.Match[str]) -> str:
 
 
 # --- traditional to simplified -------------------------------------------------------------------
+def half_width(text: str) -> str:
+    """Full-width letters and digits as ASCII."""
+    return "".join(chr(ord(c) - 0xFEE0) if c.isalnum() and "\uff00" < c < "\uff5f" else c for c in text)
+
+
 def simplify(text: str, *, as_upstream: bool = False) -> str:
-    """Simplified characters and half-width letters and digits, as many characters as before."""
-    text = "".join(chr(ord(c) - 0xFEE0) if c.isalnum() and "\uff00" < c < "\uff5f" else c for c in text)
+    """Simplified characters, as many as before."""
     if as_upstream:
         return "".join(_upstream_characters().get(c, c) for c in text)
     converted: str = _converter().convert(text)
     if len(converted) != len(text):
         return text
-    return "".join(new if _HAN.match(new) else old for old, new in zip(text, converted, strict=True))
+    return "".join(new if _KEPT_BY_UPSTREAM.match(new) else old for old, new in zip(text, converted, strict=True))
 
 
 @cache
@@ -112,7 +138,7 @@ _TIME = r"([01]?[0-9]|2[0-3]):([0-5][0-9])(?::([0-5][0-9]))?"
 _DATE_RULES = (
     rule(
         r"(?P<year>[0-9]{4}|[0-9]{2})年(?:(?P<month>0?[1-9]|1[0-2])月)?"
-        r"(?:(?P<day>0?[1-9]|[12][0-9]|30|31)(?P<unit>[日号]))?",
+        r"(?:(?P<day>0?[1-9]|[12][0-9]|30|31)(?P<unit>[日号號]))?",
         _date,
     ),
     rule(
@@ -139,7 +165,7 @@ _RANGE_UNIT = "(?:%|°C|℃|度|摄氏度|" + "|".join(sorted(_UPSTREAM_UNITS, k
 _QUANTIFIER = (
     "(?:[处台架枚趟幅平方堵间床株批项例列篇栋注亩封艘把目套段人所朵匹张座回场尾条个首阙阵网炮顶丘棵只支袭辆挑担颗壳窠曲墙群腔砣客贯扎捆刀令打手"
     "罗坡山岭江溪钟队单双对出口头脚板跳枝件贴针线管名位身堂课本页家户层丝毫厘分钱两斤铢石钧锱忽克寸尺丈里寻常铺程米撮勺合升斗盘碗碟叠桶笼盆盒杯斛锅簋"
-    "篮罐瓶壶卮盏箩箱煲啖袋钵年月日季刻时周天秒旬纪岁世更夜春夏秋冬代伏辈丸泡粒幢堆根道面片块元亿千万百角毛]|小时|公分|美元|十吨|吨|微克|微米)"
+    "篮罐瓶壶卮盏箩箱煲啖袋钵年月日季刻时周天秒旬纪岁世更夜春夏秋冬代伏辈丸泡粒幢堆根道面片块元亿千万百角毛處臺間條層塊張場雙對隻個歲項頁輛顆雙篇課戶萬億點錢時兩號]|小时|小時|公分|美元|十吨|吨|微克|微米)"
 )
 
 
@@ -246,7 +272,7 @@ _OUR_RULES = (
     rule(rf"(?<![0-9]){_TIME}(?![0-9])", _our_time),
     rule(rf"({_CURRENCY})({_AMOUNT})([十百千万亿]*)", lambda m: f"{m[2]}{m[3]}{_CURRENCIES[m[1]]}"),
     rule(rf"(?<=[0-9十百千万亿])({_CURRENCY})", lambda m: _CURRENCIES[m[1]]),
-    rule(rf"(?<![0-9+\-×÷=.])({_AMOUNT}%?)[-~～–]({_AMOUNT}%?)(?![0-9+\-×÷=.])", r"\1至\2"),
+    rule(rf"(?<![0-9+\-×÷=.])(-?{_AMOUNT}%?)[-~～–](-?{_AMOUNT}%?)(?![0-9+\-×÷=.])", r"\1至\2"),
     _TEMPERATURE,
     rule(rf"(?<=[0-9])({_OUR_UNIT})(?![A-Za-z0-9])", lambda m: _UNITS[m[1]]),
     _ARITHMETIC,
@@ -265,6 +291,9 @@ _MARKS = {
     "/": ",", "—": "-", "~": "…", "～": "…",
 }  # fmt: skip
 _INTERJECTIONS = (rule("嗯", "恩"), rule("呣", "母"))
-_PUNCTUATION = (*_INTERJECTIONS, rule("|".join(map(re.escape, _MARKS)), lambda m: _MARKS[m[0]]))
+_UPSTREAM_PUNCTUATION = (*_INTERJECTIONS, rule("|".join(map(re.escape, _MARKS)), lambda m: _MARKS[m[0]]))
+_CANTONESE_MARKS = _MARKS | {"~": "-", "～": "-"}
+del _CANTONESE_MARKS["/"]
+_CANTONESE_PUNCTUATION = (rule("|".join(map(re.escape, _CANTONESE_MARKS)), lambda m: _CANTONESE_MARKS[m[0]]),)
 _OUR_MARKS = _MARKS | {";": ",", ":": ",", "｡": ".", "․": ".", "⋯": "…"}
-_OUR_PUNCTUATION = (*_INTERJECTIONS, rule("|".join(map(re.escape, _OUR_MARKS)), lambda m: _OUR_MARKS[m[0]]))
+_PUNCTUATION = (*_INTERJECTIONS, rule("|".join(map(re.escape, _OUR_MARKS)), lambda m: _OUR_MARKS[m[0]]))
