@@ -139,8 +139,11 @@ def rollback(
 @commands.command("retire")
 def retire(voice: NameArgument, registry: RegistryOption = None, reason: ReasonOption = "") -> None:
     """Take a voice off all channels; its releases stay, so it can be brought back."""
+    from pipeline.errors import UsageError
+
     opened = _open(registry)
-    opened.pointer(voice, "production")
+    if voice not in opened.voices():
+        raise UsageError(f"{voice}: was never published in {opened.url}", hint="voxline registry list")
     events = opened.retire(voice, _mover(reason))
     for event in events:
         _tell(voice, event)

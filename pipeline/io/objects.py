@@ -157,14 +157,13 @@ class FileBackend:
 
     def _sweep(self) -> None:
         """Remove staging folders of publishers that were killed."""
-        for folder in (self.root / ".staging").glob("*/"):
-            lock = folder.with_suffix(".lock")
+        for lock in (self.root / ".staging").glob("*.lock"):
             with lock.open("w") as stream:
                 try:
                     fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     continue
-                shutil.rmtree(folder, ignore_errors=True)
+                shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
                 lock.unlink(missing_ok=True)
 
 

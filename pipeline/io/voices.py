@@ -64,6 +64,7 @@ def load_voice(folder: Path, *, today: date | None = None) -> Voice:
         raise VoiceRefused(f"{folder}: is a symbolic link", hint="copy the folder itself into voices/")
     manifest = load_manifest(folder)
     check_consent(manifest, f"{folder / MANIFEST_FILE}", today=today)
+    _check_files(folder)
     if manifest.consent.statement:
         resolve_inside(folder, manifest.consent.statement, f"{folder / MANIFEST_FILE}: consent.statement")
     return Voice(folder.name, folder, manifest)
@@ -183,6 +184,14 @@ def content_digest(folder: Path, *, cache: Path | None = None) -> str:
     if cache is not None and fresh != known:
         write_atomically(cache, json.dumps(fresh).encode())
     return digest_of(files)
+
+
+def _check_files(folder: Path) -> None:
+    for relative, entry in _walk(folder, PurePosixPath()):
+        if entry.is_symlink():
+            raise VoiceRefused(f"{folder / relative}: is a symbolic link", hint="copy the file itself there")
+        if entry.stat().st_size < MAX_POINTER_BYTES and lfs_object_id(Path(entry.path).read_bytes()):
+            raise VoiceRefused(f"{folder / relative}: is a Git LFS pointer, not the recording", hint="git lfs pull")
 
 
 def _walk(folder: Path, inside: PurePosixPath) -> Iterable[tuple[str, os.DirEntry[str]]]:

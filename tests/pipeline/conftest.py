@@ -1,0 +1,244 @@
+"""A small Git repository with voices, and a registry beside it, for everything that reads them."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli.main import run_command
+from pipeline.io.provenance import find_provenance
+from pipeline.io.registry import Registry, open_registry
+from pipeline.io.voices import content_digest, load_manifest
+from pipeline.records.plan import Plan, PlanEntry
+from pipeline.records.release import Release, recipe_digest
+from pipeline.records.voice import Consent
+from pipeline.stages.plan import Identifier, make_plan
+
+# A base whose digest needs no weights on this machine.
+LIGHT_BASE = "gpt-sovits-v2"
+
+MANIFEST = f"""\
+display_name: Somebody
+language: en
+base: {LIGHT_BASE}
+consent:
+  speaker: Somebody
+  granted_on: 2026-01-09
+license: CC-BY-4.0
+"""
+
+
+def safetensors_file(path: Path, content: bytes = b"\0" * 8) -> Path:
+    """The smallest adapter: one tensor of bytes."""
+    header = b'{"lora":{"dtype":"U8","shape":[%d],"data_offsets":[0,%d]}}' % (len(content), len(content))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(struct.pack("<Q", len(header)) + header + content)
+    return path
+
+
+def a_release(voice: str = "ana", version: str = "0123456789ab", **changes: object) -> Release:
+    told = {
+        "voice": voice,
+        "version": version,
+        "created_at": datetime(2026, 1, 10, tzinfo=UTC),
+        "base": LIGHT_BASE,
+        "content_digest": "a" * 64,
+        "base_digest": "b" * 64,
+        "recipe_digest": "c" * 64,
+        "language": "en",
+        "license": "CC-BY-4.0",
+        "consent": Consent(speaker="Somebody", granted_on=date(2026, 1, 9)),
+    }
+    return Release.model_validate({**told, **changes})
+
+
+@dataclass
+class Line:
+    """A repository in a temporary folder, with the environment its commands see."""
+
+    root: Path
+    environment: Mapping[str, str]
+
+    def git(self, *arguments: str) -> str:
+        command = [
+            "git",
+            "-c",
+            "user.name=Ana Perez",
+            "-c",
+            "user.email=ana@example.org",
+            "-c",
+            "protocol.file.allow=always",
+        ]
+        return subprocess.run(
+            [*command, *arguments], cwd=self.root, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    def commit(self, message: str = "change") -> str:
+        self.git("add", "-A")
+        self.git("commit", "-q", "--allow-empty", "-m", message)
+        return self.git("rev-parse", "HEAD")
+
+    def write_voice(self, name: str, *, sound: bytes = b"take one", manifest: str = MANIFEST) -> Path:
+        folder = self.root / "voices" / name
+        (folder / "wavs").mkdir(parents=True, exist_ok=True)
+        (folder / "voice.yaml").write_text(manifest)
+        (folder / "metadata.csv").write_text("file_name,text\nwavs/1.wav,Hello there.\n")
+        (folder / "wavs" / "1.wav").write_bytes(sound)
+        return folder
+
+    @property
+    def registry(self) -> Registry:
+        return open_registry("file:registry", root=self.root)
+
+    def identifier(self) -> Identifier:
+        return Identifier(self.root, self.environment, {})
+
+    def version(self, name: str) -> str:
+        folder = self.root / "voices" / name
+        return self.identifier().version(load_manifest(folder), content_digest(folder), name)[0]
+
+    def publish(self, name: str, *, channel: str = "production") -> Release:
+        """What the line leaves behind when this voice goes through it."""
+        from pipeline.config import resolve
+        from pipeline.stages.plan import base_digest
+
+        folder = self.root / "voices" / name
+        settings = resolve(root=self.root, environment=self.environment).settings
+        release = a_release(
+            name,
+            self.version(name),
+            content_digest=content_digest(folder),
+            base_digest=base_digest(LIGHT_BASE, self.root / "bases"),
+            recipe_digest=recipe_digest(settings),
+            provenance=find_provenance(folder, self.environment),
+        )
+        weights = safetensors_file(self.root.parent / "staged.safetensors", name.encode())
+        files = {"adapter/synthesizer/adapter_model.safetensors": weights}
+        return self.registry.publish(name, release, files, channel=channel, actor="Ana Perez")
+
+    def plan(self, base: str | None = None, *, head: str = "HEAD", is_worktree: bool = False) -> Plan:
+        return make_plan(
+            root=self.root,
+            voices="voices",
+            registry=self.registry,
+            identifier=self.identifier(),
+            base=base,
+            head=head,
+            is_worktree=is_worktree,
+            cache=self.root / "work" / ".cache" / "trees.json",
+        )
+
+    def planned(self, base: str | None = None, **options: object) -> dict[str, PlanEntry]:
+        return {entry.voice: entry for entry in self.plan(base, **options).entries}
+
+    def actions(self, base: str | None = None, **options: object) -> dict[str, str]:
+        return {name: entry.action for name, entry in self.planned(base, **options).items()}
+
+
+@pytest.fixture
+def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
+    """An empty repository; the current folder is inside it."""
+    root = tmp_path / "repository"
+    root.mkdir()
+    for variable in ("GITLAB_CI", "GITHUB_ACTIONS", "JENKINS_URL", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(variable, raising=False)
+    made = Line(root, {})
+    made.git("init", "-q", "-b", "main")
+    (root / ".gitignore").write_text("/work/\n/registry/\n*.partial/\n")
+    monkeypatch.chdir(root)
+    return made
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def voxline(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """Run a command line as the console script does: exit code, standard output, standard error."""
+
+    def run(*arguments: str) -> Answer:
+        capsys.readouterr()
+        code = run_command(list(arguments))
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Answer(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def make_release() -> Callable[..., Release]:
+    return a_release
+
+
+@pytest.fixture
+def make_weights() -> Callable[..., Path]:
+    return safetensors_file
+
+
+@pytest.fixture
+def manifest_text() -> str:
+    return MANIFEST
+
+
+_WRITES = frozenset({"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "shutil.copyfile"})
+
+
+def struck(action: Callable[[], int], signal_number: int, at: int, within: Path, log: Path) -> tuple[int, bool]:
+    """Run ``action`` in a child process that sends itself a signal at its ``at``-th file operation below ``within``.
+
+    Returns:
+        The exit status as ``os.waitstatus_to_exitcode`` gives it, and whether the signal was sent.
+    """
+    child = os.fork()
+    if child == 0:
+        stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(stream, 1)
+        os.dup2(stream, 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        seen, code, place = 0, 99, str(within)
+
+        def hook(event: str, arguments: tuple[object, ...]) -> None:
+            nonlocal seen
+            if event in _WRITES and any(str(argument).startswith(place) for argument in arguments[:2]):
+                seen += 1
+                if seen == at:
+                    os.kill(os.getpid(), signal_number)
+
+        sys.addaudithook(hook)
+        try:
+            code = action()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code if seen < at else code + 100)
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    return (code - 100, True) if code >= 100 else (code, code < 0)
+
+
+@pytest.fixture
+def strike(tmp_path: Path) -> Callable[..., tuple[int, bool]]:
+    """``struck`` with its log in the test's folder, checked for tracebacks."""
+
+    def run(action: Callable[[], int], signal_number: int, at: int, within: Path) -> tuple[int, bool]:
+        log = tmp_path / "struck.log"
+        answer = struck(action, signal_number, at, within, log)
+        assert "Traceback" not in log.read_text(), log.read_text()
+        return answer
+
+    return run
