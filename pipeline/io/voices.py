@@ -28,6 +28,8 @@ from pipeline.records.voice import NAME_RULE, VoiceManifest, is_voice_name
 MANIFEST_FILE = "voice.yaml"
 METADATA_FILE = "metadata.csv"
 
+MAX_NAME_BYTES = 255  # of one file or folder, on every file system we know
+
 # Left by desktops and editors; never part of a voice.
 _IGNORED_NAMES = frozenset({"Thumbs.db", "desktop.ini"})
 
@@ -124,8 +126,11 @@ def resolve_inside(folder: Path, name: str, source: str) -> Path:
     """
     parts = PurePosixPath(name).parts
     is_foreign = "\\" in name or "\0" in name or name[1:2] == ":" or any(ord(letter) < 32 for letter in name)
-    if not parts or is_foreign or name.startswith(("/", "~")) or ".." in parts:
-        raise VoiceRefused(f"{source}: {name!r} does not lie in the voice's folder", hint="write it like wavs/001.wav")
+    is_long = any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in parts)
+    if not parts or is_foreign or is_long or name.startswith(("/", "~")) or ".." in parts:
+        raise VoiceRefused(
+            f"{source}: {name[:80]!r} does not lie in the voice's folder", hint="write it like wavs/001.wav"
+        )
     path = folder
     for part in parts:
         path = path / part
@@ -135,7 +140,7 @@ def resolve_inside(folder: Path, name: str, source: str) -> Path:
             )
     try:
         mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError, OSError):
+    except (FileNotFoundError, NotADirectoryError):
         raise VoiceRefused(f"{source}: {name!r} is missing", hint=f"add {path}, or remove the line") from None
     if not stat.S_ISREG(mode):
         raise VoiceRefused(f"{source}: {name!r} is no ordinary file")
