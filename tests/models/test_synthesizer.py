@@ -258,6 +258,25 @@ def test_a_training_step_in_bfloat16_stays_near_float32(kind: str) -> None:
     assert gradients and all(g.dtype == torch.float32 and g.isfinite().all() for g in gradients)
 
 
+@pytest.mark.parametrize(("rates", "kernels"), [((10, 8), (16, 16)), ((10, 8), (20, 16)), ((8, 10), (8, 12))])
+def test_the_decoder_arranged_for_a_cpu_computes_the_same(rates: tuple[int, ...], kernels: tuple[int, ...]) -> None:
+    decoder = HIFIGAN.model_copy(update={"upsample_rates": rates, "upsample_kernel_sizes": kernels})
+    network = build(decoder=decoder)
+    z, ge = torch.randn(2, 16, 13), torch.randn(2, 16, 1)
+    with torch.no_grad():
+        before = network.dec(z, ge)
+        half = copy.deepcopy(network).prepare_for_inference("bfloat16").dec(z, ge)
+        after = network.prepare_for_inference().dec(z, ge)
+    torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-4)
+    assert half.dtype == torch.float32
+    assert 0 < (half - before).norm() / (before - before.mean()).norm() < 0.05
+
+
+def test_bfloat16_is_not_offered_where_it_gains_nothing() -> None:
+    with pytest.raises(ConfigError, match="bfloat16"):
+        build("istft").prepare_for_inference("bfloat16")
+
+
 def test_a_network_can_be_copied() -> None:
     network = build()
     again = copy.deepcopy(network)
