@@ -1,4 +1,4 @@
-"""voxline bases list|show"""
+"""voxline bases list|show|pull"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.cli.common import JsonOption
 if TYPE_CHECKING:
     from models.bases import Base
 
-group = typer.Typer(no_args_is_help=True, help="What voices are built on: list them, look at one.")
+group = typer.Typer(no_args_is_help=True, help="What voices are built on: list them, look at one, fetch it.")
 
 
 def register(app: typer.Typer) -> None:
@@ -98,3 +98,43 @@ def describe(base: Base) -> dict[str, Any]:
         "usable": not missing,
         "advice": advice,
     }
+
+
+@group.command("pull")
+def pull(
+    name: Annotated[str, typer.Argument(help="A base, see `voxline bases list`.", show_default=False)],
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Folder with the files, instead of the hub.", show_default=False)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Pull again what is here already.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+) -> None:
+    """Fetch the pretrained weights of a base, check them and convert them to safetensors, once.
+
+    HF_ENDPOINT names a mirror, HF_TOKEN a token. What was taken is noted in bases.lock: commit it, and every machine
+    takes the same bytes.
+
+        voxline bases pull gpt-sovits-v2proplus
+        HF_ENDPOINT=https://mirror.example voxline bases pull gpt-sovits-v4
+        voxline bases pull gpt-sovits-v2 --from ~/downloads
+    """
+    import os
+
+    from pipeline.cli.common import ConsoleReporter, repository_root, resolve_settings
+    from pipeline.cli.line import open_base
+    from pipeline.stages.pull import pull_base
+
+    settings = resolve_settings().settings.voxline
+    base = open_base(name, repository_root() / settings.bases)
+    reporter = ConsoleReporter(quiet=quiet)
+    pulled = pull_base(
+        base,
+        cache=Path(settings.cache).expanduser(),
+        lock_path=repository_root() / "bases.lock",
+        source=source,
+        endpoint=os.environ.get("HF_ENDPOINT"),
+        force=force,
+        log=reporter.log,
+    )
+    if pulled:
+        reporter.log(f"{base.name} is ready: {', '.join(pulled)}")
