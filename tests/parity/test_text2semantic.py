@@ -1,12 +1,14 @@
-"""The text-to-semantic network against upstream: logits, losses, gradients (decoding: see test_decoding.py)."""
+"""The text-to-semantic network against upstream: logits, losses, gradients, and generated tokens."""
 
+import re
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from models.configs.text2semantic import Text2SemanticConfig
+from models.configs.text2semantic import SamplingConfig, Text2SemanticConfig
+from models.decoding import Decoder, Request
 from models.text2semantic import Prediction, Text2Semantic, preference_loss
 
 
@@ -93,3 +95,58 @@ def test_every_gradient_has_the_size_it_has_upstream(fixture):
     upstream_run(network, fixture, phone_lengths(fixture, "equal_x"), fixture["y"], fixture["y_lens"]).loss_sum.backward()
     ours = {f"model.{name.replace('in_proj.', 'in_proj_')}": p.grad.norm().item() for name, p in network.named_parameters()}
     assert ours == pytest.approx(norms, rel=1e-3)
+
+
+def told(fixture, call: str, pattern: str) -> int:
+    """A number from the words of the fixture's json."""
+    found = re.search(pattern, fixture.meta["calls"][call])
+    assert found, f"{fixture.name}: {call} does not tell {pattern}"
+    return int(found[1])
+
+
+def greedy(fixture, penalty: float = 1.35) -> SamplingConfig:
+    """Upstream stops when more than `early_stop_num` tokens are there."""
+    limit = told(fixture, "greedy.*", r"early_stop_num=(\d+)") + 1
+    return SamplingConfig(top_k=1, repetition_penalty=penalty, max_tokens=limit)
+
+
+def request(fixture, row: int, prompt: Tensor | None, phones: int | None = None) -> Request:
+    return Request(fixture["x"][row, :phones], seed=row, bert=fixture["bert"][row, :, :phones], prompt=prompt)
+
+
+@pytest.mark.reference("s1_", names="greedy")
+def test_greedy_tokens_are_those_of_upstream(fixture):
+    decoder = Decoder(network_of(fixture))
+    length = told(fixture, "greedy.*", r"y\[:1,:(\d+)\]")
+    prompt = fixture["y"][0, :length]
+    for name, expected in fixture.outputs("greedy.").items():
+        penalty, _, without = name.removeprefix("pen").partition("_")
+        asked = request(fixture, 0, None if without else prompt)
+        (found,) = decoder.generate([asked], greedy(fixture, float(penalty)))
+        assert list(found.tokens) == expected[0, 0 if without else length :].tolist(), name
+        if not without:
+            limited = len(found.tokens) == greedy(fixture).max_tokens
+            stopped_at = fixture.meta["scalars"][f"greedy.{name}.idx"]
+            assert (found.ended, len(found.tokens)) == (not limited, stopped_at + limited)
+
+
+@pytest.mark.reference("s1_", names="eos")
+def test_rows_end_where_upstream_ends_them_alone_and_in_a_batch(fixture):
+    network = network_of(fixture)
+    with torch.no_grad():
+        network.ar_predict_layer.weight[network.config.end_token] = fixture["eos_row"]
+    decoder = Decoder(network)
+    length = told(fixture, "greedy.*", r"y\[:1,:(\d+)\]")
+    prompts = fixture["y"][:, :length]
+    rows = range(len(fixture["x_lens"]))
+    for row in rows:
+        (found,) = decoder.generate([request(fixture, row, prompts[row])], greedy(fixture))
+        assert list(found.tokens) == fixture.tensors[f"o.eos.naive.{row}"][0, length:].tolist()
+        assert found.ended
+    lengths = fixture["x_lens"].tolist()
+    asked = [request(fixture, row, prompts[row], lengths[row]) for row in rows]
+    batch = decoder.generate(asked, greedy(fixture))
+    for row in rows:
+        expected = fixture.tensors[f"o.eos.batch.{row}"][length:].tolist()
+        assert fixture.tensors[f"o.eos.single_unequal.{row}"][0, length:].tolist() == expected
+        assert list(batch[row].tokens) == expected
