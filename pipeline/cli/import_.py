@@ -93,7 +93,7 @@ def _language(given: str | None, clips: list[FoundClip]) -> str:
         try:
             return read_language(given)
         except ValueError as error:
-            raise UsageError(f"--language: {error}") from None
+            raise UsageError(f"--language: {error}", hint="--language en") from None
     named = Counter(clip.language for clip in clips if clip.language)
     if not named or sum(named.values()) < len(clips):
         raise UsageError("the recordings do not say their language", hint="add --language zh, en, ja, ko or yue")

@@ -62,7 +62,7 @@ def new(
     try:
         known_language = read_language(language)
     except ValueError as error:
-        raise UsageError(f"--language: {error}") from None
+        raise UsageError(f"--language: {error}", hint="--language en") from None
     words = manifest_words(
         name=name,
         language=known_language,
