@@ -232,7 +232,7 @@ OUR_RULES = (
     rule(r"[、]", ","),
     rule(r"…|\.{2,}", ". "),
     rule(r"^[^a-z]*$", _shouted),
-    rule(r"\b([\w.+-]+)@([\w-]+(?:\.[\w-]+)+)", lambda m: f"{m[1]} at {m[2].replace('.', ' dot ')}"),
+    rule(r"\b([\w.+-]{1,64})@([\w-]{1,64}(?:\.[\w-]{1,64}){1,8})", lambda m: f"{m[1]} at {m[2].replace('.', ' dot ')}"),
     rule(r"\bhttps?://", " "),
     rule(r"\bwww\.", " www dot "),
     rule(r"\bPh\. ?D\.?", "P H D"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import warnings
 from pathlib import Path
 from types import ModuleType
 
@@ -21,7 +22,9 @@ def require(module: str, language: str) -> ModuleType:
         MissingExtraError: it is not installed; the hint is the one line to type.
     """
     try:
-        return importlib.import_module(module)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # jieba's about setuptools: nothing the reader can act on
+            return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise _missing(error.name or module, language) from error
 

@@ -46,7 +46,8 @@ class Stretch(NamedTuple):
 
 
 _UNIT = re.compile(
-    r"(?:km/h|m/s|km²|km2|mm²|cm²|cm2|m²|m2|m³|km|cm|mm|nm|kg|mg|ml|mL|min|ms|kHz|MHz|GHz|Hz|kW|dB|db|°C|℃|m|g|t|L|s|h|W|V)"
+    r"(?:km/h|m/s|km²|km2|mm²|cm²|cm2|m²|m2|m³|km|cm|mm|nm|kg|mg|ml|mL|min|ms|kHz|MHz|GHz|Hz|kW|dB|db|°C|℃|m|g|t|L|s|h"
+    r"|W|V)"
     r"(?![A-Za-z0-9])"
 )
 """Units behind a number are read in the language around them: 5km is 五千米 in a Chinese sentence."""
@@ -55,9 +56,9 @@ _UNIT = re.compile(
 def split_languages(text: str, language: Language) -> list[Stretch]:
     """Cut a text where its language changes.
 
-    Latin letters are English, kana Japanese, Hangul Korean; Chinese characters belong to the language of the sentence, or
-    where that writes none (en), to Japanese if the text has kana, else to Chinese. Digits and everything without a sound
-    follow their neighbours; a number between two languages is read in the language of the sentence.
+    Latin letters are English, kana Japanese, Hangul Korean; Chinese characters belong to the language of the sentence;
+    in an English one to Japanese if there is kana, else to Chinese. Digits and everything without a sound follow their
+    neighbours; a number between two languages is read in the language of the sentence.
     """
     owners = _owners(text, language)
     stretches: list[Stretch] = []
