@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.bases import Base
+from models.bigvgan import BigVGAN
 from models.configs.content import ContentConfig, HubertConfig
 from models.configs.speaker import SpeakerEncoderConfig
 from models.content import HubertEncoder, PhoneEncoder, build_content_encoder
@@ -24,7 +25,10 @@ from models.discriminator import Discriminator
 from models.errors import ConfigError, WeightsError
 from models.speaker import SpeakerEncoder
 from models.synthesizer import Synthesizer
+from models.synthesizer_cfm import CfmSynthesizer
 from models.text2semantic import Text2Semantic
+from models.vocoder import MelVocoder, build_vocoder
+from models.weight_norm import fold_weight_norm
 from models.weights import load_weights
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -42,6 +46,45 @@ def choose_device(wanted: str) -> torch.device:
 def training_precision(device: torch.device) -> torch.dtype:
     """bfloat16 on a GPU that computes in it, float32 elsewhere. Weights, losses and updates stay float32."""
     return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def build_network(base: Base, role: str) -> nn.Module:
+    """The bare network of a role with upstream's names; `content` and `bert` are folders of their own kind."""
+    if role == "synthesizer" and base.cfm is not None:
+        return CfmSynthesizer(base.cfm)
+    if role == "synthesizer" and base.synthesizer is not None:
+        return Synthesizer(base.synthesizer)
+    if role == "discriminator" and base.discriminator is not None:
+        return Discriminator(base.discriminator)
+    if role == "text2semantic" and base.text2semantic is not None:
+        return Text2Semantic(base.text2semantic)
+    if role == "vocoder" and base.vocoder is not None:
+        return build_vocoder(base.vocoder)
+    if role == "speaker":
+        return SpeakerEncoder(base.speaker or SpeakerEncoderConfig())
+    raise ConfigError(f"base {base.name} has no network for the role {role}")
+
+
+def load_cfm_synthesizer(base: Base, cache: Path) -> CfmSynthesizer:
+    """The synthesizer of a v3 or v4 base, weight norm folded, in eval mode, frozen, on the CPU."""
+    if base.cfm is None:
+        raise ConfigError(f"base {base.name} is of family {base.family}; this needs v3 or v4")
+    with _seeded(base, "synthesizer"):
+        network = CfmSynthesizer(base.cfm)
+    _fill(network, base, "synthesizer", cache)
+    fold_weight_norm(network)
+    return _frozen(network)
+
+
+def load_vocoder(base: Base, cache: Path) -> MelVocoder | BigVGAN:
+    """The vocoder of a v3 or v4 base, weight norm folded, in eval mode, frozen, on the CPU."""
+    if base.vocoder is None:
+        raise ConfigError(f"base {base.name} has no vocoder; its synthesizer makes sound itself")
+    with _seeded(base, "vocoder"):
+        network = build_vocoder(base.vocoder)
+    _fill(network, base, "vocoder", cache)
+    fold_weight_norm(network)
+    return _frozen(network)
 
 
 def load_synthesizer(base: Base, cache: Path) -> Synthesizer:

@@ -9,23 +9,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.bases import Base, WeightFile
-from models.discriminator import Discriminator
 from models.errors import ModelsError, WeightsError
-from models.speaker import SpeakerEncoder
-from models.synthesizer import Synthesizer
-from models.synthesizer_cfm import CfmSynthesizer
-from models.text2semantic import Text2Semantic
+from models.networks import build_network
 from models.torch_archive import read_torch_archive
 from models.upstream import read_upstream
-from models.vocoder import build_vocoder
 from models.weights import load_weights
 from pipeline.errors import SettingsError
 from pipeline.io.files import write_atomically
@@ -127,19 +122,8 @@ def read_role(base: Base, role: str, path: Path) -> dict[str, Tensor]:
         WeightsError: naming the file with its missing and unexpected keys, or the wrong shape.
     """
     file = read_upstream(path)
-    builders: dict[str, Callable[[], nn.Module | None]] = {
-        "synthesizer": lambda: (
-            CfmSynthesizer(base.cfm) if base.cfm else Synthesizer(base.synthesizer) if base.synthesizer else None
-        ),
-        "discriminator": lambda: Discriminator(base.discriminator) if base.discriminator else None,
-        "text2semantic": lambda: Text2Semantic(base.text2semantic) if base.text2semantic else None,
-        "vocoder": lambda: build_vocoder(base.vocoder) if base.vocoder else None,
-        "speaker": lambda: SpeakerEncoder(base.speaker) if base.speaker else None,
-    }
-    with torch.device("meta"):
-        network = builders[role]() if role in builders else None
-    if network is None:
-        raise WeightsError(f"{path}: base {base.name} has no network for the role {role}")
+    with torch.device("meta"):  # names and shapes only
+        network = build_network(base, role)
     load_weights(network, file.weights, str(path))
     return file.weights
 

@@ -17,7 +17,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from models.bases import Base, load_base
+from models.bases import Base, list_bases, load_base
+from models.networks import build_network
 from models.synthesizer import Synthesizer
 from models.text2semantic import Text2Semantic
 from pipeline.cli.main import run_command
@@ -417,6 +418,15 @@ def test_a_damaged_lock_is_named(tmp_path: Path, base: Base, places: dict[str, A
     places["lock_path"].write_text('{"repositories": {"a/b": {"files": {}}}}')
     with pytest.raises(SettingsError, match=r"bases\.lock: repositories\.a/b\.commit"):
         pull_base(base, **places)
+
+
+@pytest.mark.parametrize("name", [name for name in list_bases() if name.startswith("gpt-sovits")])
+def test_every_official_file_has_a_network_to_be_checked_against(name: str) -> None:
+    described = load_base(name)
+    roles = [role for role, file in described.weights.items() if file.layout == "upstream"]
+    assert {"synthesizer", "text2semantic"} <= set(roles)
+    with torch.device("meta"):
+        assert all(len(build_network(described, role).state_dict()) > 50 for role in roles)
 
 
 def test_two_bases_of_one_repository_share_its_commit(base: Base, hub: Hub, places: dict[str, Any]) -> None:
