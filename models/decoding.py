@@ -80,12 +80,20 @@ class Decoder:
 
     # -- generation -----------------------------------------------------------------------------------------------
 
-    def generate(self, requests: Sequence[Request], sampling: SamplingConfig | None = None) -> list[Generation]:
-        """Decode all requests as one batch; a row's tokens follow from its own request and seed."""
+    def generate(
+        self,
+        requests: Sequence[Request],
+        sampling: SamplingConfig | None = None,
+        limits: Sequence[int] | None = None,
+    ) -> list[Generation]:
+        """Decode all requests as one batch; a row's tokens follow from its own request and seed.
+
+        `limits`: most tokens of each row, where they are fewer than the `max_tokens` of all.
+        """
         sampling = sampling or SamplingConfig()
         tokens: list[list[int]] = [[] for _ in requests]
         ended = [False] * len(requests)
-        for new, ends in self._run(requests, sampling):
+        for new, ends in self._run(requests, sampling, limits):
             for row, found in new.items():
                 tokens[row] += found
                 ended[row] = ended[row] or row in ends
@@ -100,17 +108,18 @@ class Decoder:
         return ended
 
     def _run(
-        self, requests: Sequence[Request], sampling: SamplingConfig
+        self, requests: Sequence[Request], sampling: SamplingConfig, limits: Sequence[int] | None = None
     ) -> Iterator[tuple[dict[int, list[int]], set[int]]]:
         """Yields, every look of the host, the new tokens by request index and which requests ended."""
         looks = 1 if self.device.type == "cpu" else STEPS_PER_LOOK
+        allowed = [min(sampling.max_tokens, limit) for limit in limits or [sampling.max_tokens] * len(requests)]
         with torch.no_grad():
             batch, logits = self._prefill(requests)
             sampler = self._sampler(requests, sampling)
         done = 0
-        while batch.rows and done < sampling.max_tokens:
+        while batch.rows:
             with torch.no_grad():
-                steps = min(looks, sampling.max_tokens - done)
+                steps = min(looks, min(allowed[request] for request in batch.rows) - done)
                 drawn, ends = [], []
                 for _ in range(steps):
                     token, end = sampler.next(logits)
@@ -121,8 +130,9 @@ class Decoder:
                 found, finished = _cut(torch.stack(drawn, 1).tolist(), torch.stack(ends, 1).tolist())
                 new = dict(zip(batch.rows, found, strict=True))
                 over = {request for request, end in zip(batch.rows, finished, strict=True) if end}
-                if over:
-                    logits = _drop(batch, sampler, logits, [not end for end in finished])
+                running = [request not in over and allowed[request] > done for request in batch.rows]
+                if not all(running):
+                    logits = _drop(batch, sampler, logits, running)
             yield new, over
 
     def _sampler(self, requests: Sequence[Request], sampling: SamplingConfig) -> Sampler:

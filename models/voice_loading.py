@@ -1,0 +1,101 @@
+"""A voice from a base and adapters. Device, weights and precision are chosen here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.bases import Base
+from models.channels_last import ChannelsLastDecoder
+from models.configs.speaker import FbankConfig
+from models.decoder import HifiGanDecoder
+from models.decoding import Decoder
+from models.fbank import fbank
+from models.lora import load_adapter, merge
+from models.networks import (
+    load_cfm_synthesizer,
+    load_content_encoder,
+    load_speaker_encoder,
+    load_synthesizer,
+    load_text2semantic,
+    load_vocoder,
+)
+from models.projections import WeightKind
+from models.rendering import CfmRenderer, Renderer, VitsRenderer
+from models.speaker import SpeakerEncoder
+from models.synthesizer import Synthesizer
+from models.voice import Voice
+
+
+@dataclass(frozen=True)
+class VoiceOptions:
+    """How a voice computes. The lighter kinds lose a little and are never chosen for you.
+
+    `text2semantic_weights`: see `models.decoding.compare_weights` for what bf16 and int8 cost.
+    `wave_precision`: of the decoder to waves on a CPU. `cfm_steps`: of v3 and v4; None as the base says.
+    """
+
+    text2semantic_weights: WeightKind = "f32"
+    wave_precision: Literal["f32", "bf16"] = "f32"
+    cfm_steps: int | None = None
+
+
+@dataclass(frozen=True)
+class AdapterFolders:
+    """Where the adapters of a voice lie; None where a network has none."""
+
+    text2semantic: Path | None = None
+    synthesizer: Path | None = None
+
+
+def load_voice(
+    base: Base,
+    cache: Path,
+    device: torch.device,
+    adapters: AdapterFolders | None = None,
+    options: VoiceOptions | None = None,
+) -> Voice:
+    """Base plus adapters, merged. Raises `models.errors.ModelsError` where weights are missing or do not fit."""
+    adapters, options = adapters or AdapterFolders(), options or VoiceOptions()
+    text2semantic = load_text2semantic(base, cache)
+    _adapt(text2semantic, adapters.text2semantic)
+    synthesizer = load_cfm_synthesizer(base, cache) if base.cfm else load_synthesizer(base, cache)
+    _adapt(synthesizer, adapters.synthesizer)
+    renderer: Renderer
+    if isinstance(synthesizer, Synthesizer):
+        renderer = vits_renderer(synthesizer, device, options)
+    else:
+        renderer = CfmRenderer(
+            synthesizer, load_vocoder(base, cache), base.sample_rate_hz, device, steps=options.cfm_steps
+        )
+    decoder = Decoder(text2semantic.to(device), options.text2semantic_weights)
+    speaker = load_speaker_encoder(base, cache)
+    embed = None if speaker is None else _SpeakerVector(speaker.to(device))
+    return Voice(decoder, renderer, load_content_encoder(base, cache).to(device), embed)
+
+
+def vits_renderer(synthesizer: Synthesizer, device: torch.device, options: VoiceOptions) -> VitsRenderer:
+    """Takes the synthesizer over; its adapters, if any, have to be merged."""
+    decoder = synthesizer.dec
+    if isinstance(decoder, HifiGanDecoder) and device.type == "cpu":
+        dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[options.wave_precision]
+        synthesizer.dec = ChannelsLastDecoder(decoder, dtype)  # type: ignore[assignment]
+    return VitsRenderer(synthesizer, device)
+
+
+def _adapt(network: nn.Module, folder: Path | None) -> None:
+    if folder is not None:
+        load_adapter(network, folder)
+        merge(network)
+
+
+class _SpeakerVector:
+    """16 kHz speech (N,) -> the vector (speaker_dim,) that v2Pro is conditioned on."""
+
+    def __init__(self, encoder: SpeakerEncoder) -> None:
+        self.encoder = encoder
+
+    def __call__(self, speech: Tensor) -> Tensor:
+        return self.encoder(fbank(speech, FbankConfig())[None])[0]
