@@ -103,16 +103,20 @@ def history(voice: NameArgument, registry: RegistryOption = None, as_json: JsonO
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("when", "channel", "action", "from", "to", "who", "commit", "why", box=None)
+    table = Table("when", box=None)
+    for column in ("channel", "action", "from", "to"):
+        table.add_column(column, no_wrap=True)
+    for column in ("who", "commit", "why"):
+        table.add_column(column)
     for event in events:
         table.add_row(
-            f"{event.at:%Y-%m-%d %H:%M:%S}",
+            f"{event.at:%Y-%m-%d %H:%M}",
             event.channel,
             Text(event.action, style=STYLES[event.action]),
             event.previous or "-",
             event.version or "-",
             Text(event.actor),
-            event.git_revision[:10] or "-",
+            event.git_revision[:8] or "-",
             Text(event.reason),
         )
     console().print(table)

@@ -55,14 +55,15 @@ def decide(
 
     Args:
         found: voices at head.
-        changes: what happened to folders since the base; a voice missing here is ``unknown``.
+        changes: what happened to folders since the base; empty when there is no base to compare with.
         states: the registry.
         elsewhere: voices that another repository published -> its name; never retired from here.
     """
     holders = {version: voice for voice, state in states.items() for version in state.versions}
+    untouched: Change = "unchanged" if changes else "unknown"
     entries = []
     for name in sorted({*found, *changes, *states}):
-        change, state = changes.get(name, "unknown"), states.get(name)
+        change, state = changes.get(name, untouched), states.get(name)
         if name in found:
             entries.append(_decide_present(found[name], change, state, holders))
         elif state is not None and _is_served(state):

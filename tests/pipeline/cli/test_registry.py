@@ -1,0 +1,105 @@
+"""voxline registry, for people and for scripts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pipeline.records.release import Event, Release
+
+
+@pytest.fixture
+def published(line):
+    """ana has two versions on production."""
+    line.write_voice("ana")
+    line.commit("first")
+    line.publish("ana")
+    line.write_voice("ana", sound=b"take two")
+    line.commit("second")
+    line.publish("ana")
+    return line
+
+
+def test_an_empty_registry_says_what_to_do(line, voxline):
+    answer = voxline("registry", "list")
+    assert (answer.code, "is empty" in answer.out) == (0, True)
+    assert json.loads(voxline("registry", "list", "--json").out) == {"registry": "file:registry", "voices": []}
+    assert not (line.root / "registry").exists()
+
+
+def test_list_show_and_history_tell_the_same_for_people_and_scripts(published, voxline):
+    version = published.version("ana")
+    listed = json.loads(voxline("registry", "list", "--json").out)["voices"]
+    assert listed == [{"voice": "ana", "production": version, "candidate": None, "releases": 2}]
+    assert version in voxline("registry", "list").out
+    release = Release.model_validate_json(voxline("registry", "show", "ana", "--json").out)
+    assert (release.version, release.provenance.git_revision) == (version, published.git("rev-parse", "HEAD"))
+    assert release.provenance.author == "Ana Perez"
+    shown = voxline("registry", "show", "ana").out
+    assert all(word in shown for word in (version, "Ana Perez", "CC-BY-4.0", "Somebody, 2026-01-09"))
+    events = [
+        Event.model_validate(event)
+        for event in json.loads(voxline("registry", "history", "ana", "--json").out)["events"]
+    ]
+    assert [event.action for event in events] == ["publish", "publish"]
+    assert version in voxline("registry", "history", "ana").out
+
+
+def test_rollback_promote_and_retire_move_the_channel_and_leave_a_trace(published, voxline):
+    registry, version = published.registry, published.version("ana")
+    answer = voxline("registry", "rollback", "ana", "--reason", "hisses")
+    assert answer.code == 0, answer.err
+    old = registry.resolve("ana").version
+    assert old != version
+    assert voxline("registry", "promote", "ana", version).code == 0
+    assert registry.resolve("ana").version == version
+    assert voxline("registry", "retire", "ana").code == 0
+    assert "retired" in voxline("registry", "list").out
+    assert voxline("registry", "show", "ana").code == 2
+    told = [(event.action, event.reason) for event in registry.history("ana")][2:]
+    assert told == [("rollback", "hisses"), ("promote", ""), ("retire", "")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["show", "ben"], 2, "nothing on channel production"),
+        (["show", "ana", "ffffffffffff"], 2, "no version ffffffffffff"),
+        (["show", "../ana"], 3, "no voice name"),
+        (["show", "ana", "../../x"], 2, "no version"),
+        (["history", "ben"], 2, "never published"),
+        (["retire", "ben"], 2, "never published"),
+        (["promote", "ana"], 2, "nothing on channel candidate"),
+        (["rollback", "ana", "ffffffffffff"], 2, "no version"),
+        (["list", "--registry", "ftp://x"], 3, "ftp://x"),
+        (["gc", "--unused-days", "0"], 2, "unused-days"),
+    ],
+)
+def test_what_is_not_there_is_told_with_the_next_step(published, voxline, arguments, code, message):
+    answer = voxline("registry", *arguments)
+    assert (answer.code, message in answer.err) == (code, True), answer.err
+
+
+def test_verify_names_damage_and_exits_with_3(published, voxline):
+    assert voxline("registry", "verify").code == 0
+    release = published.registry.resolve("ana")
+    next((published.registry.fetch("ana", release.version) / "adapter").rglob("*.safetensors")).write_bytes(b"x")
+    answer = voxline("registry", "verify", "ana")
+    assert (answer.code, "is not what was published" in answer.err) == (3, True)
+    assert len(json.loads(voxline("registry", "verify", "--json").out)["damages"]) == 1
+
+
+def test_gc_says_first_and_keeps_what_is_recent(published, voxline):
+    assert json.loads(voxline("registry", "gc", "--dry-run", "--json").out) == {"dry_run": True, "collected": []}
+    assert "0 releases" in voxline("registry", "gc").out
+    assert len(published.registry.versions("ana")) == 2
+
+
+def test_the_engine_s_user_is_the_actor(published, voxline, monkeypatch):
+    monkeypatch.setenv("GITLAB_CI", "true")
+    monkeypatch.setenv("GITLAB_USER_LOGIN", "cleo")
+    monkeypatch.setenv("CI_PIPELINE_URL", "https://gitlab.example.org/p/7")
+    voxline("registry", "rollback", "ana")
+    event = published.registry.history("ana")[-1]
+    assert (event.actor, event.pipeline) == ("cleo", "https://gitlab.example.org/p/7")
