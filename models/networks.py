@@ -97,27 +97,6 @@ def load_synthesizer(base: Base, cache: Path) -> Synthesizer:
     return _frozen(network.remove_weight_norm())
 
 
-def load_cfm_synthesizer(base: Base, cache: Path) -> CfmSynthesizer:
-    """The synthesizer of v3 and v4, in eval mode, frozen, on the CPU."""
-    if base.cfm is None:
-        raise ConfigError(f"base {base.name} is of family {base.family}; this needs v3 or v4")
-    with _seeded(base, "synthesizer"):
-        network = CfmSynthesizer(base.cfm)
-    _fill(network, base, "synthesizer", cache)
-    return _frozen(network)
-
-
-def load_vocoder(base: Base, cache: Path) -> MelVocoder | BigVGAN:
-    """The vocoder of v3 and v4, weight norm folded, in eval mode, frozen, on the CPU."""
-    if base.vocoder is None:
-        raise ConfigError(f"base {base.name} has no vocoder")
-    with _seeded(base, "vocoder"):
-        network = build_vocoder(base.vocoder)
-    _fill(network, base, "vocoder", cache)
-    fold_weight_norm(network)
-    return _frozen(network)
-
-
 def load_text2semantic(base: Base, cache: Path) -> Text2Semantic:
     """The text-to-semantic network, in eval mode, frozen, on the CPU."""
     if base.text2semantic is None:

@@ -73,7 +73,7 @@ class VitsRenderer:
         self.spectrogram = Spectrogram(config).to(device)
         self.device = device
         self.sample_rate_hz = config.sample_rate_hz
-        self.reference_rates_hz = (config.sample_rate_hz,)
+        self.reference_rates_hz: tuple[int, ...] = (config.sample_rate_hz,)
         self.samples_per_frame = config.hop_samples
 
     def extract_tokens(self, content: Tensor) -> Tensor:
@@ -181,7 +181,9 @@ class CfmRenderer:
         config = synthesizer.config
         self.spectrogram = Spectrogram(config.encoder.spectrogram).to(device)
         self.mel = MelSpectrogram(config.mel).to(device)
-        self.reference_rates_hz = (config.encoder.spectrogram.sample_rate_hz, config.mel.sample_rate_hz)
+        self.spectrogram_rate_hz = config.encoder.spectrogram.sample_rate_hz
+        self.mel_rate_hz = config.mel.sample_rate_hz
+        self.reference_rates_hz: tuple[int, ...] = (self.spectrogram_rate_hz, self.mel_rate_hz)
 
     def extract_tokens(self, content: Tensor) -> Tensor:
         return self.synthesizer.extract_tokens(content)
@@ -191,10 +193,9 @@ class CfmRenderer:
     ) -> SpokenReference:
         if phones is None:
             raise ModelsError("v3 and v4 continue the reference clip: the text of that clip is needed")
-        spectrogram_rate_hz, mel_rate_hz = self.reference_rates_hz
-        ge = self.synthesizer.condition(self.spectrogram(waves[spectrogram_rate_hz].to(self.device)[None]))
+        ge = self.synthesizer.condition(self.spectrogram(waves[self.spectrogram_rate_hz].to(self.device)[None]))
         features = self.synthesizer.features(tokens.to(self.device)[None, None], phones.to(self.device)[None], ge)
-        mel = scale_mel(self.mel(waves[mel_rate_hz].to(self.device)[None]))
+        mel = scale_mel(self.mel(waves[self.mel_rate_hz].to(self.device)[None]))
         return SpokenReference(ge, mel, features)
 
     def render(

@@ -81,7 +81,7 @@ def vits_renderer(synthesizer: Synthesizer, device: torch.device, options: Voice
     decoder = synthesizer.dec
     if isinstance(decoder, HifiGanDecoder) and device.type == "cpu":
         dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[options.wave_precision]
-        synthesizer.dec = ChannelsLastDecoder(decoder, dtype)  # type: ignore[assignment]
+        synthesizer.dec = ChannelsLastDecoder(decoder, dtype)
     return VitsRenderer(synthesizer, device)
 
 
