@@ -1,0 +1,115 @@
+"""voxline export, voxline import-adapter"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.common import JsonOption, RegistryOption
+
+
+def register(app: typer.Typer) -> None:
+    app.command("export", rich_help_panel="Using voices")(export)
+    app.command("import-adapter", rich_help_panel="Using voices")(import_adapter)
+
+
+def export(
+    voice: Annotated[str, typer.Argument(help="A published voice.", show_default=False)],
+    format_: Annotated[str, typer.Option("--format", help="gpt-sovits")] = "gpt-sovits",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder to write into.", show_default="VOICE-VERSION")
+    ] = None,
+    channel: Annotated[str, typer.Option(help="production, candidate, or a version.")] = "production",
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a published voice as files that GPT-SoVITS itself loads.
+
+    A voice on a v2 base becomes merged weights, one on v3 or v4 a LoRA file; half precision, as GPT-SoVITS saves them.
+
+        voxline export ana --format gpt-sovits -o ana-files
+    """
+    from datetime import UTC, datetime
+
+    from pipeline.cli.common import console, print_json, repository_root, resolve_settings
+    from pipeline.cli.line import open_base
+    from pipeline.errors import UsageError
+    from pipeline.io.registry import open_registry
+    from pipeline.stages.exchange import export_release
+
+    if format_ != "gpt-sovits":
+        raise UsageError(f"--format {format_}: only gpt-sovits can be written")
+    general = resolve_settings({"voxline.registry": registry}).settings.voxline
+    root = repository_root()
+    opened = open_registry(general.registry, root=root)
+    release = opened.resolve(voice, channel)
+    written = export_release(
+        release,
+        opened.fetch(voice, release.version),
+        open_base(release.base, root / general.bases),
+        output or Path(f"{voice}-{release.version}"),
+        cache=Path(general.cache).expanduser(),
+        today=datetime.now(UTC).date(),
+    )
+    if as_json:
+        print_json({"voice": voice, "version": release.version, "files": [str(path) for path in written]})
+        return
+    for path in written:
+        console().print(str(path), highlight=False, soft_wrap=True)
+
+
+def import_adapter(
+    files: Annotated[list[Path], typer.Argument(help=".ckpt and .pth files of GPT-SoVITS.", show_default=False)],
+    base: Annotated[
+        str | None, typer.Option("--base", help="What they were trained on.", show_default="the one that fits")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Make them a base of this repository.", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read files that GPT-SoVITS wrote, without trusting them; with --name, make them a base voices can be built on.
+
+    Without --name it only says what they are and which bases they fit. Pickles are never executed: a file that asks for
+    anything but tensors and settings is refused by name.
+
+        voxline import-adapter ana-e15.ckpt ana_e8_s64.pth
+        voxline import-adapter ana-e15.ckpt ana_e8_s64.pth --base gpt-sovits-v2pro --name ana-v2pro
+    """
+    from dataclasses import asdict
+
+    from models.bases import find_base, find_bases
+    from pipeline.cli.common import ConsoleReporter, console, print_json, repository_root, resolve_settings
+    from pipeline.errors import UsageError
+    from pipeline.stages.exchange import import_files, inspect_file
+
+    general = resolve_settings().settings.voxline
+    own = repository_root() / general.bases
+    known = [find_base(each, own) for each in ([base] if base else find_bases(own))]
+    reports = [inspect_file(path, known) for path in files]
+    if as_json:
+        print_json([{**asdict(report), "path": str(report.path)} for report in reports])
+    else:
+        for report in reports:
+            rank = f", rank {report.lora_rank}" if report.lora_rank else ""
+            fits = ", ".join(report.fits) or "no base here"
+            described = f"{report.kind}{rank}, {report.version or 'any version'}, {report.parameters / 1e6:.1f} M"
+            console().print(f"{report.path}: {described}; fits {fits}", highlight=False, soft_wrap=True)
+    if name is None:
+        return
+    common = [each for each in known if all(each.name in report.fits for report in reports)]
+    if not common or (base is None and len(common) > 1):
+        options = ", ".join(each.name for each in common) or "none"
+        raise UsageError(f"bases that all files fit: {options}", hint="name the one they were trained on with --base")
+    made = import_files(
+        files,
+        common[0],
+        name,
+        own_bases=own,
+        cache=Path(general.cache).expanduser(),
+        log=ConsoleReporter(quiet=as_json).log,
+    )
+    if not as_json:
+        console().print(f"{made}: a base like any other; `base: {name}` in voice.yaml, or voxline bases show {name}")
