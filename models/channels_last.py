@@ -17,7 +17,7 @@ from models.weight_norm import fold_weight_norm
 
 
 class ChannelsLastDecoder(nn.Module):
-    """(B, C, T), (B, G, 1) -> (B, 1, N), float32. Takes the decoder over: it is not to be used or trained afterwards."""
+    """(B, C, T), (B, G, 1) -> (B, 1, N), float32. Takes the decoder over: no other use or training of it."""
 
     def __init__(self, decoder: HifiGanDecoder, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
