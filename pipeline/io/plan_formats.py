@@ -52,7 +52,7 @@ def gitlab_pipeline(plan: Plan, *, only_validate: bool = False) -> str:
         jobs["nothing to do"] = {"stage": "validate", "script": ["voxline registry list"]}
     document = {
         "stages": ["validate", "extract", "finetune", "evaluate", "publish"],
-        "default": {"image": "$VOXLINE_IMAGE", "retry": RETRY, "interruptible": True},
+        "default": {"image": "$CPU_IMAGE", "retry": RETRY, "interruptible": True},
         **jobs,
     }
     return yaml.safe_dump(document, sort_keys=False, width=120, allow_unicode=True)
@@ -65,7 +65,7 @@ def _gitlab_job(voice: str, step: Step, previous: str | None) -> dict[str, Any]:
         "needs": [f"{previous}:{voice}"] if previous else [],
     }
     if step.needs_gpu:
-        job["image"] = "$VOXLINE_GPU_IMAGE"
+        job["image"] = "$GPU_IMAGE"
         job["tags"] = ["gpu"]
         # A job stopped in the middle leaves its checkpoint here; the retry continues from it.
         job["cache"] = {"key": f"{voice}-$CI_COMMIT_REF_SLUG", "paths": [f"work/{voice}/"], "when": "always"}

@@ -241,3 +241,16 @@ def test_the_jenkinsfile_is_balanced_and_complete_even_where_groovy_is_missing()
         assert code.count(opening) == code.count(closing)
     for step in ("readJSON", "parallel", "stash", "unstash", "junit", "archiveArtifacts", "lock("):
         assert step in text
+
+
+def test_every_variable_with_our_prefix_is_a_setting():
+    """voxline refuses unknown VOXLINE_* variables, so an engine file must not invent one."""
+    from pipeline.config import resolve
+
+    texts = [
+        (REPOSITORY / name).read_text(encoding="utf-8") for name in (".gitlab-ci.yml", "Jenkinsfile", "Dockerfile")
+    ]
+    named = set(re.findall(r"VOXLINE_[A-Z]\w*", "\n".join([*texts, gitlab_pipeline(PLAN)])))
+    values = {"VOXLINE_REGISTRY": "file:registry", "VOXLINE_CACHE": "/cache", "VOXLINE_DEVICE": "cuda"}
+    assert named == values.keys()
+    resolve(root=REPOSITORY, environment=values)
