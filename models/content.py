@@ -85,10 +85,17 @@ class PhoneEncoder(nn.Module):
                 apply_spec_augment=False,
             )
         )
-        self.hubert.feature_extractor = MelFrontEnd(config)
+        self.hubert.feature_extractor = MelFrontEnd(config)  # type: ignore[assignment]
         self.frame_head = nn.Linear(config.channels, len(config.phones))
         self.ctc_head = nn.Linear(config.channels, len(config.phones))
         self.pitch = PitchTracker()
+
+    @property
+    def front(self) -> MelFrontEnd:
+        """The mel front end inside the HubertModel."""
+        front = self.hubert.feature_extractor
+        assert isinstance(front, MelFrontEnd)
+        return front
 
     def scores(self, wave: Tensor) -> PhoneScores:
         """(B, N) -> what is spoken."""
@@ -96,8 +103,7 @@ class PhoneEncoder(nn.Module):
 
     def scores_from_mel(self, mel: Tensor) -> PhoneScores:
         """As `scores`, from log mels (B, M, 2 T) that may have been augmented."""
-        front = self.hubert.feature_extractor
-        hidden = self.hubert.feature_projection(front.from_mel(mel).transpose(1, 2))  # (B, C, T) -> (B, T, C)
+        hidden = self.hubert.feature_projection(self.front.from_mel(mel).transpose(1, 2))  # (B, C, T) -> (B, T, C)
         return self._heads(self.hubert.encoder(hidden).last_hidden_state)
 
     def _heads(self, hidden: Tensor) -> PhoneScores:

@@ -156,7 +156,7 @@ class Synthesizer(nn.Module):
         codes: Tensor,
         text: Tensor,
         ge: Tensor,
-        noise_scale: float = 0.5,
+        noise_scale: float | None = None,
         speed: float = 1.0,
         noise: Tensor | None = None,
         generator: torch.Generator | None = None,
@@ -177,7 +177,7 @@ class Synthesizer(nn.Module):
         code_lengths: Sequence[int],
         text_lengths: Sequence[int],
         generators: Sequence[torch.Generator],
-        noise_scale: float = 0.5,
+        noise_scale: float | None = None,
         speed: float = 1.0,
     ) -> list[Tensor]:
         """The same for padded rows of different lengths: one wave (samples,) each, exactly as if it were alone.
@@ -202,7 +202,7 @@ class Synthesizer(nn.Module):
         ge: Tensor,
         keep_tokens: int | None = None,
         overlap: Tensor | None = None,
-        noise_scale: float = 0.5,
+        noise_scale: float | None = None,
         speed: float = 1.0,
         noise: Tensor | None = None,
         generator: torch.Generator | None = None,
@@ -262,12 +262,14 @@ class Synthesizer(nn.Module):
         latent: Tensor,
         mask: Tensor,
         ge: Tensor,
-        noise_scale: float,
+        noise_scale: float | None,
         noise: Tensor | None,
         generator: torch.Generator | None,
     ) -> Tensor:
         """Prior sample, flow in reverse, decoder: z_p = m + eps * exp(logs) * noise_scale."""
         m_p, logs_p = self.enc_p.project(latent, mask)
+        if noise_scale is None:
+            noise_scale = self.config.noise_scale
         if noise is None:
             noise = torch.randn(m_p.shape, generator=generator, device=m_p.device)
         z_p = m_p + noise * logs_p.exp() * noise_scale

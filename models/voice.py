@@ -178,7 +178,8 @@ class Voice:
             raise ModelsError("nothing to say: no sentences")
         prepared = self.prepare(reference)
         tasks = [self._task(sentence, prepared) for sentence in sentences]
-        tries = generate_checked(self.decoder, tasks, seed, sampling or SamplingConfig(), attempts, batch_size)
+        settings = sampling or self.decoder.config.sampling
+        tries = generate_checked(self.decoder, tasks, seed, settings, attempts, batch_size)
         waves: list[Tensor] = []
         spoken: list[SpokenSentence] = []
         position = 0
@@ -204,7 +205,7 @@ class Voice:
         """The same as it becomes ready. Within sentences (v2 family) the first sound comes after less than a second
         of tokens, but what was heard cannot be tried again: problems are then only reported."""
         prepared = self.prepare(reference)
-        settings = sampling or SamplingConfig()
+        settings = sampling or self.decoder.config.sampling
         position = 0
         for index, sentence in enumerate(sentences):
             task = self._task(sentence, prepared)

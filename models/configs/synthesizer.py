@@ -118,6 +118,7 @@ class SynthesizerConfig(StrictConfig):
     flow_layers: PositiveInt = 4
     magnitude: MagnitudeConfig = MagnitudeConfig()  # what the posterior encoder sees
     posterior_skip: bool = False  # linear path magnitude -> latent beside the posterior encoder, set from a PCA
+    noise_scale: float = Field(default=0.5, ge=0)  # of the prior's deviation, where a caller does not say
     pitch: bool = False  # z begins with pitch and voicing, and harmonics are drawn from them (`models/harmonics.py`)
     decoder: DecoderConfig = HifiGanDecoderConfig()
 

@@ -5,6 +5,17 @@ from pydantic import Field, model_validator
 from models.configs.strict import StrictConfig
 
 
+class SamplingConfig(StrictConfig):
+    """How the next semantic token is drawn. The defaults are those GPT-SoVITS uses for inference."""
+
+    top_k: int = Field(default=15, ge=0, description="0 keeps every token")
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    temperature: float = Field(default=1.0, ge=0)
+    repetition_penalty: float = Field(default=1.35, gt=0)
+    min_tokens: int = Field(default=11, ge=0, description="the end token cannot be drawn before this many tokens")
+    max_tokens: int = Field(default=1500, ge=1, description="generation is cut here and reported as truncated")
+
+
 class Text2SemanticConfig(StrictConfig):
     """Sizes of one text-to-semantic transformer. The defaults are GPT-SoVITS `s1longer-v2` (also `s1v3`)."""
 
@@ -21,6 +32,7 @@ class Text2SemanticConfig(StrictConfig):
     attention_dropout: float = Field(default=0.1, ge=0, lt=1, description="on the attention weights")
     token_rate_hz: float = Field(default=25.0, gt=0)
     max_duration_s: float = Field(default=54.0, gt=0, description="longest clip used in training")
+    sampling: SamplingConfig = Field(default=SamplingConfig(), description="used unless a caller asks otherwise")
 
     @property
     def end_token(self) -> int:
@@ -31,14 +43,3 @@ class Text2SemanticConfig(StrictConfig):
         if self.hidden_dim % self.heads or self.hidden_dim % 2:
             raise ValueError(f"hidden_dim {self.hidden_dim} must be even and divisible by heads {self.heads}")
         return self
-
-
-class SamplingConfig(StrictConfig):
-    """How the next semantic token is drawn. The defaults are those GPT-SoVITS uses for inference."""
-
-    top_k: int = Field(default=15, ge=0, description="0 keeps every token")
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    temperature: float = Field(default=1.0, ge=0)
-    repetition_penalty: float = Field(default=1.35, gt=0)
-    min_tokens: int = Field(default=11, ge=0, description="the end token cannot be drawn before this many tokens")
-    max_tokens: int = Field(default=1500, ge=1, description="generation is cut here and reported as truncated")

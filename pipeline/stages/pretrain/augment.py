@@ -31,7 +31,8 @@ def add_noise(samples: Samples, rng: np.random.Generator) -> Samples:
     spectrum *= (np.arange(len(spectrum)) + 10.0) ** rng.uniform(-1.0, 0.0)
     noise = np.fft.irfft(spectrum, len(samples))
     level = np.sqrt((samples**2).mean() / ((noise**2).mean() + 1e-12)) * 10 ** (-rng.uniform(8, 40) / 20)
-    return (samples + noise * level).astype(np.float32)
+    noisy: Samples = (samples + noise * level).astype(np.float32)
+    return noisy
 
 
 def augment_wave(samples: Samples, rng: np.random.Generator) -> Samples:

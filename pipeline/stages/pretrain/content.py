@@ -16,6 +16,7 @@ from pipeline.stages.pretrain.prepare import SAMPLE_RATE_HZ, Clip, Corpus
 from pipeline.stages.pretrain.recipe import Stage
 
 RATE_SPREAD = 0.16  # of the natural log of the playing speed
+GUESS_TRUST = 0.25  # weight of a clip whose text is a recogniser's
 
 
 def base_phone(symbol: str) -> str:
@@ -31,7 +32,9 @@ class PhoneSegments:
         self.corpus, self.stage = corpus, stage
         self.clips = [clip for clip in clips if clip.phones]
         self.index = {phone: i for i, phone in enumerate(classes)}
-        self.weights = speaker_weights(self.clips)
+        trust = np.array([GUESS_TRUST if clip.guessed else 1.0 for clip in self.clips])
+        weights = speaker_weights(self.clips) * trust
+        self.weights = weights / weights.sum()
 
     def batch(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, list[list[int]]]:
         """Waves (B, N), frame labels (B, T) with -100 outside the clip, phone sequences for CTC."""
@@ -79,12 +82,11 @@ def speaker_weights(clips: list[Clip]) -> NDArray[np.float64]:
     for clip in clips:
         totals[clip.speaker] = totals.get(clip.speaker, 0) + clip.samples
     weights = np.array([clip.samples / totals[clip.speaker] ** 0.5 for clip in clips], dtype=np.float64)
-    return weights / weights.sum()
+    shares: NDArray[np.float64] = weights / weights.sum()
+    return shares
 
 
-def content_losses(
-    network: PhoneEncoder, waves: Tensor, labels: Tensor, orders: list[list[int]], mel: Tensor
-) -> Losses:
+def content_losses(network: PhoneEncoder, labels: Tensor, orders: list[list[int]], mel: Tensor) -> Losses:
     """Cross entropy of the frames and CTC of the order, over augmented log mels (B, M, 2 T)."""
     scores = network.scores_from_mel(mel)
     frames = min(scores.frames.shape[1], labels.shape[1])
@@ -108,13 +110,12 @@ def train_content(
 ) -> None:
     """The stage `content`; `held_out` are clips of speakers that are never trained on."""
     segments = PhoneSegments(corpus, corpus.used_for("content"), network.config.phones, stage)
-    front = network.hubert.feature_extractor
 
     def forward(step: int, rng: np.random.Generator) -> Losses:
         waves, labels, orders = segments.batch(rng)
         with torch.no_grad():
-            mel = front.mel(waves.to(device))
-        return content_losses(network, waves, labels.to(device), orders, mask_mel(mel, rng))
+            mel = network.front.mel(waves.to(device))
+        return content_losses(network, labels.to(device), orders, mask_mel(mel, rng))
 
     def evaluate(step: int) -> dict[str, float]:
         return phone_error(network, held_out) if held_out else {}

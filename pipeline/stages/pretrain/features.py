@@ -31,7 +31,8 @@ def speaker_vectors(corpus: Corpus, path: Path) -> NDArray[np.float32]:
 @torch.no_grad()
 def clip_features(encoder: PhoneEncoder, corpus: Corpus, clip: Clip) -> Tensor:
     """Content features (1, D, T) of a clip."""
-    return encoder(torch.from_numpy(corpus.wave(clip))[None])
+    features: Tensor = encoder(torch.from_numpy(corpus.wave(clip))[None])
+    return features
 
 
 def clip_tokens(encoder: PhoneEncoder, synthesizer: Synthesizer, corpus: Corpus, path: Path) -> list[NDArray[np.int64]]:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.text2semantic import Text2Semantic, sequence_mask
+from models.text2semantic import SelfAttention, Text2Semantic, sequence_mask
 from pipeline.stages.pretrain.align import Phone
 from pipeline.stages.pretrain.loop import Losses, train
 from pipeline.stages.pretrain.prepare import Clip, Corpus
@@ -50,7 +50,7 @@ class Spans:
         rows = [
             (clip, row)
             for clip, row in zip(corpus.clips, tokens, strict=True)
-            if clip.phones and not clip.guessed and ("gpt" in clip.uses or not clip.uses)
+            if clip.phones and not clip.guessed and "gpt" in clip.uses
         ]
         self.clips, self.tokens = [clip for clip, _ in rows], [row for _, row in rows]
         self.of_speaker: dict[str, list[int]] = {}
@@ -156,6 +156,7 @@ class GuidedLosses:
         self.network, self.weight, self.device = network, weight, device
         self._seen: list[Tensor] = []
         attention = network.h.layers[GUIDED_LAYER].self_attn
+        assert isinstance(attention, SelfAttention)
         attention.register_forward_pre_hook(lambda module, args: self._seen.append(args[0]))
         self._attention = attention
 
@@ -190,4 +191,5 @@ class GuidedLosses:
         following = torch.minimum(place + 1, batch.phone_lengths.to(device)[:, None] - 1)
         target = torch.stack([place, following], dim=1)[..., None]
         picked = logs.gather(3, target)[..., 0] * audio_used[:, None]
-        return -picked.sum() / audio_used.sum() / GUIDED_HEADS
+        mean: Tensor = -picked.sum() / audio_used.sum() / GUIDED_HEADS
+        return mean

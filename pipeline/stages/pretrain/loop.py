@@ -6,7 +6,6 @@ continues gives the numbers of one that was never killed (on the same machine an
 
 import csv
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -62,7 +61,7 @@ def train(
             with torch.autocast(device.type, dtype=torch.bfloat16):
                 losses = forward(step, np.random.default_rng([seed, step]))
             optimizer.zero_grad(set_to_none=True)
-            losses["loss"].backward()
+            losses["loss"].backward()  # type: ignore[no-untyped-call]
             norm = nn.utils.clip_grad_norm_(parameters, stage.clip_norm)
             if torch.isfinite(norm):
                 optimizer.step()
@@ -88,7 +87,7 @@ def save(
             tensors[f"optimizer.{index}.{name}"] = value.detach().contiguous()
     partial = path.with_suffix(".partial")
     save_file({name: value.clone() for name, value in tensors.items()}, partial, {"step": str(step)})
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def resume(network: nn.Module, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], path: Path) -> int:

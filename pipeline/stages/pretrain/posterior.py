@@ -41,7 +41,8 @@ class WaveSegments:
         """Waves (B, N), references (B, N'), speaker vectors (B, 256)."""
         picks = rng.choice(len(self.clips), self.stage.batch, p=self.weights)
         length, reference = self.frames * self.hop, REFERENCE_FRAMES * self.hop
-        waves, references = [], []
+        waves: list[NDArray[np.float32]] = []
+        references: list[NDArray[np.float32]] = []
         for pick in picks:
             clip = self.corpus.wave(self.clips[pick]) * 10 ** (rng.uniform(-6, 4) / 20)
             factor = float(np.exp(rng.uniform(-0.12, 0.12))) if rng.random() < 0.5 else 1.0

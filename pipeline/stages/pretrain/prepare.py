@@ -20,6 +20,7 @@ SAMPLE_RATE_HZ = 16000
 LEVEL_DBFS = -20.0  # root mean square over the louder half of the clip
 PEAK = 0.95
 MAX_CLIP_S = 20.0
+ALL_USES = ("content", "synthesizer", "gpt")
 MANIFEST_FIELDS = ("file", "speaker", "language", "text", "seconds", "license")
 
 
@@ -121,7 +122,8 @@ def _read_held_out(recipe: Recipe, data_root: Path) -> Iterator[tuple[Clip, NDAr
     for voice in recipe.held_out_voices:
         for line in (data_root / voice / "metadata.csv").read_text(encoding="utf-8").splitlines()[1:]:
             name, language, text = line.split("|", 2)
-            yield Clip(f"{voice}/{name}", voice.name, language, text, (), 0, 0), read_clip(data_root / voice / name)
+            clip = Clip(f"{voice}/{name}", voice.name, language, text, ALL_USES, 0, 0)
+            yield clip, read_clip(data_root / voice / name)
 
 
 def read_clip(path: Path) -> NDArray[np.int16]:

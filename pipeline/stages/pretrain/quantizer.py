@@ -55,5 +55,5 @@ def cluster(points: Tensor, size: int, rng: np.random.Generator) -> tuple[Tensor
 
 def _nearest(points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     """Squared distance to the nearest centre and its index, in pieces that stay small."""
-    pieces = [torch.cdist(piece, centres).square().min(dim=1) for piece in points.split(8192)]
+    pieces = [torch.cdist(piece, centres).square().min(dim=1) for piece in torch.split(points, 8192)]
     return torch.cat([piece.values for piece in pieces]), torch.cat([piece.indices for piece in pieces])

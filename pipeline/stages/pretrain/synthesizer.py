@@ -21,6 +21,8 @@ from pipeline.stages.pretrain.prepare import SAMPLE_RATE_HZ, Clip, Corpus
 from pipeline.stages.pretrain.recipe import Stage
 from pipeline.text.symbols import symbol_ids
 
+Floats = NDArray[np.float32]
+
 REFERENCE_FRAMES = 100
 DECODED_ROWS = 8  # of a batch go through the decoder
 NO_TEXT = (".",)
@@ -92,7 +94,7 @@ class TokenSegments:
             speaker=torch.from_numpy(self.vectors[picks]),
         )
 
-    def _row(self, pick: int, rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArray, list[int], NDArray]:
+    def _row(self, pick: int, rng: np.random.Generator) -> tuple[Floats, Floats, Floats, list[int], Floats]:
         clip, hop = self.corpus.clips[pick], self.hop
         usable = min(clip.samples // hop, self.pitch[pick].shape[1], 2 * len(self.tokens[pick])) // 2 * 2
         frames = min(self.frames, usable)
@@ -147,7 +149,7 @@ class _Losses:
         self.mel = MelLoss(network.config.mel).to(device)
 
     def __call__(self, batch: Batch, rng: np.random.Generator) -> Losses:
-        net, device, config = self.network, self.device, self.network.config
+        net, device = self.network, self.device
         spec = self.spectrogram(batch.wave.to(device))
         mask = length_mask(batch.lengths.to(device), spec.shape[2])
         ge = net.condition(self.spectrogram(batch.reference.to(device)), speaker=batch.speaker.to(device))
@@ -182,7 +184,7 @@ class _Losses:
             return x[row, :, starts[row] : starts[row] + size]
 
         latents = torch.stack([cut(source[row], row) for row in range(rows)])
-        wave, magnitude = self.network.dec.decode(latents, ge[:rows], 1)
+        wave, magnitude = self.network.dec.decode(latents, ge[:rows])
         target = torch.stack(
             [batch.wave[row, start * hop : (start + size) * hop] for row, start in enumerate(starts)]
         ).to(self.device)
