@@ -123,6 +123,7 @@ def run_stage(
                 reporter=reporter,
                 is_stopping=is_stopping,
                 machine=machine or Machine(),
+                voxline_version=voxline_version(),
             )
             record: Record = _load(stage.entry)(job)
             result = StageResult(

@@ -87,3 +87,4 @@ class Job:
     reporter: Reporter
     is_stopping: Callable[[], bool]
     machine: Machine = Machine()
+    voxline_version: str = ""

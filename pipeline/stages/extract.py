@@ -34,9 +34,10 @@ from pipeline.records.clip import PreparedClip
 from pipeline.records.clip_report import ClipReport
 from pipeline.records.feature import FEATURES_FILE, ClipFeatures, FeatureRecord, LeftOutClip
 from pipeline.records.job import Job
-from pipeline.records.phones import Language, Phones
+from pipeline.records.phones import Phones
 from pipeline.signal.speaker import speaker_mel
 from pipeline.text.frontend import phonemize
+from pipeline.text.languages import known_language
 
 CONTENT_RATE_HZ = 16_000
 MIN_TOKENS = 12  # half a second; the shortest stretch with a syllable on either side of a cut
@@ -77,7 +78,7 @@ def extract_clip(clip: PreparedClip, samples: npt.NDArray[np.float32], networks:
     """All features of one clip; ``samples`` mono at ``clip.sample_rate_hz``. A clip that cannot be used is no error."""
     if not clip.text:
         return LeftOutClip(clip=clip.file, code="no_transcript", detail="there is no text to learn from")
-    phones = read_text(clip.text, clip.language, networks.base)
+    phones = phonemize(clip.text, known_language(clip.language))
     if not phones.symbols:
         return LeftOutClip(clip=clip.file, code="no_phones", detail=f"nothing to pronounce in {clip.text[:40]!r}")
     tensors = _tensors(samples, clip.sample_rate_hz, phones, networks)
@@ -95,14 +96,6 @@ def extract_clip(clip: PreparedClip, samples: npt.NDArray[np.float32], networks:
         split=clip.split,
     )
     return Extracted(record, tensors, phones.unknown)
-
-
-def read_text(text: str, language: str, base: Base) -> Phones:
-    """Phones of a transcript. Raises SettingsError for a language without a front end."""
-    languages: dict[str, Language] = {"zh": "zh", "en": "en", "ja": "ja", "ko": "ko", "yue": "yue"}
-    if language not in languages:
-        raise SettingsError(f"language {language!r} has no front end", hint=f"one of {', '.join(languages)}")
-    return phonemize(text, languages[language])
 
 
 @torch.inference_mode()

@@ -1,0 +1,444 @@
+"""evaluate: is this voice good enough to be published?
+
+Copy-synthesis and resynthesis of recordings that training never saw, and sentences nobody recorded; every measurement
+goes to `signal/gate.py`, which decides. The report is written whatever the verdict.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from models.bases import Base, find_base
+from models.content import PhoneEncoder
+from models.ge2e import embed_speaker
+from models.lora import adapters_off, load_adapter
+from models.networks import choose_device, load_content_encoder, load_synthesizer
+from models.symbols import phones_to_ids
+from models.synthesizer import Synthesizer
+from models.voice import Reference, Sentence, Speech
+from models.voice_loading import AdapterFolders, load_voice
+from pipeline.errors import TransientError
+from pipeline.io.audio import encode_audio, resample
+from pipeline.io.files import write_atomically
+from pipeline.io.report import Sound, render_html, render_junit
+from pipeline.records.adapter import ADAPTER_FOLDER, AdapterRecord
+from pipeline.records.feature import FEATURES_FILE, FeatureRecord
+from pipeline.records.job import Job
+from pipeline.records.quality import JUNIT_FILE, REPORT_FILE, AudioFile, Check, Floors, QualityReport, Sample
+from pipeline.records.reference import REFERENCE_AUDIO, REFERENCE_FOLDER, REFERENCE_RECORD, ReferenceClip
+from pipeline.records.settings import EvaluateSettings
+from pipeline.signal import gate, quality
+from pipeline.signal.dnsmos import measure_dnsmos
+from pipeline.signal.speaker import speaker_mel
+from pipeline.text.frontend import phonemize_for_synthesis
+from pipeline.text.languages import known_language
+
+SENTENCES = Path(__file__).resolve().parent.parent / "templates" / "gate_sentences.json"
+MEASURE_RATE_HZ = 16_000
+MAX_DELAY_S = 0.1
+NOISE_SCALE = 0.5
+REFERENCE_S = (3.0, 10.0)  # what the text-to-semantic network was trained to be prompted with (SPEC 9.1)
+REFERENCE_BEST_S = 5.0
+PHONES_PER_S = (4.0, 30.0)  # outside, nobody is speaking
+SILENT_DBFS = -50.0
+
+Wave = npt.NDArray[np.float32]  # mono (n,)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What became of one held-out clip, all at the base's rate."""
+
+    clip: str
+    text: str
+    recording: Wave
+    copy: Wave
+    adapted: Wave
+    bare: Wave
+    shuffled: Wave
+
+
+@dataclass(frozen=True)
+class FreeSentence:
+    """One sentence that nobody recorded."""
+
+    name: str
+    text: str
+    symbols: tuple[str, ...]
+    wave: Wave
+    problems: tuple[str, ...]
+
+
+class Studio:
+    """The voice under test on one device: its networks with and without adapter, its features, its reference clip."""
+
+    def __init__(self, job: Job, base: Base) -> None:
+        self.base, self.cache = base, job.machine.cache
+        self.device = choose_device(job.machine.device)
+        self.features: FeatureRecord = job.inputs["extract"].record
+        self.adapter: AdapterRecord = job.inputs["finetune"].record
+        self.adapter_folder = job.inputs["finetune"].folder / ADAPTER_FOLDER
+        self.tensors = load_file(job.inputs["extract"].folder / FEATURES_FILE)
+        self.heldout = [self.features.index_of(clip) for clip in self.adapter.heldout_clips]
+        self.training = [self.features.index_of(clip) for clip in self.adapter.training_clips]
+        self.reference = self.training[choose_reference([self.features.clips[i].duration_s for i in self.training])]
+
+    def tensor(self, index: int, name: str) -> Tensor:
+        return self.tensors[f"{index}.{name}"].to(self.device)
+
+    def wave(self, index: int) -> Wave:
+        return self.tensors[f"{index}.wave"].numpy()
+
+    @cached_property
+    def synthesizer(self) -> Synthesizer:
+        """With the adapter in place, so that it can be switched off."""
+        network = load_synthesizer(self.base, self.cache).to(self.device)
+        load_adapter(network, self.adapter_folder / "synthesizer")
+        return network.eval()
+
+    def speaker_of(self, index: int) -> Tensor | None:
+        return self.tensor(index, "speaker")[None] if f"{index}.speaker" in self.tensors else None
+
+    def reference_clip(self) -> ReferenceClip:
+        """What is published for others to speak with."""
+        clip, speaker = self.features.clips[self.reference], self.speaker_of(self.reference)
+        vector = None if speaker is None else tuple(round(float(value), 7) for value in speaker[0])
+        return ReferenceClip(
+            clip=clip.clip,
+            text=clip.text,
+            language=clip.language,
+            symbols=clip.symbols,
+            sample_rate_hz=self.features.sample_rate_hz,
+            duration_s=clip.duration_s,
+            speaker=vector,
+        )
+
+
+def choose_reference(durations_s: Sequence[float]) -> int:
+    """The clip nearest to five seconds, one between three and ten before any other."""
+    low, high = REFERENCE_S
+    fitting = [index for index, duration in enumerate(durations_s) if low <= duration <= high]
+    return min(fitting or range(len(durations_s)), key=lambda index: abs(durations_s[index] - REFERENCE_BEST_S))
+
+
+@torch.inference_mode()
+def resound(studio: Studio, index: int, seed: int) -> HeldOut:
+    """A held-out clip through every path: copied, from its tokens, by the bare base, from shuffled tokens."""
+    network = studio.synthesizer
+    spec, tokens = studio.tensor(index, "spectrogram")[None], studio.tensor(index, "tokens").long()[None, None]
+    phones = studio.tensor(index, "phones").long()[None]
+    own = network.condition(spec, speaker=studio.speaker_of(index))
+    copy = network.copy_synthesis(spec, own)
+    order = torch.randperm(tokens.shape[2], generator=torch.Generator().manual_seed(seed)).to(studio.device)
+
+    def speak(codes: Tensor) -> Wave:
+        spectrogram = studio.tensor(studio.reference, "spectrogram")[None]
+        other = network.condition(spectrogram, speaker=studio.speaker_of(studio.reference))
+        generator = torch.Generator(studio.device).manual_seed(seed)
+        return _wave(network.decode(codes, phones, other, noise_scale=NOISE_SCALE, generator=generator))
+
+    adapted, shuffled = speak(tokens), speak(tokens[:, :, order])
+    with adapters_off(network):
+        bare = speak(tokens)
+    clip = studio.features.clips[index]
+    return HeldOut(clip.clip, clip.text, studio.wave(index), _wave(copy), adapted, bare, shuffled)
+
+
+def _wave(sound: Tensor) -> Wave:
+    return sound[0, 0].float().cpu().numpy()
+
+
+def speak_sentences(
+    studio: Studio, language: str, settings: EvaluateSettings, is_stopping: Callable[[], bool]
+) -> list[FreeSentence]:
+    """The gate's sentences by the voice as it would be published."""
+    folders = AdapterFolders(studio.adapter_folder / "text2semantic", studio.adapter_folder / "synthesizer")
+    voice = load_voice(studio.base, studio.cache, studio.device, folders)
+    symbols = studio.base.text.symbols
+    clip = studio.reference_clip()
+    reference = Reference(
+        wave=studio.tensors[f"{studio.reference}.wave"],
+        sample_rate_hz=clip.sample_rate_hz,
+        phones=torch.tensor(phones_to_ids(list(clip.symbols), symbols)),
+        speaker=None if clip.speaker is None else torch.tensor(clip.speaker),
+    )
+    spoken: list[FreeSentence] = []
+    for text in gate_sentences(language)[: settings.sentences]:
+        phones = phonemize_for_synthesis(text, known_language(language))
+        ids = torch.tensor(phones_to_ids(list(phones.symbols), symbols))
+        for seed in range(settings.seeds):
+            if is_stopping():
+                raise TransientError("stopped while speaking", hint="run again")
+            speech = voice.speak([Sentence(ids)], reference, seed=seed)
+            name = f"{len(spoken) + 1:02d}"
+            spoken.append(FreeSentence(name, text, phones.symbols, speech.wave.numpy(), _problems(speech)))
+    return spoken
+
+
+def _problems(speech: Speech) -> tuple[str, ...]:
+    return tuple(str(problem) for sentence in speech.sentences for problem in sentence.attempts[-1].problems)
+
+
+def gate_sentences(language: str) -> list[str]:
+    """Sentences of a language that no corpus holds; English ones for a language without a list."""
+    table: dict[str, list[str]] = json.loads(SENTENCES.read_text(encoding="utf-8"))
+    return table.get(language, table["en"])
+
+
+# -- measuring ------------------------------------------------------------------------------------------------------
+
+
+def measure_pair(reference: Wave, other: Wave, sample_rate_hz: int) -> dict[str, float | None]:
+    """PESQ-WB and STOI on one clock, MCD and pitch along their own time alignment."""
+    first, second = (resample(one, sample_rate_hz, MEASURE_RATE_HZ) for one in (reference, other))
+    aligned = quality.align_globally(first, second, int(MAX_DELAY_S * MEASURE_RATE_HZ))
+    pitch = quality.pitch_error(first, second, MEASURE_RATE_HZ)
+    return {
+        "pesq_wb": quality.pesq_wb(aligned.reference, aligned.other),
+        "stoi": quality.stoi(aligned.reference, aligned.other, MEASURE_RATE_HZ),
+        "mcd_db": quality.mel_cepstral_distortion(first, second, MEASURE_RATE_HZ),
+        "pitch_rmse_cents": pitch.rmse_cents if pitch else None,
+        "pitch_correlation": pitch.correlation if pitch else None,
+        "voicing_error": pitch.voicing_error if pitch else None,
+    }
+
+
+def copy_synthesis_scores(clips: Sequence[HeldOut], rate_hz: int) -> dict[str, dict[str, float | None]]:
+    """Measure -> clip -> score, of each recording against its copy."""
+    scores: dict[str, dict[str, float | None]] = {"pesq_wb": {}, "stoi": {}}
+    for one in clips:
+        first, second = (resample(wave, rate_hz, MEASURE_RATE_HZ) for wave in (one.recording, one.copy))
+        aligned = quality.align_globally(first, second, int(MAX_DELAY_S * MEASURE_RATE_HZ))
+        scores["pesq_wb"][one.clip] = quality.pesq_wb(aligned.reference, aligned.other)
+        scores["stoi"][one.clip] = quality.stoi(aligned.reference, aligned.other, MEASURE_RATE_HZ)
+    return scores
+
+
+def resynthesis_checks(clips: Sequence[HeldOut], rate_hz: int) -> list[Check]:
+    """Measure every path of every clip and hold them against each other."""
+    paths = {
+        path: {c.clip: measure_pair(c.recording, getattr(c, path), rate_hz) for c in clips}
+        for path in ("adapted", "bare", "shuffled")
+    }
+
+    def scores(path: str, measure: str) -> dict[str, float | None]:
+        return {clip: measured[measure] for clip, measured in paths[path].items()}
+
+    def three(measure: str) -> gate.Resynthesis:
+        return gate.Resynthesis(*(scores(path, measure) for path in ("adapted", "bare", "shuffled")))
+
+    return gate.resynthesis_checks(
+        three("stoi"), three("mcd_db"), {name: scores("adapted", name) for name in gate.SHOWN}
+    )
+
+
+@dataclass(frozen=True)
+class Ears:
+    """What listens to free speech and to the speaker's own recordings alike."""
+
+    recogniser: PhoneEncoder | None
+    centroid: Tensor  # (256,)
+
+    def similarity(self, speech: Wave) -> float | None:
+        """Cosine to the speaker's training clips, of 16 kHz speech."""
+        if len(speech) < MEASURE_RATE_HZ // 2 or not np.any(speech):
+            return None
+        return float(embed_speaker(torch.from_numpy(speaker_mel(speech))) @ self.centroid)
+
+    def opinion(self, speech: Wave) -> float | None:
+        if len(speech) < MEASURE_RATE_HZ // 2 or not np.any(speech):
+            return None
+        return measure_dnsmos(speech).ovr
+
+    def phone_errors(self, speech: Wave, symbols: Sequence[str]) -> float | None:
+        """Edits to get from what the recogniser hears to the phones of the text, per phone; None without one."""
+        if self.recogniser is None:
+            return None
+        wanted = [bare_phone(symbol) for symbol in symbols if bare_phone(symbol) in self.recogniser.config.phones]
+        if not wanted or len(speech) < MEASURE_RATE_HZ // 4:
+            return None
+        heard = self.recogniser.recognise(torch.from_numpy(speech))
+        return edit_distance(heard, wanted) / len(wanted)
+
+
+def bare_phone(symbol: str) -> str:
+    """ARPAbet without the stress digit."""
+    return re.sub(r"[012]$", "", symbol)
+
+
+def edit_distance(first: Sequence[str], second: Sequence[str]) -> int:
+    """Levenshtein distance."""
+    row = list(range(len(second) + 1))
+    for i, one in enumerate(first, 1):
+        above, row[0] = row[0], i
+        for j, other in enumerate(second, 1):
+            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (one != other))
+    return row[-1]
+
+
+def is_complete(sentence: FreeSentence, sample_rate_hz: int) -> bool:
+    """Reached its end by itself, at a human pace, audible and not clipped away."""
+    duration_s = len(sentence.wave) / sample_rate_hz
+    if sentence.problems or duration_s == 0 or not np.all(np.isfinite(sentence.wave)):
+        return False
+    level_dbfs = 10 * np.log10(max(float(np.mean(np.square(sentence.wave))), 1e-12))
+    clipped = float(np.mean(np.abs(sentence.wave) >= 0.999))
+    pace = len(sentence.symbols) / duration_s
+    return PHONES_PER_S[0] <= pace <= PHONES_PER_S[1] and level_dbfs > SILENT_DBFS and clipped < 0.01
+
+
+def free_speech_checks(studio: Studio, ears: Ears, spoken: Sequence[FreeSentence]) -> list[Check]:
+    """Free sentences beside the speaker's held-out recordings, by the same tools."""
+    rate_hz = studio.features.sample_rate_hz
+    heard = {one.name: resample(one.wave, rate_hz, MEASURE_RATE_HZ) for one in spoken}
+    texts = {one.name: one.symbols for one in spoken}
+    clips = {studio.features.clips[i].clip: i for i in studio.heldout}
+    recorded = {clip: resample(studio.wave(i), rate_hz, MEASURE_RATE_HZ) for clip, i in clips.items()}
+    symbols = {clip: studio.features.clips[i].symbols for clip, i in clips.items()}
+
+    def against(measure: Callable[[Wave], float | None]) -> gate.Against:
+        return gate.Against({n: measure(w) for n, w in heard.items()}, {c: measure(w) for c, w in recorded.items()})
+
+    errors = gate.Against(
+        {name: ears.phone_errors(wave, texts[name]) for name, wave in heard.items()},
+        {clip: ears.phone_errors(wave, symbols[clip]) for clip, wave in recorded.items()},
+        absent="" if ears.recogniser else "the base brings no phone recogniser for this language",
+    )
+    return gate.free_speech_checks(
+        {one.name: float(is_complete(one, rate_hz)) for one in spoken},
+        against(ears.opinion),
+        against(ears.similarity),
+        errors,
+        needs_phone_errors=ears.recogniser is not None,
+    )
+
+
+def train_ears(studio: Studio, language: str) -> Ears:
+    """The recogniser, where the base has a trained one for this language, and the training clips' mean GE2E vector."""
+    rate_hz = studio.features.sample_rate_hz
+    vectors = [
+        embed_speaker(torch.from_numpy(speaker_mel(resample(studio.wave(i), rate_hz, MEASURE_RATE_HZ))))
+        for i in studio.training
+    ]
+    centroid = torch.stack(vectors).mean(0)
+    recogniser = None
+    if language == "en" and "content" not in studio.base.random_roles:
+        encoder = load_content_encoder(studio.base, studio.cache)
+        recogniser = encoder if isinstance(encoder, PhoneEncoder) else None
+    return Ears(recogniser, centroid / centroid.norm())
+
+
+# -- the stage ------------------------------------------------------------------------------------------------------
+
+
+def work(job: Job) -> QualityReport:
+    """Measure everything, decide, and write report/, sounds/ and reference/.
+
+    A blocked gate is a report, not an error. Raises TransientError when stopped.
+    """
+    clock = time.perf_counter()
+    if job.machine.threads:
+        torch.set_num_threads(job.machine.threads)
+    base = find_base(job.parameters["base"], job.machine.bases)
+    studio = Studio(job, base)
+    floors = Floors.model_validate(job.parameters["floors"])
+    language: str = job.parameters["language"]
+    clips = []
+    for index in job.reporter.track(studio.heldout, description=f"{job.voice}: resynthesis"):
+        if job.is_stopping():
+            raise TransientError("stopped while measuring", hint="run again")
+        clips.append(resound(studio, index, job.settings.seeds + index))
+    spoken = speak_sentences(studio, language, job.settings, job.is_stopping)
+    rate_hz = studio.features.sample_rate_hz
+    copies = copy_synthesis_scores(clips, rate_hz)
+    checks = [
+        *gate.base_checks(base.random_roles, language, base.text.languages),
+        *gate.copy_synthesis_checks(copies["pesq_wb"], copies["stoi"], floors),
+        *resynthesis_checks(clips, rate_hz),
+        *free_speech_checks(studio, train_ears(studio, language), spoken),
+    ]
+    passed, reasons = gate.verdict(checks)
+    samples, sounds = _samples(clips, spoken, copies, rate_hz)
+    report = QualityReport(
+        voice=job.voice,
+        version=job.parameters["version"],
+        base=base.name,
+        base_digest=base.digest,
+        passed=passed,
+        reasons=reasons,
+        floors=floors,
+        checks=tuple(checks),
+        samples=tuple(samples),
+        heldout_clips=studio.adapter.heldout_clips,
+        duration_s=round(time.perf_counter() - clock, 2),
+    )
+    _write(job, studio, report, sounds)
+    return report
+
+
+def _samples(
+    clips: Sequence[HeldOut],
+    spoken: Sequence[FreeSentence],
+    copies: dict[str, dict[str, float | None]],
+    rate_hz: int,
+) -> tuple[list[Sample], dict[str, Sound]]:
+    """What the report plays; every sound is also a file."""
+    sounds: dict[str, Sound] = {}
+
+    def sound(name: str, role: str, title: str, wave: Wave) -> AudioFile:
+        path = f"sounds/{name}-{role}.flac"
+        sounds[path] = Sound(wave, rate_hz)
+        return AudioFile(role=role, title=title, path=path)
+
+    samples = []
+    for number, one in enumerate(clips, 1):
+        name = f"heldout-{number:02d}"
+        recording = sound(name, "recording", "Recording", one.recording)
+        copy = sound(name, "copy", "Copy-synthesis", one.copy)
+        scores = {"PESQ-WB": copies["pesq_wb"][one.clip], "STOI": copies["stoi"][one.clip]}
+        samples.append(
+            Sample(name=one.clip, evidence="copy_synthesis", text=one.text, sounds=(recording, copy), scores=scores)
+        )
+        paths = (
+            recording,
+            sound(name, "adapted", "From tokens, with adapter", one.adapted),
+            sound(name, "bare", "From tokens, bare base", one.bare),
+        )
+        samples.append(Sample(name=one.clip, evidence="resynthesis", text=one.text, sounds=paths))
+    for one_sentence in spoken:
+        played = sound(f"free-{one_sentence.name}", "spoken", "Spoken", one_sentence.wave)
+        samples.append(
+            Sample(
+                name=f"Sentence {one_sentence.name}",
+                evidence="free_speech",
+                text=one_sentence.text,
+                sounds=(played,),
+                notes=one_sentence.problems,
+            )
+        )
+    return samples, sounds
+
+
+def _write(job: Job, studio: Studio, report: QualityReport, sounds: dict[str, Sound]) -> None:
+    for path, sound in sounds.items():
+        samples = np.clip(sound.samples, -1.0, 1.0).astype(np.float32)
+        write_atomically(job.folder / path, encode_audio(samples, sound.sample_rate_hz))
+    page = render_html(report, studio.adapter, sounds, job.voxline_version)
+    write_atomically(job.folder / REPORT_FILE, page.encode())
+    write_atomically(job.folder / JUNIT_FILE, render_junit(report))
+    write_atomically(job.folder / "report" / "report.json", report.model_dump_json(indent=1).encode())
+    clip, folder = studio.reference_clip(), job.folder / REFERENCE_FOLDER
+    write_atomically(folder / REFERENCE_AUDIO, encode_audio(studio.wave(studio.reference), clip.sample_rate_hz))
+    write_atomically(folder / REFERENCE_RECORD, clip.model_dump_json(indent=1).encode())

@@ -1,0 +1,141 @@
+"""speak: a published voice says a text. Reads the registry, the base and nothing else."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from models.bases import find_base
+from models.errors import ModelsError
+from models.networks import choose_device
+from models.symbols import phones_to_ids
+from models.voice import Reference, Sentence, Speech
+from models.voice_loading import AdapterFolders, load_voice
+from pipeline.errors import ConsentError, SettingsError, UsageError
+from pipeline.io.audio import read_audio, write_audio
+from pipeline.io.registry import Registry
+from pipeline.records.job import Machine, Reporter
+from pipeline.records.reference import REFERENCE_AUDIO, REFERENCE_FOLDER, REFERENCE_RECORD, ReferenceClip
+from pipeline.records.release import Release
+from pipeline.records.spoken import Spoken
+from pipeline.text.frontend import is_silent, phonemize_for_synthesis
+from pipeline.text.languages import known_language
+from pipeline.text.splitting import pause_after_s, split_sentences
+
+MAX_CHARACTERS = 20_000
+WRITTEN = (".wav", ".flac", ".ogg")
+
+
+def speak(
+    registry: Registry,
+    voice: str,
+    text: str,
+    *,
+    output: Path,
+    machine: Machine,
+    reporter: Reporter,
+    channel: str = "production",
+    language: str | None = None,
+    seed: int = 0,
+    speed: float = 1.0,
+) -> Spoken:
+    """Say a text and write it to ``output``.
+
+    Raises:
+        UsageError: no such voice, nothing to say, or a file name that is not written.
+        ConsentError: the consent has expired since the voice was published.
+        SettingsError: the base is not here, or is not the one the voice was trained on.
+    """
+    if output.suffix.lower() not in WRITTEN:
+        raise UsageError(f"{output}: written formats are {', '.join(WRITTEN)}", hint="-o out.wav")
+    release = registry.resolve(voice, channel)
+    _check_consent(release)
+    folder = registry.fetch(voice, release.version)
+    try:
+        speech, notes, seconds = _say(release, folder, text, language, machine, seed, speed)
+    except ModelsError as error:
+        raise SettingsError(str(error), hint="voxline bases list") from error
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_audio(output, speech.wave.numpy(), speech.sample_rate_hz)
+    duration_s = len(speech.wave) / speech.sample_rate_hz
+    return Spoken(
+        voice=voice,
+        version=release.version,
+        path=str(output),
+        seed=seed,
+        sample_rate_hz=speech.sample_rate_hz,
+        duration_s=round(duration_s, 3),
+        real_time_factor=round(seconds / max(duration_s, 1e-3), 3),
+        notes=tuple(notes),
+    )
+
+
+def _check_consent(release: Release) -> None:
+    expires_on = release.consent.expires_on
+    if expires_on is not None and expires_on <= datetime.now(UTC).date():
+        raise ConsentError(
+            f"{release.voice}: consent expired on {expires_on}", hint=f"voxline registry retire {release.voice}"
+        )
+
+
+def _say(
+    release: Release, folder: Path, text: str, language: str | None, machine: Machine, seed: int, speed: float
+) -> tuple[Speech, list[str], float]:
+    base = find_base(release.base, machine.bases)
+    if base.digest != release.base_digest:
+        raise SettingsError(
+            f"{release.voice} {release.version} was trained on another base {base.name}"
+            f" ({release.base_digest[:12]}, here {base.digest[:12]})",
+            hint="train the voice again, or check out the revision that has that base",
+        )
+    if machine.threads:
+        torch.set_num_threads(machine.threads)
+    folders = AdapterFolders(folder / "adapter" / "text2semantic", folder / "adapter" / "synthesizer")
+    networks = load_voice(base, machine.cache, choose_device(machine.device), folders)
+    sentences, notes = read_sentences(text, language or release.language, base.text.symbols)
+    reference = read_reference(folder / REFERENCE_FOLDER, base.text.symbols)
+    clock = time.perf_counter()
+    speech = networks.speak(sentences, reference, seed=seed, speed=speed)
+    seconds = time.perf_counter() - clock
+    for number, sentence in enumerate(speech.sentences, 1):
+        last = sentence.attempts[-1]
+        if last.problems:
+            notes.append(f"sentence {number} may be damaged ({', '.join(last.problems)}); try another --seed")
+        elif len(sentence.attempts) > 1:
+            notes.append(f"sentence {number} was generated {len(sentence.attempts)} times until it came out whole")
+    return speech, notes, seconds
+
+
+def read_sentences(text: str, language: str, symbols: str) -> tuple[list[Sentence], list[str]]:
+    """Sentences as phone ids, and what could not be read. Raises UsageError where there is nothing to say."""
+    if len(text) > MAX_CHARACTERS:
+        raise UsageError(f"{len(text)} characters, at most {MAX_CHARACTERS} at once", hint="say it in parts")
+    known = known_language(language)
+    sentences, unknown = [], {}
+    for piece in split_sentences(text, known):
+        phones = phonemize_for_synthesis(piece, known)
+        unknown.update(dict.fromkeys(phones.unknown))
+        if not is_silent(phones):
+            ids = torch.tensor(phones_to_ids(list(phones.symbols), symbols))
+            sentences.append(Sentence(ids, pause_s=pause_after_s(piece)))
+    if not sentences:
+        raise UsageError(f"nothing to pronounce in {text[:40]!r}", hint="give words in the voice's language")
+    return sentences, [f"not spoken, nobody could read: {' '.join(unknown)}"] if unknown else []
+
+
+def read_reference(folder: Path, symbols: str) -> Reference:
+    """The clip a release is published with. Raises SettingsError where it is damaged."""
+    try:
+        record = ReferenceClip.model_validate_json((folder / REFERENCE_RECORD).read_bytes())
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{folder}: damaged: {error}", hint="voxline registry verify") from None
+    audio = read_audio(folder / REFERENCE_AUDIO)
+    return Reference(
+        wave=torch.from_numpy(audio.mono),
+        sample_rate_hz=audio.sample_rate_hz,
+        phones=torch.tensor(phones_to_ids(list(record.symbols), symbols)),
+        speaker=None if record.speaker is None else torch.tensor(record.speaker),
+    )
