@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.configs.text2semantic import Text2SemanticConfig
-from models.dropout import Dropout, dropout
+from models.dropout import Dropout, drop_attention
 
 INITIAL_POSITIONS = 4000
 IGNORED = -100  # target of positions outside the loss
@@ -78,16 +78,10 @@ class SelfAttention(nn.Module):
         """x: (B, T, D); mask: (B, 1, T, T), true where a query (row) may look at a key (column)."""
         q, k, v = self.in_proj(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, H, T, D/H)
         if self.training and self.p and x.device.type == "cpu":
-            out = _attention_with_cheap_dropout(q, k, v, mask, self.p)
+            out = drop_attention(q, k, v, mask, self.p)
         else:
             out = F.scaled_dot_product_attention(q, k, v, mask, self.p if self.training else 0.0)
         return self.out_proj(out.transpose(1, 2).flatten(2))  # (B, H, T, D/H) -> (B, T, D)
-
-
-def _attention_with_cheap_dropout(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, p: float) -> Tensor:
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-    weights = scores.masked_fill(~mask, -torch.inf).softmax(dim=-1)
-    return dropout(weights, p, training=True) @ v
 
 
 def _rename_for_files(module: nn.Module, state: dict[str, Any], prefix: str, metadata: dict[str, Any]) -> None:
