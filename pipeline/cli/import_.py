@@ -57,12 +57,12 @@ def import_recordings(
     """
     from pipeline.cli.common import repository_root, resolve_settings
     from pipeline.cli.new import manifest_words, tell_next_step
-    from pipeline.io.importing import find_clips
+    from pipeline.io.importing import UTF_8, find_clips
     from pipeline.io.voice_writer import write_voice
     from pipeline.io.voices import check_name
 
     check_name(name, "--name")
-    clips, layout = find_clips(source, encoding="utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+    clips, layout = find_clips(source, language=language, encoding=UTF_8 if encoding.lower() == "utf-8" else encoding)
     words = manifest_words(
         name=name,
         language=_language(language, clips),

@@ -5,9 +5,6 @@ Nothing outside the given folder is opened, whatever a list says, and all proble
 
 from __future__ import annotations
 
-import csv
-import io
-import stat
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,9 +12,11 @@ from pathlib import Path
 from typing import get_args
 
 from pipeline.errors import UsageError, VoiceRefused
+from pipeline.io.metadata import Row, parse_metadata
 from pipeline.io.voices import resolve_inside
 from pipeline.records.voice import Language
 
+UTF_8 = "utf-8-sig"  # with or without a byte order mark
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac", ".aiff", ".aif")
 TRANSCRIPT_SUFFIXES = (".txt", ".lab")
 MAX_LIST_BYTES = 16 * 1024 * 1024
@@ -28,8 +27,6 @@ SHOWN_PROBLEMS = 8
 
 # How other tools write the languages.
 _LANGUAGE_NAMES = {"jp": "ja", "all_zh": "zh", "all_ja": "ja", "all_ko": "ko", "all_yue": "yue", "cn": "zh", "kr": "ko"}
-_FILE_COLUMNS = ("file_name", "file", "path", "audio")
-_TEXT_COLUMNS = ("text", "transcription", "transcript", "sentence")
 
 
 @dataclass(frozen=True)
@@ -46,20 +43,10 @@ class FoundClip:
     language: str | None
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of a list, as written."""
-
-    line: int
-    file: str
-    text: str
-    language: str
-
-
 Finder = Callable[[str, str], Path]
 
 
-def find_clips(source: Path, *, encoding: str = "utf-8-sig") -> tuple[list[FoundClip], str]:
+def find_clips(source: Path, *, language: str | None = None, encoding: str = UTF_8) -> tuple[list[FoundClip], str]:
     """The recordings of a folder or a ``.list`` file, and the name of the layout they were found in.
 
     Raises:
@@ -78,7 +65,7 @@ def find_clips(source: Path, *, encoding: str = "utf-8-sig") -> tuple[list[Found
         raise UsageError(f"{source}: does not exist", hint="give the folder that holds the recordings")
     table = source / "metadata.csv"
     if table.exists() or table.is_symlink():
-        return _from_table(table, encoding)
+        return _from_table(table, language, encoding)
     lists = sorted(source.glob("*.list"))
     if len(lists) == 1:
         return _from_list(lists[0], encoding), "GPT-SoVITS list"
@@ -88,27 +75,27 @@ def find_clips(source: Path, *, encoding: str = "utf-8-sig") -> tuple[list[Found
     return _from_folder(source, encoding), "plain folder"
 
 
-def _from_table(table: Path, encoding: str) -> tuple[list[FoundClip], str]:
-    text = read_text(table, encoding, MAX_LIST_BYTES)
-    folder = table.parent
-    first = text.partition("\n")[0].strip().lower()
-    columns = first.split("|")
-    if "|" in first and _column(columns, _FILE_COLUMNS) is not None and _column(columns, _TEXT_COLUMNS) is not None:
-        rows = _rows(_split_pipes(text), columns, table)
-        return _collect(rows, table, lambda name, where: resolve_inside(folder, name, where)), "file|language|text"
-    if "|" in first:
-        by_stem = _index(folder, lambda path: path.stem)
-        rows = _ljspeech_rows(text, table)
-        return _collect(rows, table, lambda name, where: _unique(by_stem, name, where)), "LJSpeech"
-    lines = _split_commas(text, table)
-    header = [name.strip().lower() for name in lines[0][1]] if lines else []
-    if _column(header, _FILE_COLUMNS) is None or _column(header, _TEXT_COLUMNS) is None:
-        raise UsageError(
-            f"{table}: the first line {first[:60]!r} is no known header",
-            hint="known: 'file_name,text', 'file|language|text', or LJSpeech lines 'id|text|normalised'",
-        )
-    rows = _rows(lines, header, table)
-    return _collect(rows, table, lambda name, where: resolve_inside(folder, name, where)), "AudioFolder"
+def _from_table(table: Path, language: str | None, encoding: str) -> tuple[list[FoundClip], str]:
+    """``metadata.csv`` with a header, read as every voice's is; or without one, LJSpeech's lines."""
+    content = _read_bytes(table, MAX_LIST_BYTES)
+    if encoding != UTF_8:
+        content = _decode(content, encoding, table).encode()
+    metadata = parse_metadata(content, language)
+    rejected = [problem for problem in metadata.problems if problem.severity == "reject"]
+    first = content.partition(b"\n")[0].decode(errors="replace").strip()
+    if any(problem.line == 1 for problem in rejected):
+        if "|" not in first:
+            raise UsageError(
+                f"{table}: the first line {first[:60]!r} is no known header",
+                hint="known: 'file_name,text', 'file|language|text', or LJSpeech lines 'id|text|normalised'",
+            )
+        by_stem = _index(table.parent, lambda path: path.stem)
+        rows = _ljspeech_rows(_decode(content, UTF_8, table), table)
+        return _collect(rows, table, lambda name, where: _unique(by_stem, name, where)), "LJSpeech metadata.csv"
+    told = [f"line {problem.line}: {problem.detail}" if problem.line else problem.detail for problem in rejected]
+    clips = _collect(metadata.rows, table, lambda name, where: resolve_inside(table.parent, name, where), told)
+    mended = "; ".join(problem.detail for problem in metadata.problems if problem.severity == "repair")
+    return clips, f"metadata.csv{f' ({mended})' if mended else ''}"
 
 
 def _from_list(listing: Path, encoding: str) -> list[FoundClip]:
@@ -116,7 +103,7 @@ def _from_list(listing: Path, encoding: str) -> list[FoundClip]:
     by_name = _index(listing.parent, lambda path: path.name)
     problems: list[str] = []
     rows = []
-    for line, fields in _split_pipes(read_text(listing, encoding, MAX_LIST_BYTES)):
+    for line, fields in _split_pipes(_decode(_read_bytes(listing, MAX_LIST_BYTES), encoding, listing)):
         if len(fields) != 4:
             problems.append(f"line {line}: {len(fields)} fields instead of path|speaker|language|text")
         else:
@@ -131,25 +118,30 @@ def _from_folder(folder: Path, encoding: str) -> list[FoundClip]:
     for path in _audio_files(folder):
         transcripts = [path.with_suffix(suffix) for suffix in TRANSCRIPT_SUFFIXES]
         transcript = next((one for one in transcripts if one.is_file() and not one.is_symlink()), None)
-        text = " ".join(read_text(transcript, encoding, MAX_TRANSCRIPT_BYTES).split()) if transcript else ""
+        text = _read_transcript(transcript, encoding) if transcript else ""
         clips.append(FoundClip(path, text, None))
     if not clips:
         raise UsageError(f"{folder}: holds no recordings", hint=f"known kinds: {' '.join(AUDIO_SUFFIXES)}")
     return clips
 
 
-def read_text(path: Path, encoding: str, max_bytes: int) -> str:
-    """A text file of a bounded size.
+def _read_transcript(path: Path, encoding: str) -> str:
+    return " ".join(_decode(_read_bytes(path, MAX_TRANSCRIPT_BYTES), encoding, path).split())
 
-    Raises:
-        VoiceRefused: a link, too large, or not in the encoding; the message names the first bad byte's line.
-    """
-    if path.is_symlink() or not stat.S_ISREG(path.stat().st_mode):
+
+def _read_bytes(path: Path, max_bytes: int) -> bytes:
+    """Raises VoiceRefused: a link, a folder, or larger than ``max_bytes``."""
+    if path.is_symlink() or not path.is_file():
         raise VoiceRefused(f"{path}: is no ordinary file", hint="copy the file itself there")
     with path.open("rb") as stream:
         content = stream.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise VoiceRefused(f"{path}: larger than {max_bytes} bytes", hint="split it, or import fewer recordings")
+    return content
+
+
+def _decode(content: bytes, encoding: str, path: Path) -> str:
+    """Raises VoiceRefused with the line of the first byte that is not in the encoding."""
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
@@ -192,8 +184,8 @@ def _collect(rows: Sequence[Row], table: Path, find: Finder, problems: Sequence[
         raise VoiceRefused(f"{table}: {len(rows)} lines; the limit is {MAX_CLIPS}")
     for row in rows:
         try:
-            path = find(row.file, f"line {row.line}")
-            language = read_language(row.language) if row.language.strip() else None
+            path = find(row.file_name, f"line {row.line}")
+            language = read_language(row.language) if row.language and row.language.strip() else None
         except VoiceRefused as error:
             told.append(error.message)
             continue
@@ -201,7 +193,7 @@ def _collect(rows: Sequence[Row], table: Path, find: Finder, problems: Sequence[
             told.append(f"line {row.line}: {error}")
             continue
         if path in seen:
-            told.append(f"line {row.line}: {row.file!r} was named on line {seen[path]} already")
+            told.append(f"line {row.line}: {row.file_name!r} was named on line {seen[path]} already")
             continue
         seen[path] = row.line
         found.append(FoundClip(path, " ".join(row.text.split()), language))
@@ -214,49 +206,18 @@ def _collect(rows: Sequence[Row], table: Path, find: Finder, problems: Sequence[
     return found
 
 
-def _rows(lines: Sequence[tuple[int, list[str]]], header: Sequence[str], table: Path) -> list[Row]:
-    file_at, text_at = _column(header, _FILE_COLUMNS), _column(header, _TEXT_COLUMNS)
-    language_at = _column(header, ("language", "lang"))
-    assert file_at is not None and text_at is not None
-    rows = []
-    wrong = [line for line, fields in lines[1:] if len(fields) != len(header)]
-    if wrong:
-        numbers = ", ".join(str(line) for line in wrong[:SHOWN_PROBLEMS])
-        raise VoiceRefused(
-            f"{table}: not {len(header)} fields on line {numbers}", hint="every line has the fields of the header"
-        )
-    for line, fields in lines[1:]:
-        rows.append(Row(line, fields[file_at], fields[text_at], fields[language_at] if language_at is not None else ""))
-    return rows
-
-
 def _ljspeech_rows(text: str, table: Path) -> list[Row]:
     rows = []
     for line, fields in _split_pipes(text):
         if len(fields) not in (2, 3):
             raise VoiceRefused(f"{table}, line {line}: {len(fields)} fields instead of id|text|normalised")
-        rows.append(Row(line, fields[0], fields[-1] or fields[1], ""))
+        rows.append(Row(line, fields[0], fields[-1] or fields[1]))
     return rows
 
 
 def _split_pipes(text: str) -> list[tuple[int, list[str]]]:
     lines = enumerate(text.splitlines(), start=1)
     return [(number, line.split("|")) for number, line in lines if line.strip()]
-
-
-def _split_commas(text: str, table: Path) -> list[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        return [(reader.line_num, fields) for fields in reader if fields]
-    except csv.Error as error:
-        raise VoiceRefused(
-            f"{table}, line {reader.line_num}: {error}", hint="quote fields that hold commas or quotes"
-        ) from None
-
-
-def _column(header: Sequence[str], names: Sequence[str]) -> int | None:
-    plain = [name.strip().lower() for name in header]
-    return next((plain.index(name) for name in names if name in plain), None)
 
 
 def _audio_files(folder: Path) -> Iterator[Path]:

@@ -116,14 +116,14 @@ def test_a_wrong_option_is_told_and_nothing_is_written(line, voxline, recordings
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("file|language|text\n../../secret.wav|en|One.\n", "does not lie in the voice's folder"),
-        ("file|language|text\n/etc/hostname|en|One.\n", "does not lie in the voice's folder"),
+        ("file|language|text\n../../secret.wav|en|One.\n", "line 2: '../../secret.wav' lies outside the folder"),
+        ("file|language|text\n/etc/hostname|en|One.\n", "line 2: '/etc/hostname' lies outside the folder"),
         ("file|language|text\nwavs\\1.wav|en|One.\n", "does not lie in the voice's folder"),
         ("file|language|text\nwavs/link.wav|en|One.\n", "symbolic link"),
         ("file|language|text\nlinked/1.wav|en|One.\n", "symbolic link"),
         ("file|language|text\nwavs/none.wav|en|One.\n", "'wavs/none.wav' is missing"),
         ("file|language|text\nwavs|en|One.\n", "no ordinary file"),
-        ("file|language|text\nwavs/1.wav|en|One.\nwavs/1.wav|en|One.\n", "line 3: 'wavs/1.wav' was named on line 2"),
+        ("file|language|text\nwavs/1.wav|en|One.\nwavs/1.wav|en|Two.\n", "line 3: another text than line 2"),
         ("file|language|text\nwavs/1.wav|en\n", "line 2"),
         ("file|language|text\nwavs/1.wav|de|Eins.\n", "language 'de' is none of"),
         ("file|language|text\n", "names no recordings"),
@@ -151,11 +151,22 @@ def test_all_bad_lines_are_told_at_once(line, voxline, recordings):
     assert "line 2" in answer.err and "line 4" in answer.err and "line 3" not in answer.err
 
 
-def test_a_foreign_encoding_is_named_with_its_line_and_can_be_given(line, voxline, recordings):
+def test_a_foreign_encoding_is_mended_and_told_or_refused_with_its_line(line, voxline, recordings):
     (recordings / "metadata.csv").write_bytes("file|language|text\r\nwavs/1.wav|zh|你好。\r\n".encode("gb18030"))
-    refused = voxline("import", str(recordings), "--name", "lj", "--language", "zh")
-    assert refused.code == 10
-    assert "line 2: byte 0xc4 is not utf-8" in refused.err
+    answer = voxline("import", str(recordings), "--name", "lj", "--language", "zh")
+    assert (answer.code, "GB18030" in answer.out) == (0, True)
+    assert rows(line.root, "lj")[0]["text"] == "你好。"
+    shutil.rmtree(line.root / "voices" / "lj")
+    (recordings / "metadata.csv").write_bytes(b"file|language|text\nwavs/1.wav|en|caf\xe9\n")
+    refused = voxline("import", str(recordings), "--name", "lj", "--language", "en")
+    assert (refused.code, "line 2: bytes that are not UTF-8" in refused.err) == (10, True)
+    assert nothing_is_left(line.root)
+
+
+def test_the_encoding_of_a_list_can_be_given(line, voxline, recordings):
+    (recordings / "x.list").write_bytes("1.wav|a|zh|你好。\n".encode("gb18030"))
+    refused = voxline("import", str(recordings), "--name", "lj")
+    assert (refused.code, "line 1: byte 0xc4 is not utf-8" in refused.err) == (10, True), refused.err
     assert nothing_is_left(line.root)
     assert voxline("import", str(recordings), "--name", "lj", "--encoding", "gb18030").code == 0
     assert rows(line.root, "lj")[0]["text"] == "你好。"
