@@ -57,6 +57,14 @@ class CfmSynthesizer(nn.Module):
             part.eval()
         return self
 
+    def adaptable_modules(self) -> list[str]:
+        """Names of the linear layers that LoRA adapts: upstream's own, so that its files can hold the adapter."""
+        return [
+            f"cfm.estimator.transformer_blocks.{index}.attn.{target}"
+            for index in range(self.config.dit.depth)
+            for target in ("to_q", "to_k", "to_v", "to_out.0")
+        ]
+
     # -- tokens and speaker, as in v2 -----------------------------------------------------------------------------
 
     @torch.no_grad()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib.util
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -203,14 +204,14 @@ class _Hub:
     """One run's conversation with the hub; every failure is one of ours."""
 
     def __init__(self, base: str, wanted: Sequence[WantedFile], downloads: Path, endpoint: str | None) -> None:
+        if importlib.util.find_spec("huggingface_hub") is None:
+            raise MissingExtraError("pulling a base needs huggingface_hub", hint="pip install 'voxline[hub]'")
         self.base, self.wanted, self.downloads, self.endpoint = base, wanted, downloads, endpoint
         self.commits: dict[tuple[str, str], str] = {}
 
     def _api(self) -> HfApi:
-        try:
-            from huggingface_hub import HfApi
-        except ImportError:
-            raise MissingExtraError("pulling a base needs huggingface_hub", hint="pip install 'voxline[hub]'") from None
+        from huggingface_hub import HfApi
+
         return HfApi(endpoint=self.endpoint, user_agent="voxline")
 
     def commit(self, want: WantedFile, lock: BasesLock) -> str:
