@@ -110,14 +110,25 @@ def run_command(arguments: list[str] | None = None) -> int:
 
 
 def print_error(error: PipelineError) -> None:
-    """``voxline: <kind>: <message>`` and the next step, on stderr."""
+    """``voxline: <kind>: <message>`` and the next step, on stderr; an annotation too where the CI engine has them."""
     from rich.console import Console
     from rich.text import Text
 
+    from pipeline.io.ci import annotation
+
     console = Console(stderr=True, soft_wrap=True)
-    console.print(Text.assemble((f"voxline: {error.title}: ", "bold red"), error.message))
+    console.print(Text.assemble((f"voxline: {error.title}: ", "bold red"), _harmless(error.message)))
     if error.hint:
-        console.print(Text.assemble(("  next: ", "bold"), error.hint))
+        console.print(Text.assemble(("  next: ", "bold"), _harmless(error.hint)))
+    sys.stderr.write(annotation(error.title, error.message, os.environ))
+
+
+def _harmless(text: str) -> str:
+    """Messages quote what strangers wrote: no escape sequences, and no line that a CI engine takes for a command."""
+    plain = "".join(
+        letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+    return plain.replace("\n", "\n  | ")
 
 
 if __name__ == "__main__":
