@@ -55,3 +55,17 @@ def _extension_without_library() -> types.ModuleType:
     module.fail_if_no_align = fail_if_no_align
     loader: types.ModuleType = module
     return loader
+
+
+def prepare_deepfilternet() -> None:
+    """Give deepfilternet 0.5.6 what it imports from torchaudio and torchaudio 2.11 no longer has: an unused type."""
+    prepare_torchaudio()
+    if "torchaudio.backend.common" in sys.modules:
+        return
+    backend: Any = types.ModuleType("torchaudio.backend")
+    backend.__path__ = []
+    common: Any = types.ModuleType("torchaudio.backend.common")
+    common.AudioMetaData = type("AudioMetaData", (), {})
+    backend.common = common
+    sys.modules["torchaudio.backend"] = backend
+    sys.modules["torchaudio.backend.common"] = common

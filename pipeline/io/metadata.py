@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Literal
 MAX_BYTES = 64 << 20
 MAX_ROWS = 200_000
 MAX_TEXT = 4000
+MAX_NAME_BYTES = 255
 
 ProblemSeverity = Literal["reject", "repair", "warn"]
 
@@ -321,8 +323,11 @@ def _fault(fields: list[str], width: int, columns: dict[str, int]) -> str | None
     if len(fields) != width:
         return f"{len(fields)} fields where the header has {width}"
     text = fields[columns["text"]].strip()
-    if not fields[columns["file"]].strip():
+    name = fields[columns["file"]].strip()
+    if not name:
         return "no file name"
+    if max(len(os.fsencode(part)) for part in name.split("/")) > MAX_NAME_BYTES or not name.isprintable():
+        return "a file name that no file can have"
     if not text:
         return "no text"
     if len(text) > MAX_TEXT:

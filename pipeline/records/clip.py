@@ -35,6 +35,7 @@ class PreparedClip(Record):
         source: the recording it was cut from, a path inside the voice's folder.
         start_s, end_s: where in the recording; pauses inside may have been shortened.
         speech_s: its speech with natural pauses; what the 60-second rule counts.
+        gain_db, limited_db: what levelling added, and what the limiter took off the highest peak.
         noise_reduced: DeepFilterNet was applied.
     """
 
@@ -49,5 +50,6 @@ class PreparedClip(Record):
     duration_s: float = Field(gt=0)
     speech_s: float = Field(ge=0)
     gain_db: float
+    limited_db: float = 0.0
     noise_reduced: bool = False
     sha256: str

@@ -30,7 +30,7 @@ class GeneralSettings(Record):
 
 
 class ValidateSettings(Record):
-    """Limits of the recordings; section ``[validate]``."""
+    """Limits of the recordings; section ``[validate]``. docs/validation.md says where each limit comes from."""
 
     speech_min_s: float = Field(60.0, ge=1.0, description="Seconds of good speech a voice needs.")
     target_rms_dbfs: float = Field(-16.0, ge=-40.0, le=-6.0, description="Speech level after normalisation.")
@@ -38,7 +38,41 @@ class ValidateSettings(Record):
     denoise: Literal["auto", "on", "off"] = Field(
         "auto", description="DeepFilterNet: auto = when the measured noise asks for it."
     )
+    denoise_below_snr_db: float = Field(
+        20.0, ge=0.0, le=60.0, description="auto: clips noisier than this are denoised."
+    )
+    denoise_weights: str = Field(
+        "", description="Folder with config.ini and checkpoints/; empty: what `voxline bases pull deepfilternet` left."
+    )
+    dnsmos: bool = Field(True, description="Ask DNSMOS P.835 for its opinion of every clip.")
+    speakers: bool = Field(True, description="Compare speakers by GE2E embeddings.")
     strict: bool = Field(False, description="Refuse what could not be measured.")
+    file_max_bytes: int = Field(1 << 30, ge=1024, description="Larger files are not read.")
+    file_max_s: float = Field(1800.0, gt=0, description="Longer files are not read.")
+    clip_min_s: float = Field(0.8, gt=0, description="Shorter speech is no sentence.")
+    clip_max_s: float = Field(30.0, gt=2, description="Longer files are cut at pauses.")
+    slice_max_s: float = Field(12.0, gt=2, description="Longest slice of a file that is cut.")
+    pause_max_s: float = Field(0.8, gt=0.1, description="Longer pauses are shortened to this.")
+    sample_rate_min_hz: int = Field(16000, ge=8000, description="Lowest sample rate.")
+    bandwidth_min_hz: float = Field(5500.0, ge=1000.0, description="Up to which frequency a recording must hold sound.")
+    snr_min_db: float = Field(10.0, ge=-10.0, le=60.0, description="Speech over the noise of its pauses.")
+    snr_warn_db: float = Field(15.0, ge=-10.0, le=60.0, description="Below this a warning is given.")
+    range_snr_min_db: float = Field(13.0, ge=0.0, le=60.0, description="Loud speech over the dips within speech.")
+    rt60_max_s: float = Field(0.8, gt=0, description="Longest reverberation time.")
+    rt60_warn_s: float = Field(0.5, gt=0, description="Above this a warning is given.")
+    clipped_share_max: float = Field(0.002, ge=0, le=1, description="Clipped samples among the loud ones.")
+    silence_dbfs: float = Field(
+        -65.0, le=-20.0, description="Speech quieter than this is lost in the converter's noise."
+    )
+    low_level_dbfs: float = Field(-50.0, le=-20.0, description="Speech quieter than this is amplified with a remark.")
+    dnsmos_background_min: float = Field(2.0, ge=1.0, le=5.0, description="Lowest DNSMOS opinion of the background.")
+    dnsmos_overall_warn: float = Field(
+        2.2, ge=1.0, le=5.0, description="Below this overall opinion a warning is given."
+    )
+    speaker_similarity_min: float = Field(0.70, ge=0.0, le=1.0, description="Cosine of a clip to the voice's mean.")
+    within_similarity_min: float = Field(0.70, ge=0.0, le=1.0, description="Cosine of one part of a clip to the other.")
+    phones_per_s_min: float = Field(3.5, gt=0, description="Slowest plausible reading, phones per second of speech.")
+    phones_per_s_max: float = Field(20.0, gt=0, description="Fastest plausible reading.")
 
 
 class ExtractSettings(Record):

@@ -27,6 +27,7 @@ class Channels:
     """`chosen`: an index; `correlation` of waveforms, `envelope_correlation` of levels: the lowest of all pairs."""
 
     kind: ChannelKind
+    count: int
     chosen: int
     correlation: float
     envelope_correlation: float
@@ -35,22 +36,22 @@ class Channels:
 def compare_channels(samples: Floats, sample_rate_hz: int) -> Channels:
     """`samples`: finite, without DC, (channels, n)."""
     if len(samples) == 1:
-        return Channels("mono", 0, 1.0, 1.0)
+        return Channels("mono", 1, 0, 1.0, 1.0)
     powers = np.array([float(np.dot(channel, channel)) for channel in samples])
     loudest = int(powers.argmax())
     heard = [i for i, power in enumerate(powers) if power > powers[loudest] * 10 ** (_SILENT_DB / 10) and power > 0]
     others = [i for i in heard if i != loudest]
     if not others:
-        return Channels("one_silent", loudest, 0.0, 0.0)
+        return Channels("one_silent", len(samples), loudest, 0.0, 0.0)
     correlations = [_correlation(samples[loudest], samples[i]) for i in others]
     lowest = min(correlations)
     if all(abs(value) >= _SAME for value in correlations):
-        return Channels("antiphase" if lowest < 0 else "copies", loudest, lowest, 1.0)
+        return Channels("antiphase" if lowest < 0 else "copies", len(samples), loudest, lowest, 1.0)
     envelopes = [_levels_db(samples[i], sample_rate_hz) for i in (loudest, *others)]
     in_step = min(_correlation(envelopes[0] - envelopes[0].mean(), other - other.mean()) for other in envelopes[1:])
     chosen = (loudest, *others)[int(np.argmax([_range_db(envelope) for envelope in envelopes]))]
     kind: ChannelKind = "two_sources" if in_step < _IN_STEP else "antiphase" if lowest < -_IN_STEP else "one_source"
-    return Channels(kind, chosen, lowest, in_step)
+    return Channels(kind, len(samples), chosen, lowest, in_step)
 
 
 def _correlation(one: Series, other: Series) -> float:

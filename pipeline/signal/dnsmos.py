@@ -70,12 +70,21 @@ def _run(name: str, batch: Floats) -> Floats:
     return output
 
 
+def dnsmos_weights(name: str) -> Path | None:
+    """The network's file in the installed speechmos package, None where that is not installed."""
+    package = find_spec("speechmos")
+    if package is None or package.origin is None:
+        return None
+    return Path(package.origin).parent / "dnsmos_models" / f"{name}.onnx"
+
+
 @cache
 def _session(name: str) -> Any:
     import onnxruntime
 
-    package = find_spec("speechmos")
-    if package is None or package.origin is None:
+    path = dnsmos_weights(name)
+    if path is None:
         raise ModuleNotFoundError("speechmos")
-    path = Path(package.origin).parent / "dnsmos_models" / f"{name}.onnx"
-    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # recordings are judged side by side
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -87,11 +87,13 @@ def frame_levels_db(samples: Floats, count: int) -> Floats:
     padded = np.zeros(count * HOP_SAMPLES, np.float32)
     used = min(len(samples), len(padded))
     padded[:used] = samples[:used]
-    return to_db(np.square(padded.reshape(count, HOP_SAMPLES)).mean(axis=1))
+    rows = padded.reshape(count, HOP_SAMPLES)
+    return to_db(np.einsum("ij,ij->i", rows, rows) / np.float32(HOP_SAMPLES))
 
 
 def to_db(power: Floats) -> Floats:
-    return (10 * np.log10(np.maximum(power, np.float32(FLOOR_POWER)))).astype(np.float32)
+    level: Floats = (10 * np.log10(np.maximum(power, np.float32(FLOOR_POWER)))).astype(np.float32)
+    return level
 
 
 def band_bins(low_hz: float, high_hz: float) -> slice:

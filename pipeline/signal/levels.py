@@ -8,6 +8,9 @@ import soxr
 from pipeline.signal.frames import FLOOR_POWER, Floats
 
 _OVERSAMPLING = 4  # ITU-R BS.1770-5 annex 2 asks for at least four
+_BLOCK = 1024
+_LOUDEST_BLOCKS = 6
+_MARGIN = 128
 _LIMITER_BLOCK_S = 0.001
 _LIMITER_REACH_BLOCKS = 5  # the gain starts to fall 5 ms before a peak: no step is heard
 
@@ -39,7 +42,7 @@ def measure_levels(samples: Floats, sample_rate_hz: int) -> Levels:
     mean = float(samples.mean(dtype=np.float64))
     power = float(np.dot(samples, samples)) / len(samples)
     peak = float(np.abs(samples).max())
-    true_peak = float(_true_peaks(samples, sample_rate_hz).max(initial=peak))
+    true_peak = _highest_true_peak(samples, sample_rate_hz, peak)
     return Levels(amplitude_db(peak), amplitude_db(true_peak), 10 * np.log10(max(power, FLOOR_POWER)), mean)
 
 
@@ -62,6 +65,21 @@ def normalise(
     gains = _limiter_gains(raised, sample_rate_hz, ceiling)
     limited = raised * gains
     return Normalised(limited, gain_db, -amplitude_db(float(gains.min(initial=1.0))), float((gains < 0.999).mean()))
+
+
+def _highest_true_peak(samples: Floats, sample_rate_hz: int, peak: float) -> float:
+    """Between the samples of the loudest blocks; elsewhere the signal is too far below to matter."""
+    count = len(samples) // _BLOCK
+    if count <= _LOUDEST_BLOCKS:
+        return float(_true_peaks(samples, sample_rate_hz).max(initial=peak))
+    blocks = np.abs(samples[: count * _BLOCK].reshape(count, _BLOCK)).max(axis=1)
+    highest = peak
+    for block in np.argpartition(blocks, -_LOUDEST_BLOCKS)[-_LOUDEST_BLOCKS:]:
+        start = max(0, int(block) * _BLOCK - _MARGIN)
+        peaks = _true_peaks(samples[start : (int(block) + 1) * _BLOCK + _MARGIN], sample_rate_hz)
+        inner = peaks[_OVERSAMPLING * _MARGIN : -_OVERSAMPLING * _MARGIN]  # a cut edge rings
+        highest = max(highest, float(inner.max(initial=0.0)))
+    return highest
 
 
 def _true_peaks(samples: Floats, sample_rate_hz: int) -> Floats:

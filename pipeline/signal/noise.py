@@ -5,6 +5,7 @@ closes its lips several times a second, so without noise even continuous speech 
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import scipy.fft
@@ -84,8 +85,10 @@ def measure_hum(frames: Frames) -> tuple[float, int]:
         return 0.0, 0
     step = max(size // 2, (len(frames.samples) - size) // _HUM_WINDOWS)
     windows = np.lib.stride_tricks.sliding_window_view(frames.samples, size)[::step]
-    spectrum = scipy.fft.rfft(windows * np.hanning(size).astype(np.float32), axis=1)[:, :_HUM_BINS]
-    level = to_db(np.percentile(spectrum.real**2 + spectrum.imag**2, 20, axis=0).astype(np.float32))
+    spectrum = scipy.fft.rfft(windows * _taper(size), axis=1)[:, :_HUM_BINS]
+    power = spectrum.real**2 + spectrum.imag**2
+    rank = len(power) // 5
+    level = to_db(np.partition(power, rank, axis=0)[rank].astype(np.float32))
     best = (0.0, 0)
     for mains_hz in (50, 60):
         rises = sorted(_rise_db(level, mains_hz * harmonic // 2) for harmonic in range(1, _HUM_HARMONICS + 1))
@@ -93,6 +96,12 @@ def measure_hum(frames: Frames) -> tuple[float, int]:
         if rise > best[0]:
             best = (rise, mains_hz)
     return best
+
+
+@cache
+def _taper(size: int) -> Floats:
+    window: Floats = np.hanning(size).astype(np.float32)
+    return window
 
 
 def _rise_db(level: Floats, at: int) -> float:

@@ -38,8 +38,12 @@ def spectrogram_png(signal: Signal, sample_rate_hz: int, width: int = 600, heigh
     magnitudes = spectrogram(signal, sample_rate_hz, hop_s=0.005)
     if not magnitudes.size:
         return _png(np.zeros((height, width, 3), np.uint8))
-    level_db = 20.0 * np.log10(np.maximum(magnitudes, 1e-6))
-    shade = np.clip((level_db - level_db.max()) / 70.0 + 1.0, 0.0, 1.0)  # (frames, bins)
+    return level_png(20.0 * np.log10(np.maximum(magnitudes, 1e-6)), width, height)
+
+
+def level_png(level_db: npt.NDArray[Any], width: int = 600, height: int = 160) -> bytes:
+    """PNG of levels in dB (frames, bins), 70 dB below the loudest."""
+    shade = np.clip((level_db - level_db.max()) / 70.0 + 1.0, 0.0, 1.0)
     columns = np.linspace(0, shade.shape[0] - 1, width).round().astype(int)
     rows = np.linspace(shade.shape[1] - 1, 0, height).round().astype(int)
     return _png(_colour(shade[columns][:, rows].T))  # (frames, bins) -> (height, width)

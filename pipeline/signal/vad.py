@@ -5,9 +5,11 @@ little, but music and babble pass. Silero (a small recurrent network) knows what
 first, doubt from the second.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -72,6 +74,12 @@ def webrtc_flags(samples: Floats, mode: int = WEBRTC_MODE) -> Flags:
         for at in range(0, count * size, size)
     ]
     return np.array(flags, dtype=bool)
+
+
+def kept_seconds(regions: Sequence[Region], pause_max_s: float) -> float:
+    """Speech with its natural pauses: regions, and of every pause between them what is kept in training."""
+    pauses = [after.start_s - before.end_s for before, after in pairwise(regions)]
+    return sum(region.duration_s for region in regions) + sum(min(pause, pause_max_s) for pause in pauses)
 
 
 def regions_of(flags: Flags, frame_s: float, pause_max_s: float, burst_min_s: float) -> tuple[Region, ...]:

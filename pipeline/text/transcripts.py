@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pipeline.text.scripts import script_of
+
 SUPPORTED_LANGUAGES = ("zh", "en", "ja", "ko", "yue")
 
 # Annotations of corpora, subtitles and speech recognisers: [noise], <VOCNOISE>, {laughs}, ((unclear)), +um+, <|en|>.
@@ -109,19 +111,9 @@ def estimate_phones(text: str, language: str) -> float:
 
 
 def _script(letter: str) -> str:
-    if letter.isascii():
-        return "letters" if letter.isalpha() else "digit" if letter.isdigit() else "other"
-    if "\u4e00" <= letter <= "\u9fff" or "\u3400" <= letter <= "\u4dbf" or "\U00020000" <= letter <= "\U000323af":
-        return "han"
-    if letter in "々〇" or "\uf900" <= letter <= "\ufaff":
-        return "han"
-    if "\u3041" <= letter <= "\u30ff" or "\uff66" <= letter <= "\uff9f":
-        return "kana" if letter not in "・ー\u3099\u309a" else "other"
-    if "\uac00" <= letter <= "\ud7a3" or "\u1100" <= letter <= "\u11ff":
-        return "hangul"
-    if letter.isdigit():
-        return "digit"
-    return "letters" if unicodedata.category(letter)[0] == "L" else "other"
+    """The script as this module counts it: letters of every alphabet together, the long vowel mark with none."""
+    script = "other" if letter == "ー" else script_of(letter)
+    return "letters" if script in ("latin", "letter") else script
 
 
 def _is_latin(word: str) -> bool:

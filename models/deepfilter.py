@@ -1,0 +1,133 @@
+"""DeepFilterNet 3 (Schröter et al. 2023) takes noise off speech. Runs the deepfilternet package on local weights.
+
+A weights folder has the published layout: `config.ini`, `checkpoints/model_<epoch>.ckpt.best`. Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from models.compat import prepare_deepfilternet
+from models.errors import WeightsError
+
+Samples = npt.NDArray[np.float32]  # mono (samples,)
+
+KNOWN_MODELS = ("deepfilternet", "deepfilternet2", "deepfilternet3")
+_MAX_CONFIG_BYTES = 1 << 16
+_BLOCK_S = 30.0
+_OVERLAP_S = 1.0
+
+
+class Denoiser:
+    """DeepFilterNet with its weights; `digest` is the sha256 over configuration and checkpoint."""
+
+    def __init__(self, folder: Path) -> None:
+        config, checkpoint = weights_files(folder)
+        hasher = hashlib.sha256()
+        for path in (config, checkpoint):
+            hasher.update(path.read_bytes())
+        self.digest = hasher.hexdigest()
+        self._model, self._state = _load(config, checkpoint)
+        self.sample_rate_hz = int(self._state.sr())
+
+    def __call__(self, samples: Samples) -> Samples:
+        """Noise taken off mono samples at `sample_rate_hz`, (n,) -> (n,); long ones in blocks that fade over."""
+        block, overlap = round(_BLOCK_S * self.sample_rate_hz), round(_OVERLAP_S * self.sample_rate_hz)
+        total, weights = np.zeros(len(samples), np.float32), np.zeros(len(samples), np.float32)
+        start = 0
+        while start < len(samples):
+            end = min(len(samples), start + block)
+            if len(samples) - end < overlap:
+                end = len(samples)  # a last block of its own would be too short to hear anything
+            weight = _fade(end - start, overlap, rise=start > 0, fall=end < len(samples))
+            total[start:end] += self._enhance(samples[start:end]) * weight
+            weights[start:end] += weight
+            start = end if end == len(samples) else end - overlap
+        return total / np.maximum(weights, np.float32(1e-6))
+
+    @torch.inference_mode()
+    def _enhance(self, samples: Samples) -> Samples:
+        from df.enhance import enhance
+
+        cleaned: Samples = enhance(self._model, self._state, torch.from_numpy(samples.copy())[None, :])[0].cpu().numpy()
+        return np.pad(cleaned, (0, max(0, len(samples) - len(cleaned))))[: len(samples)]
+
+
+def weights_files(folder: Path) -> tuple[Path, Path]:
+    """Configuration and newest best checkpoint. Raises WeightsError naming what is missing."""
+    config = folder / "config.ini"
+    if not config.is_file():
+        raise WeightsError(f"{folder}: no config.ini; a DeepFilterNet folder has it beside checkpoints/")
+    checkpoints = sorted((folder / "checkpoints").glob("model_*.ckpt.best"), key=_epoch)
+    if not checkpoints:
+        raise WeightsError(f"{folder}: no checkpoints/model_<epoch>.ckpt.best")
+    return config, checkpoints[-1]
+
+
+def _epoch(path: Path) -> int:
+    digits = path.name.split(".")[0].split("_")[-1]
+    return int(digits) if digits.isdecimal() else -1
+
+
+def _fade(length: int, overlap: int, *, rise: bool, fall: bool) -> Samples:
+    weight = np.ones(length, np.float32)
+    ramp = np.linspace(0.001, 1, min(overlap, length), dtype=np.float32)
+    if rise:
+        weight[: len(ramp)] *= ramp
+    if fall:
+        weight[-len(ramp) :] *= ramp[::-1]
+    return weight
+
+
+def _load(config_file: Path, checkpoint: Path) -> tuple[Any, Any]:
+    """The network and its filter-bank state. The checkpoint is read as plain tensors, whatever is pickled in it."""
+    _check_config(config_file)
+    prepare_deepfilternet()
+    from df.config import config
+    from df.model import ModelParams, init_model
+    from libdf import DF
+    from loguru import logger
+
+    logger.disable("df")
+    config.load(str(config_file), config_must_exist=True, allow_defaults=True, allow_reload=True)
+    numbers = ModelParams()
+    state = DF(
+        sr=numbers.sr,
+        fft_size=numbers.fft_size,
+        hop_size=numbers.hop_size,
+        nb_bands=numbers.nb_erb,
+        min_nb_erb_freqs=numbers.min_nb_freqs,
+    )
+    model = init_model(state, run_df=True, train_mask=True)
+    try:
+        weights = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        renamed = {name.replace("clc", "df"): tensor for name, tensor in weights.items()}  # older checkpoints
+        missing, unexpected = model.load_state_dict(renamed, strict=False)
+    except (pickle.UnpicklingError, RuntimeError, AttributeError, EOFError) as error:
+        raise WeightsError(f"{checkpoint}: not a checkpoint of this network: {str(error)[:200]}") from None
+    foreign = [name for name in unexpected if not name.endswith(".h0") and "erb_comp" not in name]
+    if missing or foreign:
+        raise WeightsError.keys_differ(str(checkpoint), missing, foreign)
+    return model.eval(), state
+
+
+def _check_config(path: Path) -> None:
+    """The package imports a module by the name in this file, so only the names it has are let through."""
+    if path.stat().st_size > _MAX_CONFIG_BYTES:
+        raise WeightsError(f"{path}: larger than {_MAX_CONFIG_BYTES} bytes")
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(path.read_text(encoding="utf-8"))
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise WeightsError(f"{path}: {str(error)[:200]}") from None
+    model = parser.get("train", "model", fallback="deepfilternet3")
+    if model not in KNOWN_MODELS:
+        raise WeightsError(f"{path}: model {model[:40]!r}; known are {', '.join(KNOWN_MODELS)}")

@@ -1,0 +1,206 @@
+"""A folder of recordings, read one by one: metadata and audio matched, every file opened safely, nothing kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from pipeline.errors import SettingsError
+from pipeline.io.audio import Audio, AudioFileError, AudioLimits, read_audio
+from pipeline.io.metadata import Metadata, Problem, Row, read_metadata
+from pipeline.records.clip import Clip, Split
+from pipeline.records.clip_report import Finding, Repair
+
+METADATA_FILE = "metadata.csv"
+MAX_FILES = 200_000
+_COMPRESSED = (".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".mp4")
+_PLAIN = (".wav", ".wave", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64")
+_SUFFIXES = frozenset((*_COMPRESSED, *_PLAIN))
+_FAULT_CODES = {
+    "empty": "empty",
+    "corrupt": "corrupt",
+    "too_large": "too_long",
+    "too_long": "too_long",
+    "unsupported_format": "format",
+    "unreadable": "corrupt",
+    "unsafe_path": "bad_metadata",
+}
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recording as it lies in the folder. `audio` is None where `findings` say why it cannot be read."""
+
+    clip: Clip
+    audio: Audio | None
+    sha256: str | None
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What a folder holds, before any audio is opened.
+
+    Attributes:
+        clips: in the order of metadata.csv, then files that no line names.
+        findings: of the folder; `clip_findings`: of single recordings, by file name.
+        has_transcripts: there is a metadata.csv, so recordings without a text are left out.
+    """
+
+    path: Path
+    clips: tuple[Clip, ...]
+    findings: tuple[Finding, ...] = ()
+    repairs: tuple[Repair, ...] = ()
+    clip_findings: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)
+    has_transcripts: bool = False
+
+
+def list_recordings(path: Path, language: str | None, *, leave_out: frozenset[str] = frozenset()) -> Folder:
+    """Match metadata.csv with the audio files of a folder.
+
+    Args:
+        language: of lines that name none, and of files without a line.
+        leave_out: files that are no recordings of the voice, such as the spoken consent.
+
+    Raises:
+        SettingsError: a language is needed and none is given.
+    """
+    files = [name for name in _audio_files(path) if name not in leave_out]
+    source = path / METADATA_FILE
+    if not _is_ordinary(source):
+        finding = Finding(
+            code="no_transcript", severity="warn", detail="there is no metadata.csv: only the sound is judged"
+        )
+        needed = _language(language, None, source) if files else language or ""
+        return Folder(path, tuple(Clip(file_name=name, language=needed) for name in files), (finding,))
+    metadata = read_metadata(source, language)
+    named = {row.file_name for row in metadata.rows}
+    listed = [_clip(row, _language(row.language, language, source)) for row in metadata.rows]
+    clip_findings, findings, repairs = _problems(metadata, set(files) - named)
+    spare = [name for name in files if name not in named]
+    for name in spare:
+        if name not in clip_findings:
+            detail = "no line of metadata.csv names it; left out"
+            clip_findings[name] = (Finding(code="no_transcript", severity="warn", detail=detail),)
+    fallback = language or _commonest(listed)
+    extra = [Clip(file_name=name, language=fallback) for name in spare]
+    return Folder(path, (*listed, *extra), findings, repairs, clip_findings, has_transcripts=True)
+
+
+def read_recordings(folder: Folder, limits: AudioLimits) -> Iterator[Recording]:
+    """Decode one recording after the other. A file that cannot be read is a finding, never an exception."""
+    for clip in folder.clips:
+        yield read_recording(folder, clip, limits)
+
+
+def read_recording(folder: Folder, clip: Clip, limits: AudioLimits) -> Recording:
+    """One recording with what is known about it from the metadata."""
+    known = folder.clip_findings.get(clip.file_name, ())
+    path = _inside(folder.path, clip.file_name)
+    if path is None:
+        detail = "leads through a symbolic link" if _is_linked(folder.path, clip.file_name) else "the file is missing"
+        return Recording(clip, None, None, (*known, Finding(code="bad_metadata", severity="reject", detail=detail)))
+    try:
+        audio = read_audio(path, limits)
+        return Recording(clip, audio, _digest(path), known)
+    except AudioFileError as error:
+        code = _FAULT_CODES[error.fault]
+        return Recording(clip, None, None, (*known, Finding(code=code, severity="reject", detail=error.detail)))
+
+
+def _clip(row: Row, language: str) -> Clip:
+    splits: dict[str | None, Split] = {"train": "train", "test": "test", "validation": "test", "dev": "test"}
+    return Clip(
+        file_name=row.file_name,
+        text=row.text,
+        language=language,
+        split=splits.get((row.split or "").lower()),
+        line=row.line,
+    )
+
+
+def _language(given: str | None, fallback: str | None, source: Path) -> str:
+    language = given or fallback
+    if not language:
+        raise SettingsError(f"{source.parent}: the language is not known", hint="give it: --language en")
+    return language.lower()[:20]
+
+
+def _commonest(clips: list[Clip]) -> str:
+    languages = [clip.language for clip in clips]
+    return max(set(languages), key=languages.count) if languages else ""
+
+
+def _problems(
+    metadata: Metadata, unlisted: set[str]
+) -> tuple[dict[str, tuple[Finding, ...]], tuple[Finding, ...], tuple[Repair, ...]]:
+    """Problems as findings: of the recording that a bad line names, else of the folder."""
+    clips: dict[str, tuple[Finding, ...]] = {}
+    folder: list[Finding] = []
+    repairs = []
+    for problem in metadata.problems:
+        finding = _as_finding(problem, metadata.is_hostile)
+        if problem.severity == "repair":
+            repairs.append(Repair(code=finding.code, before=problem.before, after=problem.after))
+        if problem.severity == "reject" and problem.file_name in unlisted and not metadata.is_hostile:
+            clips[problem.file_name] = (*clips.get(problem.file_name, ()), finding)
+        else:
+            folder.append(finding)
+    return clips, tuple(folder), tuple(repairs)
+
+
+def _as_finding(problem: Problem, is_hostile: bool) -> Finding:
+    """A bad line costs its recording; only a line that points outside, or a file without lines, costs the voice."""
+    is_fatal = is_hostile or problem.line in (None, 1)
+    severity = (
+        "warn" if problem.severity == "reject" and not is_fatal and problem.file_name is None else problem.severity
+    )
+    where = f"metadata.csv line {problem.line}: " if problem.line else "metadata.csv: "
+    return Finding(code=problem.code, severity=severity, detail=where + problem.detail)
+
+
+def _audio_files(path: Path) -> list[str]:
+    """Audio files by name, from `wavs/` where there is one; hidden ones and links are no part of a voice."""
+    start = path / "wavs" if _is_ordinary(path / "wavs", folder=True) else path
+    found = []
+    for root, folders, files in os.walk(start):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            inside = (Path(root) / name).relative_to(path).as_posix()
+            if name.startswith(".") or Path(name).suffix.lower() not in _SUFFIXES:
+                continue
+            if not inside.isprintable():  # a report must be able to name it
+                raise SettingsError(
+                    f"{path}: {inside!a} is no name for a file", hint="rename it with letters and digits"
+                )
+            found.append(inside)
+        if len(found) > MAX_FILES:
+            raise SettingsError(f"{path}: more than {MAX_FILES} recordings")
+    return found
+
+
+def _is_ordinary(path: Path, *, folder: bool = False) -> bool:
+    return not path.is_symlink() and (path.is_dir() if folder else path.is_file())
+
+
+def _inside(folder: Path, name: str) -> Path | None:
+    """The file, None where it is missing or a link is on the way to it."""
+    path = folder.joinpath(*PurePosixPath(name).parts)
+    return None if _is_linked(folder, name) or not os.path.lexists(path) else path
+
+
+def _is_linked(folder: Path, name: str) -> bool:
+    path = folder
+    for part in PurePosixPath(name).parts:
+        path = path / part
+        if path.is_symlink():
+            return True
+    return False
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

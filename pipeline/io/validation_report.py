@@ -1,0 +1,226 @@
+"""The validation report: JSON for scripts, JUnit for CI, Markdown for a merge request, HTML for who spoke."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import jinja2
+import numpy as np
+
+from pipeline.io.audio import encode_audio
+from pipeline.io.files import write_atomically
+from pipeline.records.clip_report import ClipReport, ClipResult, Finding
+from pipeline.signal.examine import Examination
+from pipeline.signal.frames import Floats
+from pipeline.signal.pictures import level_png, waveform_path
+
+TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
+REPORT_FILE = "clip_report.json"
+_SHOWN_ALL = 40  # recordings with sound and pictures on the page, whatever was found
+_SHOWN_MOST = 120  # with those that something was found in
+_NAMED_MOST = 8
+_ORDER = {"reject": 0, "repair": 1, "warn": 2, "pass": 3}
+_SEVERITIES = ("reject", "repair", "warn")
+
+
+class ReportWriter:
+    """Collects what the page shows while recordings pass by; keeps pictures and sound of a bounded number of them."""
+
+    def __init__(self, folder: Path, *, with_page: bool = True) -> None:
+        self.folder = folder
+        self._with_page = with_page
+        self._media: dict[str, dict[str, Any]] = {}
+
+    def add(self, result: ClipResult, original: Floats, seen: Examination, prepared: Sequence[Floats]) -> None:
+        """Draw one recording. `original`: the chosen channel as decoded, (n,); `prepared`: its training clips."""
+        is_wanted = len(self._media) < _SHOWN_ALL or (result.findings and len(self._media) < _SHOWN_MOST)
+        if not self._with_page or not is_wanted:
+            return
+        self._media[result.clip.file_name] = _draw(result, original, seen, prepared)
+
+    def finish(self, report: ClipReport) -> None:
+        """Write the four forms; the JSON last, so that whoever sees it sees all."""
+        if self._with_page:
+            write_atomically(self.folder / "report.html", render_html(report, self._media).encode())
+        write_atomically(self.folder / "report.md", render_markdown(report).encode())
+        write_atomically(self.folder / "junit.xml", render_junit(report))
+        write_atomically(self.folder / REPORT_FILE, report.model_dump_json(indent=1).encode())
+
+
+def _draw(result: ClipResult, original: Floats, seen: Examination, prepared: Sequence[Floats]) -> dict[str, Any]:
+    rate = seen.sample_rate_hz
+    duration_s = max(seen.duration_s, 1e-3)
+    peak = max(float(np.abs(original).max(initial=0.0)), 1e-6)
+    after = prepared[0] if prepared else None
+    return {
+        "waveform": waveform_path(original / np.float32(max(peak, 0.05))),
+        "spans": [(600 * r.start_s / duration_s, 600 * r.duration_s / duration_s) for r in seen.regions],
+        "spectrogram": _base64(level_png(seen.frames.log_power_db.T)),
+        "duration_s": duration_s,
+        "before": _sound(original / np.float32(max(peak, 1.0)), rate),
+        "after": None if after is None else _sound(after, result.prepared[0].sample_rate_hz),
+    }
+
+
+def _sound(samples: Floats, sample_rate_hz: int) -> str:
+    return _base64(encode_audio(samples, sample_rate_hz, "FLAC"))
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def plain_words(report: ClipReport, language: str = "en") -> list[str]:
+    """What the speaker should do, in a few sentences of English or Chinese (`zh`), the most important first."""
+    lines = []
+    advice = _advice()
+    if not report.accepted and report.speech_usable_s < report.speech_needed_s:
+        missing = int(np.ceil(report.speech_needed_s - report.speech_usable_s))
+        lines.append(advice["not_enough_speech"][language].format(s=missing))
+    for severity in _SEVERITIES:
+        for code in dict.fromkeys(f.code for f in _all_findings(report) if f.severity == severity):
+            is_quiet = severity != "reject" and "quiet" in advice.get(code, {})
+            if code in advice and code != "not_enough_speech" and not is_quiet:
+                lines.append(_advise(report, code, severity, language))
+    return list(dict.fromkeys(lines))
+
+
+@cache
+def _advice() -> dict[str, dict[str, Any]]:
+    """By code: `en` and `zh` sentences, in which {N} are the recordings; `quiet`: nothing to act upon."""
+    content: dict[str, dict[str, Any]] = json.loads((TEMPLATES / "advice.json").read_text(encoding="utf-8"))
+    return content
+
+
+def _advise(report: ClipReport, code: str, severity: str, language: str) -> str:
+    numbers = [
+        number
+        for number, result in enumerate(report.clips, start=1)
+        if any(finding.code == code and finding.severity == severity for finding in result.findings)
+    ]
+    sentence: str = _advice()[code][language]
+    return sentence.format(N=_sentences(numbers, len(report.clips), language == "zh"), s="")
+
+
+def _sentences(numbers: Sequence[int], total: int, chinese: bool) -> str:
+    """`Sentences 4 and 9`; `All sentences`; `12 sentences`."""
+    if not numbers or len(numbers) == total > 1:
+        return "整个文件夹" if chinese else "All sentences" if numbers else "The folder"
+    if len(numbers) > _NAMED_MOST:
+        return f"{len(numbers)} 个句子" if chinese else f"{len(numbers)} sentences"
+    if chinese:
+        return f"第 {'、'.join(map(str, numbers))} 句"
+    if len(numbers) == 1:
+        return f"Sentence {numbers[0]}"
+    return f"Sentences {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
+
+
+def _all_findings(report: ClipReport) -> Iterable[Finding]:
+    yield from report.findings
+    for result in report.clips:
+        yield from result.findings
+
+
+def told(finding: Finding) -> str:
+    """`low_snr: noise in the pauses is too loud (3.2 dB, limit 10 dB)`."""
+    text = f"{finding.code}: {finding.detail}" if finding.detail else finding.code
+    if finding.value is None or finding.limit is None:
+        return text
+    return f"{text} ({finding.value:.4g} {finding.unit}, limit {finding.limit:.4g})"
+
+
+def headline(report: ClipReport) -> str:
+    """One line: what was decided, and on how much speech."""
+    found = f"{report.speech_usable_s:.1f} s of good speech, {report.speech_needed_s:.0f} s needed"
+    kept = sum(1 for result in report.clips if result.prepared)
+    return f"{'accepted' if report.accepted else 'refused'}: {found}; {kept} of {len(report.clips)} recordings kept"
+
+
+def render_markdown(report: ClipReport) -> str:
+    """For a merge request: the decision, what to do, and a table of the recordings that something was found in."""
+    lines = [f"## Voice {_cell(report.voice)}: {headline(report)}", ""]
+    lines += [f"- {_cell(line)}" for line in plain_words(report)]
+    lines += ["", *(f"- **{finding.severity}** {_cell(told(finding))}" for finding in report.findings)]
+    told_of = [(number, result) for number, result in enumerate(report.clips, start=1) if result.findings]
+    if told_of:
+        lines += ["", "| # | recording | verdict | found | SNR dB | DNSMOS |", "|---|---|---|---|---|---|"]
+        for number, result in told_of[:200]:
+            found = "; ".join(_cell(told(finding)) for finding in result.findings)
+            measures = result.measures
+            snr, mos = _number(measures.snr_db), _number(measures.dnsmos_ovr)
+            lines.append(f"| {number} | {_cell(result.clip.file_name)} | {result.verdict} | {found} | {snr} | {mos} |")
+    if report.not_measured:
+        lines += ["", "Not measured: " + "; ".join(f"{_cell(k)} ({_cell(v)})" for k, v in report.not_measured.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Text of strangers inside Markdown: no markup, no line breaks, no mentions."""
+    escaped = "".join("\\" + letter if letter in "\\|*_`[]<>#@!~" else letter for letter in text)
+    return _printable(escaped.replace("\n", " "))
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def render_junit(report: ClipReport) -> bytes:
+    """A test case per recording, and one for the voice."""
+    suite = ElementTree.Element("testsuite", name=f"voxline.validate.{report.voice}")
+    voice = ElementTree.SubElement(suite, "testcase", classname=_printable(report.voice), name="voice")
+    if not report.accepted:
+        failure = ElementTree.SubElement(voice, "failure", message=_printable(headline(report)))
+        failure.text = _printable("\n".join(told(finding) for finding in report.findings))
+    rejected = 0
+    for result in report.clips:
+        name = _printable(result.clip.file_name)
+        case = ElementTree.SubElement(suite, "testcase", classname=f"{_printable(report.voice)}.clips", name=name)
+        lines = "\n".join(f"{finding.severity}: {told(finding)}" for finding in result.findings)
+        if result.verdict == "reject":
+            rejected += 1
+            message = ", ".join(result.reasons)
+            ElementTree.SubElement(case, "failure", message=message).text = _printable(lines)
+        elif lines:
+            ElementTree.SubElement(case, "system-out").text = _printable(lines)
+    suite.set("tests", str(len(report.clips) + 1))
+    suite.set("failures", str(rejected + (not report.accepted)))
+    document: bytes = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
+    return document
+
+
+def _printable(text: str) -> str:
+    """File names may hold control characters; XML may not."""
+    return "".join(one if one.isprintable() or one == "\n" else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
+def render_html(report: ClipReport, media: dict[str, dict[str, Any]]) -> str:
+    """The whole page; `media`: pictures and sound by file name."""
+    rows = [
+        {"number": number, "result": result, "media": media.get(result.clip.file_name), "found": result.findings}
+        for number, result in enumerate(report.clips, start=1)
+    ]
+    order = {id(row): _ORDER[result.verdict] for row, result in zip(rows, report.clips, strict=True)}
+    shown = sorted((row for row in rows if row["media"]), key=lambda row: order[id(row)])
+    return _template().render(
+        report=report,
+        headline=headline(report),
+        english=plain_words(report),
+        chinese=plain_words(report, "zh"),
+        rows=rows,
+        shown=shown,
+        told=told,
+        kept=sum(1 for result in report.clips if result.prepared),
+    )
+
+
+@cache
+def _template() -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.get_template("validation.html.j2")
