@@ -129,7 +129,8 @@ class _Archive:
         magic, _, flags, method, *_, name_length, extra_length = LOCAL_HEADER.unpack(header)
         expected = (self.first_bytes if entry.header_offset == 0 else b"PK") + b"\x03\x04"
         name = self.file.read(name_length)
-        if magic != expected or method != 0 or flags & 0x1 or name != entry.orig_filename.encode():
+        encoding = "utf-8" if entry.flag_bits & 0x800 else "cp437"  # as zipfile decoded it
+        if magic != expected or method != 0 or flags & 0x1 or name != entry.orig_filename.encode(encoding):
             raise self.refused(f"describes {entry.filename!r} in two ways")
         return entry.header_offset + LOCAL_HEADER.size + name_length + extra_length
 

@@ -373,6 +373,14 @@ def test_every_kind_of_number_arrives_exactly(tmp_path: Path) -> None:
     assert all(read[name].dtype == value.dtype and torch.equal(read[name], value) for name, value in state.items())
 
 
+@pytest.mark.parametrize("name", ["小明_e8.pth", "Zoë e15.ckpt", "plain.pth"])
+def test_the_name_a_file_was_saved_under_does_not_matter(tmp_path: Path, name: str) -> None:
+    """torch.save names the archive's folder after the file, in the file system's encoding."""
+    path = tmp_path / name
+    torch.save({"w": torch.ones(2)}, path)
+    assert read_torch_archive(path.rename(tmp_path / "renamed.pth"))["w"].tolist() == [1, 1]
+
+
 def test_the_metadata_of_a_state_dict_and_paths_in_a_config_are_harmless(tmp_path: Path) -> None:
     network = torch.nn.Linear(2, 3)
     path = tmp_path / "linear.pth"
