@@ -23,7 +23,7 @@ def normalise(text: str, *, as_upstream: bool = False) -> tuple[str, tuple[str, 
 
 
 _READABLE = re.compile(r"[ A-Za-z'.,?!\-]")
-_SILENT = frozenset("^`|~<>*_/\\\N{REPLACEMENT CHARACTER}")
+_SILENT = frozenset("^`|~<>*_/\\")
 """Markup without a sound of its own. Brackets, quotes and other punctuation are silent by their Unicode category."""
 
 

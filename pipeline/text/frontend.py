@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from pipeline.records.phones import Language, LanguageSpan, Phones
@@ -39,7 +40,9 @@ def phonemize(text: str, language: Language, *, mixed: bool = True, as_upstream:
     Raises:
         MissingExtraError: the libraries of a language that occurs are not installed.
     """
-    text = text.replace("\r\n", "\n")
+    text = re.sub(
+        "[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n")
+    )  # no library takes surrogates
     stretches = split_languages(text, language) if mixed else [Stretch(language, text)]
     symbols: list[str] = []
     spans: list[LanguageSpan] = []

@@ -59,10 +59,18 @@ def _korean_symbols() -> frozenset[str]:
 
 
 def _jamo(pronounced: str) -> str:
-    jamo = require("jamo", "ko")
-    letters = jamo.j2hcj(jamo.h2j(pronounced)).translate(_DIVIDED)
+    letters = "".join(map(_letter, require("jamo", "ko").h2j(pronounced))).translate(_DIVIDED)
     letters = re.sub("([ㅇㄹ]ㅡㄹ) ㄹ", r"\1 ㄴ", letters)  # g2pk2 writes ㄹ for the ㄴ that follows a final ㄹ here
     return re.sub(r"([\u3131-\u3163])$", r"\1.", letters)
+
+
+@cache
+def _letter(character: str) -> str:
+    """Modern jamo as compatibility letters; archaic ones, which the library cannot convert, stay and are reported."""
+    if not re.match("[\u1100-\u1112\u1161-\u1175\u11a8-\u11c2]", character):
+        return character
+    letter: str = require("jamo", "ko").j2hcj(character)
+    return letter
 
 
 # --- g2pk2 -------------------------------------------------------------------------------------------

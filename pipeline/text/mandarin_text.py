@@ -58,7 +58,7 @@ def _keep_readable(spoken: str, *, as_upstream: bool) -> tuple[str, tuple[str, .
     return "".join(c for c in spoken if kept.match(c)), tuple(unknown)
 
 
-_SILENT = frozenset("`*<>|^_~～\N{REPLACEMENT CHARACTER}\N{VARIATION SELECTOR-16}")
+_SILENT = frozenset("`*<>|^_~～\N{VARIATION SELECTOR-16}")
 
 
 def _strongest(match: re.Match[str]) -> str:
@@ -205,12 +205,14 @@ _TELEPHONES = (
 _RANGE = rule(
     rf"(?<![0-9+\-×÷=])({_NUMBER})[-~]({_NUMBER})(?![0-9+\-×÷=])", lambda m: f"{signed(m[1])}到{signed(m[2])}"
 )
+_COUNTED = "\N{WORD JOINER}"
+"""Behind a number that was written with thousands separators: a count, not a code to be read digit by digit."""
 _PLAIN_NUMBERS = (
     rule(r"-([0-9]+)", lambda m: f"负{cardinal(m[1])}"),
     rule(r"[0-9]+(?:\.[0-9]+){2,}", lambda m: digits(m[0]).replace(".", "点")),
     rule(r"-?[0-9]+\.[0-9]+|\.[0-9]+", lambda m: signed(m[0])),
     rule(rf"([0-9]+)([多余几+])?({_QUANTIFIER})", _quantity),
-    rule(r"[0-9]{3,}", lambda m: digits(m[0], one="幺")),
+    rule(rf"[0-9]{{3,}}(?![0-9{_COUNTED}])", lambda m: digits(m[0], one="幺")),
     rule(rf"{_NUMBER}|\.[0-9]+", lambda m: signed(m[0])),
 )
 _SPOKEN_SIGNS = {
@@ -252,7 +254,7 @@ _AMOUNT = r"[0-9]+(?:\.[0-9]+)?"
 _OUR_UNIT = "|".join(re.escape(unit) for unit in sorted(_UNITS, key=len, reverse=True))
 
 _BEFORE_SPLITTING = (
-    rule(r"(?<=[0-9])[,，](?=[0-9]{3}(?![0-9]))", ""),  # 12,345
+    rule(r"[0-9]{1,3}(?:[,，][0-9]{3})+(?![0-9])", lambda m: re.sub("[,，]", "", m[0]) + _COUNTED),  # 12,345
     rule("：(?=[0-9]{2}(?![0-9]))", ":"),
     rule(r"\n+", "。"),
     rule("〇", "零"),
@@ -271,10 +273,10 @@ _OUR_RULES = (
          f"{_clock(m[4], m[5], m[6], half=m[5] == '30')}"),
     rule(rf"(?<![0-9]){_TIME}(?![0-9])", _our_time),
     rule(rf"({_CURRENCY})({_AMOUNT})([十百千万亿]*)", lambda m: f"{m[2]}{m[3]}{_CURRENCIES[m[1]]}"),
-    rule(rf"(?<=[0-9十百千万亿])({_CURRENCY})", lambda m: _CURRENCIES[m[1]]),
+    rule(rf"(?<=[0-9十百千万亿{_COUNTED}])({_CURRENCY})", lambda m: _CURRENCIES[m[1]]),
     rule(rf"(?<![0-9+\-×÷=.])(-?{_AMOUNT}%?)[-~～–](-?{_AMOUNT}%?)(?![0-9+\-×÷=.])", r"\1至\2"),
     _TEMPERATURE,
-    rule(rf"(?<=[0-9])({_OUR_UNIT})(?![A-Za-z0-9])", lambda m: _UNITS[m[1]]),
+    rule(rf"(?<=[0-9{_COUNTED}])({_OUR_UNIT})(?![A-Za-z0-9])", lambda m: _UNITS[m[1]]),
     _ARITHMETIC,
     _POWER,
     *_FRACTIONS,

@@ -28,7 +28,7 @@ def script_of(character: str) -> Script:
         return "hangul"
     if character.isdecimal():
         return "digit"
-    if unicodedata.category(character)[0] not in "LM":
+    if unicodedata.category(character)[0] != "L":
         return "other"
     return "latin" if "LATIN" in unicodedata.name(character, "") else "letter"
 
