@@ -21,9 +21,11 @@ from pipeline.records.voice import Consent, VoiceName
 # Raise when the same recordings, base and settings give other weights than before.
 RECIPE_VERSION = "1"
 
-# Settings that do not change the weights of a voice that passes.
+# Settings that do not change the weights of a voice that passes: what only warns, what lies where on a machine.
 NOT_IN_RECIPE: Mapping[str, frozenset[str]] = {
-    "validate": frozenset({"speech_min_s"}),
+    "validate": frozenset(
+        {"speech_min_s", "denoise_weights", "snr_warn_db", "rt60_warn_s", "low_level_dbfs", "dnsmos_overall_warn"}
+    ),
     "finetune": frozenset({"checkpoint_every_s"}),
 }
 
