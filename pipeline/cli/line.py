@@ -98,6 +98,10 @@ class Line:
             _judge(self.voice.name, name, outcome)
         return outcomes
 
+    def validate(self) -> Outcome:
+        """The report on the recordings, accepted or not."""
+        return self._run_stage("validate", {})
+
     def walk(self, run: VoiceRun) -> None:
         """Do what the plan says for this version: nothing, put it back on its channel, or train and publish it.
 
@@ -180,7 +184,8 @@ class Line:
 
     def _parameters(self, name: str) -> dict[str, Any]:
         if name == "validate":
-            return {"language": self.voice.manifest.language}
+            manifest = self.voice.manifest
+            return {"language": manifest.language, "statement": manifest.consent.statement}
         parameters: dict[str, Any] = {"base": self.base.name}
         if name == "evaluate":
             floors = gate_floors(self.settings, self.base)

@@ -29,6 +29,7 @@ from pipeline.cli import (
     say,
     schema,
     settings,
+    validate,
 )
 from pipeline.errors import PipelineError
 
@@ -45,6 +46,7 @@ for module in (
     new,
     import_,
     plan,
+    validate,
     extract,
     finetune,
     evaluate,

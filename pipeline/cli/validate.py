@@ -1,0 +1,132 @@
+"""voxline validate"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.common import JsonOption, VoiceArgument, WorkOption
+
+if TYPE_CHECKING:
+    from pipeline.records.clip_report import ClipReport
+
+
+def register(app: typer.Typer) -> None:
+    app.command("validate", rich_help_panel="The line")(validate)
+
+
+def validate(
+    voice: VoiceArgument,
+    language: Annotated[
+        str | None,
+        typer.Option(help="Language of a folder without voice.yaml: zh, en, ja, ko, yue.", show_default=False),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write report.html, report.md, junit.xml and the clips here.", show_default=False),
+    ] = None,
+    denoise_weights: Annotated[
+        str | None, typer.Option(help="Folder with DeepFilterNet weights.", show_default=False)
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse what could not be measured.")] = False,
+    work: WorkOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge the recordings of a voice before anything is trained on them, and say what to record again.
+
+    Takes a voice, or any folder with audio and, if it has one, a metadata.csv. Originals are never changed.
+
+        voxline validate sample
+        voxline validate recordings/ --language en --json
+        voxline validate ana --report out/
+    """
+    from pipeline.cli.common import console, print_json
+    from pipeline.errors import VoiceRefused
+    from pipeline.io.validation_report import headline
+
+    flags = {
+        "voxline.work": work,
+        "validate.denoise_weights": denoise_weights,
+        "validate.strict": True if strict else None,
+    }
+    found, folder = _run(voice, language, report, flags, quiet=as_json)
+    if as_json:
+        print_json(found)
+    else:
+        for line in _lines(found, folder):
+            console().print(line, highlight=False, markup=False, soft_wrap=True)
+    if not found.accepted:
+        raise VoiceRefused(f"{found.voice}: {headline(found)}", hint="record again what the report names")
+
+
+def _run(
+    voice: str, language: str | None, report: Path | None, flags: dict[str, Any], *, quiet: bool
+) -> tuple[ClipReport, Path | None]:
+    """The report, and the folder with its files: the stage's, the one asked for, or none."""
+    from pipeline.cli.common import ConsoleReporter
+    from pipeline.cli.voices import find_voice_folder
+    from pipeline.io.voices import MANIFEST_FILE
+
+    reporter = ConsoleReporter(quiet=quiet)
+    folder = find_voice_folder(voice)
+    if not (folder / MANIFEST_FILE).exists() or language is not None:
+        return _bare_folder(folder, language, report, flags, reporter), report
+    from pipeline.cli.line import open_line
+
+    outcome = open_line(voice, flags, reporter).validate()
+    if report is not None:
+        _copy(outcome.folder, report)
+    return outcome.record, report or outcome.folder
+
+
+def _bare_folder(
+    folder: Path, language: str | None, report: Path | None, flags: dict[str, Any], reporter: Any
+) -> ClipReport:
+    """Judge a folder that is no voice yet; its files go to `report`, or nowhere."""
+    import tempfile
+
+    from pipeline.cli.common import resolve_settings
+    from pipeline.io.recordings import list_recordings
+    from pipeline.io.validation_report import ReportWriter
+    from pipeline.stages.validate import load_tools, validate_folder
+
+    settings = resolve_settings(flags).settings
+    recordings = list_recordings(folder, language)
+    tools = load_tools(settings.validate_, Path(settings.voxline.cache))
+    with tempfile.TemporaryDirectory(prefix="voxline-") as scratch:
+        target = report or Path(scratch)
+        target.mkdir(parents=True, exist_ok=True)
+        writer = ReportWriter(target, with_page=report is not None)
+        return validate_folder(
+            recordings,
+            settings.validate_,
+            tools,
+            writer,
+            voice=folder.name,
+            language=language,
+            reporter=reporter,
+        )
+
+
+def _copy(source: Path, target: Path) -> None:
+    import shutil
+
+    shutil.copytree(source, target, dirs_exist_ok=True)
+
+
+def _lines(found: ClipReport, folder: Path | None) -> list[str]:
+    """What a person reads: the decision, what to do, and what was found where."""
+    from pipeline.io.validation_report import headline, plain_words, told
+
+    lines = [f"{found.voice}: {headline(found)}", *(f"  {line}" for line in plain_words(found))]
+    lines += [f"  {finding.severity:<7} {told(finding)}" for finding in found.findings]
+    for number, result in enumerate(found.clips, start=1):
+        if result.findings:
+            lines.append(f"  {number:>3} {result.clip.file_name}: {result.verdict}")
+            lines += [f"        {finding.severity:<7} {told(finding)}" for finding in result.findings]
+    lines += [f"  not measured: {what}: {why}" for what, why in found.not_measured.items()]
+    if folder is not None:
+        lines.append(f"  report: {folder / 'report.html'}")
+    return lines
