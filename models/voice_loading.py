@@ -8,9 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.bases import Base
-from models.channels_last import ChannelsLastDecoder
 from models.configs.speaker import FbankConfig
-from models.decoder import HifiGanDecoder
 from models.decoding import Decoder
 from models.fbank import fbank
 from models.lora import load_adapter, merge
@@ -78,10 +76,8 @@ def load_voice(
 
 def vits_renderer(synthesizer: Synthesizer, device: torch.device, options: VoiceOptions) -> VitsRenderer:
     """Takes the synthesizer over; its adapters, if any, have to be merged."""
-    decoder = synthesizer.dec
-    if isinstance(decoder, HifiGanDecoder) and device.type == "cpu":
-        dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[options.wave_precision]
-        synthesizer.dec = ChannelsLastDecoder(decoder, dtype)
+    if device.type == "cpu":
+        synthesizer.prepare_for_inference("bfloat16" if options.wave_precision == "bf16" else "float32")
     return VitsRenderer(synthesizer, device)
 
 

@@ -59,7 +59,11 @@ def test_only_the_adapter_trains():
     prediction.loss.backward()
     with_gradient = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     assert with_gradient == {name for name, _ in model.named_parameters() if "lora_" in name}
-    assert len(lora.adapter_parameters(model)) == 2 * len(lora.adapted_modules(model)) == 2 * len(network().adaptable_modules())
+    assert (
+        len(lora.adapter_parameters(model))
+        == 2 * len(lora.adapted_modules(model))
+        == 2 * len(network().adaptable_modules())
+    )
 
 
 def test_merging_changes_no_number_and_gives_the_plain_names_back():

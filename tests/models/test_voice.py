@@ -69,7 +69,13 @@ def renderer(family: str) -> Renderer:
 def decoder() -> Decoder:
     torch.manual_seed(2)
     config = Text2SemanticConfig(
-        phoneme_vocab_size=PHONES, vocab_size=CODES + 1, hidden_dim=32, heads=2, layers=2, feedforward_dim=64, bert_dim=6
+        phoneme_vocab_size=PHONES,
+        vocab_size=CODES + 1,
+        hidden_dim=32,
+        heads=2,
+        layers=2,
+        feedforward_dim=64,
+        bert_dim=6,
     )
     network = Text2Semantic(config).eval()
     with torch.no_grad():
@@ -184,9 +190,7 @@ def test_truncated_generation_is_retried_and_reported():
 def test_a_stream_says_what_speak_says(family, within):
     speaker = voice(family)
     whole = speaker.speak(sentences(), reference(), seed=4, sampling=FREE, attempts=1)
-    chunks = list(
-        speaker.stream(sentences(), reference(), seed=4, sampling=FREE, attempts=1, within_sentences=within)
-    )
+    chunks = list(speaker.stream(sentences(), reference(), seed=4, sampling=FREE, attempts=1, within_sentences=within))
     told = [chunk.sentence for chunk in chunks if chunk.sentence is not None]
     assert [one.attempts for one in told] == [one.attempts for one in whole.sentences]
     wave = torch.cat([chunk.wave for chunk in chunks])

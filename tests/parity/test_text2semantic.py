@@ -92,8 +92,12 @@ def test_every_gradient_has_the_size_it_has_upstream(fixture):
     if not norms:
         pytest.skip(f"{fixture.name} stores no gradients")
     network = network_of(fixture)
-    upstream_run(network, fixture, phone_lengths(fixture, "equal_x"), fixture["y"], fixture["y_lens"]).loss_sum.backward()
-    ours = {f"model.{name.replace('in_proj.', 'in_proj_')}": p.grad.norm().item() for name, p in network.named_parameters()}
+    upstream_run(
+        network, fixture, phone_lengths(fixture, "equal_x"), fixture["y"], fixture["y_lens"]
+    ).loss_sum.backward()
+    ours = {
+        f"model.{name.replace('in_proj.', 'in_proj_')}": p.grad.norm().item() for name, p in network.named_parameters()
+    }
     assert ours == pytest.approx(norms, rel=1e-3)
 
 
