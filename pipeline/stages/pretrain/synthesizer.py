@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.harmonics import pitch_latent
+from models.harmonics import PITCH_CHANNELS, pitch_latent
 from models.losses import MelLoss, kl_loss
 from models.masks import length_mask
 from models.pitch import PitchTracker
@@ -126,7 +126,7 @@ def train_synthesizer(
     held_out: TokenSegments,
 ) -> None:
     """The stage `synthesizer`: prior and flow by likelihood of the posterior's z, the decoder on slices of both."""
-    weight = {"kl": 0.1, "latent": 10.0, "mel": 20.0, "magnitude": 20.0} | stage.options
+    weight = {"kl": 0.1, "latent": 10.0, "pitch": 5.0, "voicing": 3.0, "mel": 20.0, "magnitude": 20.0} | stage.options
     losses = _Losses(network, weight, device)
 
     def forward(step: int, rng: np.random.Generator) -> Losses:
@@ -164,11 +164,17 @@ class _Losses:
         z_p = net.flow(z, mask, ge)
         kl = kl_loss(z_p, logs_q, m_p, logs_p.clamp(min=-4.0), mask)
         predicted = net.flow(m_p * mask, mask, ge, reverse=True).float()
-        distance = ((predicted - m_q).abs() * mask).sum() / mask.sum() / m_q.shape[1]
-        parts = {"kl": kl, "latent": distance, **self._decoder(batch, spec, z, predicted, ge, rng)}
+        apart = (predicted - m_q).abs() * mask
+        voiced = mask * (m_q[:, 1:PITCH_CHANNELS] > 0)
+        pitch = apart[:, :1] * voiced
+        parts = {
+            "kl": kl,
+            "latent": apart.sum() / mask.sum() / m_q.shape[1],
+            "pitch": pitch.sum() / voiced.sum().clamp(min=1),  # of z: times LOG_F0_SPREAD it is nepers
+            "voicing": apart[:, 1:PITCH_CHANNELS].sum() / mask.sum(),
+            **self._decoder(batch, spec, z, predicted, ge, rng),
+        }
         total = torch.stack([self.weight[name] * value for name, value in parts.items()]).sum()
-        pitch_error = ((predicted - m_q)[:, 0].abs() * (batch.pitch[:, 1].to(device) > 0)).sum()
-        parts["pitch"] = pitch_error / (batch.pitch[:, 1] > 0).sum() * 0.35
         return {"loss": total, **parts}
 
     def _decoder(

@@ -1,0 +1,74 @@
+"""The small content encoder: its grid, its features, its phone heads, and that it hears no level and no speaker."""
+
+import numpy as np
+import pytest
+import torch
+
+from models.configs.content import HubertConfig, PhoneEncoderConfig
+from models.content import MAX_FRAMES, PhoneEncoder, build_content_encoder
+from models.errors import WeightsError
+
+SMALL = PhoneEncoderConfig(channels=32, front_blocks=1, layers=1, heads=2, feedforward=32, position_groups=4)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> PhoneEncoder:
+    torch.manual_seed(0)
+    return PhoneEncoder(SMALL).eval()
+
+
+def speech_like(seconds: float) -> torch.Tensor:
+    rng = np.random.default_rng(0)
+    t = np.arange(int(16000 * seconds)) / 16000
+    tone = np.sin(2 * np.pi * (150 + 20 * np.sin(5 * t)) * t) * (np.sin(7 * t) > 0)
+    return torch.from_numpy((0.2 * tone + 0.01 * rng.standard_normal(len(t))).astype(np.float32))[None]
+
+
+@pytest.mark.parametrize("samples", [16000, 16001, 16319, 20480])
+@torch.no_grad()
+def test_there_is_one_feature_per_hop_of_320_samples(encoder, samples):
+    features = encoder(speech_like(2.0)[:, :samples])
+    assert features.shape == (1, SMALL.ssl_dim, samples // 320)
+
+
+@torch.no_grad()
+def test_features_begin_with_phone_posteriors_that_sum_to_one(encoder):
+    features = encoder(speech_like(1.0))
+    posteriors = features[:, : len(SMALL.phones)].square().sum(1)
+    torch.testing.assert_close(posteriors, torch.ones_like(posteriors))
+
+
+@torch.no_grad()
+def test_a_louder_recording_has_the_same_features(encoder):
+    wave = speech_like(1.0)
+    torch.testing.assert_close(encoder(wave), encoder(4 * wave), atol=2e-2, rtol=0)
+
+
+@torch.no_grad()
+def test_relative_pitch_ignores_whose_pitch_it_is(encoder):
+    t = torch.arange(32000) / 16000
+    rising = 2 * torch.pi * (t + 0.05 * t**2)
+
+    def voice(pitch_hz: float) -> torch.Tensor:
+        return sum(torch.cos(k * pitch_hz * rising) / k for k in range(1, 8))[None] * 0.1
+
+    low, high = (encoder(voice(pitch))[0, len(SMALL.phones), 8:-8] for pitch in (110.0, 200.0))
+    assert (low - high).abs().max() < 0.15 * (low.max() - low.min())
+    assert low[-1] > low[0] + 0.3
+
+
+@torch.no_grad()
+def test_long_speech_is_encoded_in_pieces_of_bounded_length(encoder):
+    wave = speech_like((MAX_FRAMES + 20) * 0.02)
+    assert encoder(wave).shape[2] == MAX_FRAMES + 20
+
+
+def test_the_recogniser_returns_phones_of_the_table(encoder):
+    assert set(encoder.recognise(speech_like(1.0)[0])) <= set(SMALL.phones[1:])
+
+
+def test_a_pretrained_hubert_needs_its_folder(tmp_path):
+    with pytest.raises(WeightsError, match="folder"):
+        build_content_encoder(HubertConfig())
+    with pytest.raises(WeightsError, match=r"config\.json"):
+        build_content_encoder(HubertConfig(), tmp_path)

@@ -1,0 +1,174 @@
+"""Pretraining on a corpus of seconds: the recipe, the data, exact resuming, and every stage for a few steps."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pipeline.errors import SettingsError
+from pipeline.stages.pretrain.align import Phone
+from pipeline.stages.pretrain.augment import add_noise, add_room, change_rate, mask_mel
+from pipeline.stages.pretrain.content import edit_distance, frame_labels, speaker_weights
+from pipeline.stages.pretrain.gpt import cut_span, token_places
+from pipeline.stages.pretrain.loop import CHECKPOINT, load_network, lr_factor, train
+from pipeline.stages.pretrain.prepare import Clip, normalise_level, read_manifest
+from pipeline.stages.pretrain.quantizer import cluster
+from pipeline.stages.pretrain.recipe import Stage, read_recipe
+
+PHONES = [
+    Phone("HH", 0.3, 0.4, 0), Phone("AH0", 0.4, 0.5, 0), Phone("L", 0.5, 0.6, 0), Phone("OW1", 0.6, 0.8, 0),
+    Phone(",", 0.8, 1.2, -1),
+    Phone("DH", 1.2, 1.3, 1), Phone("EH1", 1.3, 1.5, 1), Phone("R", 1.5, 1.7, 1), Phone(".", 1.7, 2.2, -1),
+]  # fmt: skip
+
+
+def clip(**changes) -> Clip:
+    whole = Clip("a.flac", "ana", "en", "hello there", ("content", "synthesizer", "gpt"), 0, 35200, PHONES)
+    return dataclasses.replace(whole, **changes)
+
+
+def test_the_committed_recipe_is_valid_and_keeps_the_test_speakers_out(repository):
+    recipe = read_recipe(repository / "recipes" / "nano.yaml")
+    assert recipe.base == "nano"
+    kept_out = {"bdl", "kathleen", "cathy", "S0252", "367", "1998", "3080", "3331", "p226", "533"}
+    assert kept_out <= set(recipe.exclude_speakers)
+    assert set(recipe.stages) == {"content", "posterior", "synthesizer", "gpt"}
+
+
+def test_no_excluded_or_held_out_speaker_is_left_in_the_manifest_that_is_trained_on(repository, shared):
+    recipe = read_recipe(repository / "recipes" / "nano.yaml")
+    lines = [line for source in recipe.sources for line in read_manifest(shared / "data" / source.manifest)]
+    trained = {line["speaker"] for line in lines} - set(recipe.exclude_speakers)
+    held_out = {voice.name.rsplit("_", 1)[1] for voice in recipe.held_out_voices}
+    assert len(trained) > 200 and not held_out & trained
+
+
+def test_an_unknown_key_of_a_recipe_is_refused_with_its_name(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("base: nano\nsources: []\nstages: {}\nlearning: 3\n")
+    with pytest.raises(SettingsError, match="learning"):
+        read_recipe(path)
+
+
+def test_a_manifest_without_a_column_is_refused(tmp_path):
+    path = tmp_path / "manifest.csv"
+    path.write_text("file|speaker|language|text|seconds\n")
+    with pytest.raises(SettingsError, match="license"):
+        read_manifest(path)
+
+
+def test_frame_labels_follow_the_alignment_and_the_playing_speed():
+    index = {"SIL": 0, "HH": 1, "AH": 2, "L": 3, "OW": 4, "DH": 5, "EH": 6, "R": 7}
+    labels, order = frame_labels(PHONES, index, 110)
+    assert labels[10] == 0 and labels[17] == 1 and labels[35] == 4 and labels[50] == 0 and labels[70] == 6
+    assert order == [1, 2, 3, 4, 5, 6, 7]
+    faster, _ = frame_labels(PHONES, index, 55, factor=2.0)
+    assert faster[17] == 4 and faster[35] == 6
+    later, order = frame_labels(PHONES, index, 50, start_s=1.1)
+    assert later[2] == 0 and later[7] == 5 and order == [5, 6, 7]
+
+
+def test_a_span_is_whole_words_with_tokens_that_cover_them():
+    rng = np.random.default_rng(0)
+    tokens = np.arange(55)
+    for _ in range(20):
+        span = cut_span(clip(), tokens, 5.0, rng)
+        assert len(span.places) == len(span.tokens)
+        assert span.places[0] == 0 and (np.diff(span.places) >= 0).all() and span.places.max() == len(span.phones) - 1
+    short = cut_span(clip(), tokens, 0.4, rng)
+    assert len(short.tokens) < 30
+
+
+def test_tokens_find_the_phone_at_their_middle():
+    assert token_places(PHONES, 8, 14).tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_levels_are_made_equal_without_clipping():
+    rng = np.random.default_rng(0)
+    speech = rng.standard_normal(32000).astype(np.float32) * 0.003
+    loud = normalise_level(speech)
+    assert 0.05 < np.sqrt((loud**2).mean()) < 0.15 and np.abs(loud).max() <= 0.95
+    np.testing.assert_allclose(normalise_level(loud), loud, rtol=1e-3)
+
+
+def test_augmentation_keeps_lengths_and_changes_what_it_says():
+    rng = np.random.default_rng(0)
+    tone = np.sin(np.arange(16000) * 2 * np.pi * 200 / 16000).astype(np.float32)
+    fast = change_rate(tone, 1.25)
+    assert len(fast) == 12800
+    assert abs(np.abs(np.fft.rfft(fast)).argmax() * 16000 / 12800 - 250) < 2
+    assert len(add_room(tone, rng)) == len(add_noise(tone, rng)) == len(tone)
+    mel = torch.zeros(2, 64, 60) + torch.arange(64)[:, None]
+    masked = mask_mel(mel, rng)
+    assert masked.shape == mel.shape and not torch.equal(masked, mel) and torch.equal(mel[0], mel[1])
+
+
+def test_speakers_with_little_speech_are_drawn_more_often_per_second():
+    clips = [clip(speaker="long", samples=100) for _ in range(90)] + [clip(speaker="short", samples=100)]
+    weights = speaker_weights(clips)
+    assert weights.sum() == pytest.approx(1) and weights[-1] > 5 * weights[0]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "distance"), [([1, 2, 3], [1, 3], 1), ([], [1, 2], 2), ([5], [], 1), ([1, 2], [2, 1], 2)]
+)
+def test_edit_distance(a, b, distance):
+    assert edit_distance(a, b) == distance
+
+
+def test_clusters_are_found_and_none_is_empty():
+    rng = np.random.default_rng(0)
+    centres = torch.tensor([[0.0, 0.0], [5.0, 0.0], [0.0, 5.0]])
+    points = centres.repeat(50, 1) + 0.1 * torch.randn(150, 2, generator=torch.Generator().manual_seed(0))
+    table, distortion = cluster(points, 3, rng)
+    assert distortion < 0.05
+    assert torch.cdist(centres, table).min(1).values.max() < 0.2
+
+
+STAGE = Stage(steps=12, batch=1, lr=1e-2, warmup_steps=2, checkpoint_every_s=1e-6)
+
+
+def small_training(folder, steps: int) -> nn.Module:
+    """Fit a line; the forward draws from both random sources, as real stages do."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.2), nn.Linear(8, 1))
+
+    def forward(step, rng):
+        if step == steps:
+            raise KeyboardInterrupt
+        x = torch.from_numpy(rng.standard_normal((16, 3))).float()
+        return {"loss": (network(x)[:, 0].float() - x.sum(1)).square().mean()}
+
+    train(network, forward, STAGE, folder, seed=7, device=torch.device("cpu"))
+    return network
+
+
+def test_a_killed_run_continues_to_the_very_same_weights(tmp_path):
+    whole = small_training(tmp_path / "whole", steps=-1)
+    with pytest.raises(KeyboardInterrupt):
+        small_training(tmp_path / "killed", steps=5)
+    assert (tmp_path / "killed" / CHECKPOINT).exists()
+    continued = small_training(tmp_path / "killed", steps=-1)
+    for one, other in zip(whole.parameters(), continued.parameters(), strict=True):
+        assert torch.equal(one, other)
+    fresh = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.2), nn.Linear(8, 1))
+    assert load_network(fresh, tmp_path / "whole") == 12
+    assert "loss" in (tmp_path / "whole" / "log.csv").read_text()
+
+
+def test_the_learning_rate_warms_up_and_falls():
+    factors = [lr_factor(step, STAGE) for step in range(12)]
+    assert factors[0] == 0.5 and max(factors) == 1.0 and factors[-1] < 0.15
+
+
+def test_clips_survive_the_round_trip_through_the_cache(tmp_path):
+    from pipeline.stages.pretrain.prepare import load_corpus
+
+    (tmp_path / "clips.json").write_text(json.dumps([dataclasses.asdict(clip(start=5, samples=10))]))
+    np.save(tmp_path / "sound.npy", np.arange(40, dtype=np.int16))
+    corpus = load_corpus(tmp_path)
+    assert corpus.clips == [clip(start=5, samples=10)]
+    assert corpus.wave(corpus.clips[0])[0] == 5 / 32768
