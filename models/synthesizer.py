@@ -19,9 +19,8 @@ from models.errors import ConfigError
 from models.flow import Flow
 from models.harmonics import PITCH_CHANNELS, pitch_latent
 from models.masks import fit_frames, length_mask, slice_starts, take_slices
-from models.quantizer import Quantizer
 from models.spectrogram import compress
-from models.style import StyleEncoder
+from models.tokens import TokensAndSpeaker
 from models.transformer import TextEncoder, change_speed
 from models.wavenet import PosteriorEncoder
 from models.weight_norm import fold_weight_norm
@@ -44,40 +43,24 @@ class SynthesizerOutput:
     quantized: Tensor  # (B, ssl_dim, T)
 
 
-class Synthesizer(nn.Module):
+class Synthesizer(TokensAndSpeaker):
     """Conditional VAE with a flow prior; children carry upstream's names."""
 
     dec: HifiGanDecoder | IstftDecoder | ChannelsLastDecoder
 
     def __init__(self, config: SynthesizerConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = config
         hidden, inter, gin = config.hidden_channels, config.inter_channels, config.gin_channels
         self.enc_p = TextEncoder(config)
         self.dec = build_decoder(config.decoder, config.spectrogram, config.magnitude, inter, gin, config.pitch)
         self.enc_q = PosteriorEncoder(config)
         self.flow = Flow(inter, hidden, config.flow_steps, config.flow_layers, gin)
-        self.ref_enc = StyleEncoder(
-            config.style_bins, config.style_hidden, gin, config.style_heads, config.style_dropout
-        )
-        step = config.frames_per_token
-        self.ssl_proj = nn.Conv1d(config.ssl_dim, config.ssl_dim, step, stride=step)
-        self.quantizer = Quantizer(config.codebook_size, config.ssl_dim)
+        self._add_parts()
         if config.speaker_dim is not None:
             self.sv_emb = nn.Linear(config.speaker_dim, gin)
             self.ge_to512 = nn.Linear(gin, config.mrte_hidden)
             self.prelu = nn.PReLU(gin)
-
-    # -- tokens ---------------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def extract_tokens(self, ssl: Tensor) -> Tensor:
-        """Semantic tokens of content features: (B, ssl_dim, T) -> (B, 1, T // 2), int64."""
-        return self.quantizer.encode(self.ssl_proj(ssl))
-
-    def token_frames(self, codes: Tensor) -> Tensor:
-        """Codebook vectors at the frame rate: (B, 1, T // 2) -> (B, ssl_dim, T)."""
-        return self.quantizer.decode(codes).repeat_interleave(self.config.frames_per_token, dim=-1)
 
     # -- who speaks -----------------------------------------------------------------------------------------------
 
@@ -86,9 +69,7 @@ class Synthesizer(nn.Module):
 
         v2: ge = ref_enc(spec). v2Pro: ge = PReLU(ref_enc(spec) + sv_emb(speaker)).
         """
-        if lengths is None:
-            lengths = torch.full((spec.shape[0],), spec.shape[-1], device=spec.device)
-        ge = self.ref_enc(spec[:, : self.config.style_bins], lengths)
+        ge = super().condition(spec, lengths)
         if self.config.speaker_dim is None:
             return ge
         if speaker is None:

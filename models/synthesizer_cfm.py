@@ -13,13 +13,12 @@ from torch.nn import functional as F
 from models.cfm import FlowDraws, FlowMatching
 from models.configs.cfm import CfmSynthesizerConfig
 from models.masks import fit_frames, length_mask
-from models.quantizer import Quantizer
-from models.style import StyleEncoder
+from models.tokens import TokensAndSpeaker
 from models.transformer import TextEncoder, change_speed
 from models.wavenet import WaveNetEncoder
 
 
-class CfmSynthesizer(nn.Module):
+class CfmSynthesizer(TokensAndSpeaker):
     """Text encoder, reference encoder and quantizer as in v2; then a bridge, a WaveNet and the flow.
 
     The text encoder, the content projection and the codebook are frozen, and the WaveNet sees a detached global
@@ -27,16 +26,11 @@ class CfmSynthesizer(nn.Module):
     """
 
     def __init__(self, config: CfmSynthesizerConfig) -> None:
-        super().__init__()
+        super().__init__(config.encoder)
         self.config = config
         encoder, channels = config.encoder, config.bridge_channels
         self.enc_p = TextEncoder(encoder)
-        self.ref_enc = StyleEncoder(
-            encoder.style_bins, encoder.style_hidden, encoder.gin_channels, encoder.style_heads, encoder.style_dropout
-        )
-        step = encoder.frames_per_token
-        self.ssl_proj = nn.Conv1d(encoder.ssl_dim, encoder.ssl_dim, step, stride=step)
-        self.quantizer = Quantizer(encoder.codebook_size, encoder.ssl_dim)
+        self._add_parts()
         self.bridge = nn.Sequential(nn.Conv1d(encoder.hidden_channels, channels, 1), nn.LeakyReLU())
         self.wns1 = WaveNetEncoder(
             channels, channels, channels, config.condition_layers, encoder.gin_channels, config.condition_kernel
@@ -64,23 +58,6 @@ class CfmSynthesizer(nn.Module):
             for index in range(self.config.dit.depth)
             for target in ("to_q", "to_k", "to_v", "to_out.0")
         ]
-
-    # -- tokens and speaker, as in v2 -----------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def extract_tokens(self, ssl: Tensor) -> Tensor:
-        """Semantic tokens of content features: (B, ssl_dim, T50) -> (B, 1, T25), int64."""
-        return self.quantizer.encode(self.ssl_proj(ssl))
-
-    def token_frames(self, codes: Tensor) -> Tensor:
-        """Codebook vectors at the frame rate: (B, 1, T25) -> (B, ssl_dim, T50)."""
-        return self.quantizer.decode(codes).repeat_interleave(self.config.encoder.frames_per_token, dim=-1)
-
-    def condition(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """ge of reference spectrograms: (B, bins, T50) -> (B, G, 1)."""
-        if lengths is None:
-            lengths = torch.full((spec.shape[0],), spec.shape[-1], device=spec.device)
-        return self.ref_enc(spec[:, : self.config.encoder.style_bins], lengths)
 
     # -- training -------------------------------------------------------------------------------------------------
 
