@@ -40,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for mark in metafunc.definition.iter_markers("reference"):
         found = find_fixtures(*mark.args, **mark.kwargs)
-        _parametrize(metafunc, "fixture", found, [fixture.name for fixture in found])
+        _parametrize(metafunc, "fixture", found, [str(fixture) for fixture in found])
     for mark in metafunc.definition.iter_markers("state_dict"):
         described = [Described(path) for path in sorted(REFERENCE.glob(f"state-dict-{mark.args[0]}*.json"))]
         _parametrize(metafunc, "described", described, [d.name for d in described])
@@ -68,7 +68,8 @@ class Fixture:
         self.path, self.name = path, path.stem
 
     def __repr__(self) -> str:
-        return self.name
+        """Its place below the folder of fixtures: sets of other seeds may lie in folders of their own."""
+        return self.path.relative_to(PARITY).with_suffix("").as_posix()
 
     @cached_property
     def meta(self) -> dict[str, Any]:
@@ -147,7 +148,7 @@ def recipe() -> ModuleType:
 
 def find_fixtures(prefix: str, suffix: str = "", names: str | None = None) -> list[Fixture]:
     """Fixtures whose name starts and ends so; `names`: only those with an output that starts so."""
-    found = [Fixture(path) for path in sorted(PARITY.glob(f"{prefix}*{suffix}.json"))]
+    found = [Fixture(path) for path in sorted(PARITY.rglob(f"{prefix}*{suffix}.json"))]
     return [fixture for fixture in found if names is None or fixture.outputs(names)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -21,6 +22,17 @@ def discriminator_config(version: str) -> DiscriminatorConfig:
         if base.upstream_version == version and base.discriminator is not None:
             return base.discriminator
     raise AssertionError(f"no base declares the discriminator of {version}")
+
+
+def mel_call(fixture: Any) -> tuple[float, MelConfig]:
+    """Weight and numbers of the mel loss, as the json's `calls` say."""
+    told = fixture.meta["calls"]["*"]
+    match = re.search(r"\*(\d+) with mel (\d+)/(\d+)/(\d+)/(\d+)/(\d+)/(\d+)/(None|\d+)", told)
+    assert match is not None, told
+    weight, *numbers, highest = match.groups()
+    keys = ("n_fft", "n_mels", "sample_rate_hz", "hop_samples", "win_samples", "f_min_hz")
+    given = dict(zip(keys, map(int, numbers), strict=True))
+    return float(weight), MelConfig(**given, f_max_hz=None if highest == "None" else float(highest))
 
 
 @pytest.mark.state_dict("s2-discriminator-")
@@ -47,7 +59,8 @@ def test_logits_losses_and_gradient(fixture: Any) -> None:
         assert fake.square().mean().item() == pytest.approx(scalars["disc_fake"][index], rel=RELATIVE)
 
     adversarial, features = generator_loss(logits), feature_loss(real_maps, maps)
-    mel = 45 * MelLoss(MelConfig())(generated[:, 0], wave[:, 0])
+    weight, config = mel_call(fixture)
+    mel = weight * MelLoss(config)(generated[:, 0], wave[:, 0])
     assert adversarial.item() == pytest.approx(scalars["generator_loss"], rel=RELATIVE)
     assert features.item() == pytest.approx(scalars["feature_loss"], rel=RELATIVE)
     assert mel.item() == pytest.approx(scalars["mel_loss_x45"], rel=RELATIVE)

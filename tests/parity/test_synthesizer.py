@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -14,7 +15,6 @@ from models.losses import kl_loss
 from models.synthesizer import Synthesizer
 
 SMALL_TOLERANCE, FULL_TOLERANCE, GRADIENT_RELATIVE = 2e-5, 1e-4, 1e-3
-STREAM_FIRST_TOKENS, STREAM_OVERLAP_TOKENS = 6, 2  # as the fixtures' `calls` say
 
 
 def synthesizer_config(meta: dict[str, Any]) -> SynthesizerConfig:
@@ -38,10 +38,10 @@ def networks() -> dict[str, Synthesizer]:
 
 
 def network_of(fixture: Any, networks: dict[str, Synthesizer]) -> Synthesizer:
-    if fixture.name not in networks:
+    if str(fixture) not in networks:
         networks.clear()  # one full-size network at a time in memory
-        networks[fixture.name] = fixture.load(Synthesizer(synthesizer_config(fixture.meta)))
-    return networks[fixture.name]
+        networks[str(fixture)] = fixture.load(Synthesizer(synthesizer_config(fixture.meta)))
+    return networks[str(fixture)]
 
 
 def speaker_of(fixture: Any, name: str) -> Tensor | None:
@@ -118,34 +118,48 @@ def test_reference_encoder(fixture: Any, networks: dict[str, Synthesizer]) -> No
 def test_decoding_with_one_and_two_references_speed_and_noise(fixture: Any, networks: dict[str, Synthesizer]) -> None:
     network = network_of(fixture, networks)
     codes, text = fixture["codes"], fixture["text"][:1]
-    calls = {
-        "one_ref": (1, {"noise_scale": 0.0}),
-        "two_refs": (2, {"noise_scale": 0.0}),
-        "speed1.25": (1, {"noise_scale": 0.0, "speed": 1.25}),
-        "noise0.5": (1, {"noise_scale": 0.5, "noise": fixture["noise_p"]}),
-    }
     with torch.no_grad():
         conditions = {count: network.mean_condition(references(fixture, count)) for count in (1, 2)}
     for name in fixture.outputs("decode."):
-        count, options = calls[name]
-        fixture.check(
-            f"decode.{name}", network.decode(codes, text, conditions[count], **options), tolerance_of(fixture)
-        )
+        count, options = decode_call(name)
+        if options["noise_scale"]:
+            options["noise"] = fixture["noise_p"]
+        wave = network.decode(codes, text, conditions[count], **options)
+        fixture.check(f"decode.{name}", wave, tolerance_of(fixture))
+
+
+def decode_call(name: str) -> tuple[int, dict[str, Any]]:
+    """Number of references and options of `decode`, which an output's name tells: one_ref, speed1.25, noise0.5 ..."""
+    told = {kind: float(value) for kind, value in re.findall(r"(speed|noise)([\d.]+)", name)}
+    options: dict[str, Any] = {"noise_scale": told.get("noise", 0.0), "speed": told.get("speed", 1.0)}
+    return 2 if "two_refs" in name else 1, options
+
+
+def stream_call(fixture: Any) -> tuple[int, int, int]:
+    """Tokens of the first piece, tokens that the second repeats, frames that are blended; from the json's `calls`."""
+    told = fixture.meta["calls"]["stream.*"]
+    match = re.search(
+        r"codes\[\.\.\., :(\d+)\].*result_length=n_codes-\1\+(\d+), overlap_frames=\w+\[\.\.\., -(\d+):\]", told
+    )
+    assert match is not None, told
+    first, repeated, blended = map(int, match.groups())
+    return first, repeated, blended
 
 
 @pytest.mark.reference("s2_v2")
 def test_streaming_decode(fixture: Any, networks: dict[str, Synthesizer]) -> None:
     network, codes = network_of(fixture, networks), fixture["codes"]
-    text, overlap = fixture["text"][:1], STREAM_OVERLAP_TOKENS * network.config.frames_per_token
+    text = fixture["text"][:1]
+    first_tokens, repeated_tokens, blended_frames = stream_call(fixture)
     with torch.no_grad():
         ge = network.mean_condition(references(fixture, 1))
-    first, first_latent = network.decode_stream(codes[..., :STREAM_FIRST_TOKENS], text, ge, noise_scale=0.0)
+    first, first_latent = network.decode_stream(codes[..., :first_tokens], text, ge, noise_scale=0.0)
     second, second_latent = network.decode_stream(
         codes,
         text,
         ge,
-        keep_tokens=codes.shape[-1] - STREAM_FIRST_TOKENS + STREAM_OVERLAP_TOKENS,
-        overlap=first_latent[..., -overlap:],
+        keep_tokens=codes.shape[-1] - first_tokens + repeated_tokens,
+        overlap=first_latent[..., -blended_frames:],
         noise_scale=0.0,
         blend="upstream",
     )
