@@ -37,7 +37,7 @@ FORCED = [
 ]
 
 
-@pytest.mark.parametrize(("language", "text", "theirs", "ours"), CHOSEN, ids=lambda value: None)
+@pytest.mark.parametrize(("language", "text", "theirs", "ours"), CHOSEN, ids=range(len(CHOSEN)))
 def test_a_chosen_difference_stays_as_it_is_documented(language, text, theirs, ours, installed, repository):
     installed(language)
     assert " ".join(phonemize(text, language, mixed=False, as_upstream=True).symbols) == theirs
@@ -45,7 +45,7 @@ def test_a_chosen_difference_stays_as_it_is_documented(language, text, theirs, o
     assert f"`{text}`" in (repository / "docs" / "text.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("language", "text", "theirs", "ours"), FORCED, ids=lambda value: None)
+@pytest.mark.parametrize(("language", "text", "theirs", "ours"), FORCED, ids=range(len(FORCED)))
 def test_a_forced_difference_stays_as_it_is_documented(language, text, theirs, ours, installed, repository):
     installed(language)
     found = " ".join(phonemize(text, language, mixed=False, as_upstream=True).symbols)
