@@ -13,6 +13,7 @@ from pipeline.records.plan import COMMANDS, FOLDER_DELETED, Plan, PlanEntry
 # The exit codes that are worth another try, and how often: out of memory after degrading, and transient failures.
 RETRY = {"max": 2, "exit_codes": [20, 75]}
 NEEDS_GPU = frozenset({"finetune"})
+JUDGES = frozenset({"validate", "evaluate"})  # the stages that leave a JUnit report
 KEEP_FOR = "2 weeks"
 IS_PROTECTED = '$CI_COMMIT_REF_PROTECTED == "true"'
 
@@ -81,8 +82,9 @@ def _gitlab_job(voice: str, step: Step, previous: str | None) -> dict[str, Any]:
             "expire_in": KEEP_FOR,
             "paths": [f"work/{voice}/"],
             "exclude": [f"work/{voice}/**/.*.lock"],
-            "reports": {"junit": [f"work/{voice}/*/*/report/junit.xml"]},
         }
+        if step.name in JUDGES:
+            job["artifacts"]["reports"] = {"junit": [f"work/{voice}/{step.name}/**/junit.xml"]}
     return job
 
 

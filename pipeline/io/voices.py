@@ -92,7 +92,7 @@ def parse_manifest(content: Mapping[str, Any], source: str) -> VoiceManifest:
     if not content.get("consent"):
         raise ConsentError(
             f"{source}: key 'consent' is missing",
-            hint="add consent with the speaker's name and the day it was granted, see docs/voices.md",
+            hint="add to it: consent: {speaker: Full Name, granted_on: 2026-01-31}",
         )
     try:
         return VoiceManifest.model_validate(content)

@@ -153,7 +153,9 @@ def test_one_voice_publishes_one_at_a_time_and_keeps_its_reports():
         "retire:gone": "voice/gone",
         "retire:out": "voice/out",
     }
-    assert jobs["evaluate:ana"]["artifacts"]["reports"]["junit"] == ["work/ana/*/*/report/junit.xml"]
+    for stage in ("validate", "evaluate"):
+        assert jobs[f"{stage}:ana"]["artifacts"]["reports"]["junit"] == [f"work/ana/{stage}/**/junit.xml"]
+        assert jobs[f"{stage}:ana"]["artifacts"]["when"] == "always"
     assert jobs["publish:ana"]["needs"] == ["evaluate:ana"]
     assert jobs["publish:back"]["needs"] == []
 
