@@ -5,7 +5,7 @@ Plugged together from the files beside it: `style` (who speaks), `quantizer` (25
 Letters: B batch, T 50 Hz frames, S phones, F spectrogram bins, Z latent channels, G width of the condition ge.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -114,11 +114,11 @@ class Synthesizer(TokensAndSpeaker):
         m_p, logs_p = self._prior(quantized, mask, text, text_lengths, ge)
         m_q, logs_q = self.enc_q.stats(spec, mask, ge.detach())  # as upstream: the posterior does not shape ge
         if noise is None:
-            noise = torch.randn(m_q.shape, generator=generator, device=m_q.device)
+            noise = _random(torch.randn, m_q.shape, m_q.device, generator)
         z = (m_q + noise * logs_q.exp()) * mask
         z_p = self.flow(z, mask, ge)
         if uniform is None:
-            uniform = torch.rand(spec_lengths.shape, generator=generator, device=spec.device)
+            uniform = _random(torch.rand, spec_lengths.shape, spec.device, generator)
         starts = slice_starts(spec_lengths, self.config.segment_frames, uniform)
         wave, magnitude = self.dec.decode(take_slices(z, starts, self.config.segment_frames), ge)
         return SynthesizerOutput(wave, magnitude, starts, mask, z, z_p, m_p, logs_p, m_q, logs_q, quantized)
@@ -149,31 +149,6 @@ class Synthesizer(TokensAndSpeaker):
         latent, mask = self._encode(codes, text, ge)
         latent, mask = change_speed(latent, mask, speed)
         return self._speak(latent, mask, ge, noise_scale, noise, generator)
-
-    def decode_rows(
-        self,
-        codes: Tensor,
-        text: Tensor,
-        ge: Tensor,
-        code_lengths: Sequence[int],
-        text_lengths: Sequence[int],
-        generators: Sequence[torch.Generator],
-        noise_scale: float | None = None,
-        speed: float = 1.0,
-    ) -> list[Tensor]:
-        """The same for padded rows of different lengths: one wave (samples,) each, exactly as if it were alone.
-
-        Rows are decoded one after another: nearly all of the work is in the decoder, whose kernels one sentence fills,
-        and a padded batch would change the last frames of the shorter rows.
-        """
-        waves = []
-        for row, (tokens, phones, generator) in enumerate(zip(code_lengths, text_lengths, generators, strict=True)):
-            one = slice(row, row + 1)
-            wave = self.decode(
-                codes[one, :, :tokens], text[one, :phones], ge[one], noise_scale, speed, generator=generator
-            )
-            waves.append(wave[0, 0])
-        return waves
 
     @torch.no_grad()
     def decode_stream(
@@ -252,7 +227,7 @@ class Synthesizer(TokensAndSpeaker):
         if noise_scale is None:
             noise_scale = self.config.noise_scale
         if noise is None:
-            noise = torch.randn(m_p.shape, generator=generator, device=m_p.device)
+            noise = _random(torch.randn, m_p.shape, m_p.device, generator)
         z_p = m_p + noise * logs_p.exp() * noise_scale
         z = self.flow(z_p, mask, ge, reverse=True)
         return self.dec(z * mask, ge)
@@ -344,6 +319,15 @@ class Synthesizer(TokensAndSpeaker):
         for harmonics in (posterior, decoder):
             harmonics.depth.copy_(smooth)
         return ideal * smooth
+
+
+def _random(
+    draw: Callable[..., Tensor], shape: torch.Size, device: torch.device, generator: torch.Generator | None
+) -> Tensor:
+    """Random numbers drawn where the generator lives: one on the CPU gives the same speech on every device."""
+    if generator is None:
+        return draw(shape, device=device)
+    return draw(shape, generator=generator, device=generator.device).to(device)
 
 
 def _is_plain_convolution(module: nn.Module) -> bool:

@@ -100,18 +100,6 @@ def harmonic_wave(seconds: float = 1.5, f0_hz: float = 140.0) -> Tensor:
     return 0.1 * torch.stack(partials).sum(0) * (0.6 + 0.4 * torch.sin(2 * math.pi * 3 * time))
 
 
-@pytest.mark.parametrize("kind", ["hifigan", "istft"])
-def test_a_sentence_sounds_the_same_alone_and_in_a_padded_batch(kind: str) -> None:
-    network = build(kind)
-    codes, text = tokens(2, 10)
-    ge = network.condition(torch.rand(2, 129, 12))
-    seeds = (11, 12)
-    together = network.decode_rows(codes, text, ge, [10, 6], [9, 5], [torch.Generator().manual_seed(s) for s in seeds])
-    alone = network.decode(codes[1:, :, :6], text[1:, :5], ge[1:], generator=torch.Generator().manual_seed(12))
-    assert [len(wave) for wave in together] == [20 * 80, 12 * 80]
-    torch.testing.assert_close(together[1], alone[0, 0], atol=1e-6, rtol=0)
-
-
 def test_the_encoder_does_not_see_padding() -> None:
     network = build()
     codes, text = tokens(2, 10)
