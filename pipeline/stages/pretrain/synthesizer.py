@@ -24,7 +24,7 @@ from pipeline.text.symbols import symbol_ids
 Floats = NDArray[np.float32]
 
 REFERENCE_FRAMES = 100
-DECODED_ROWS = 8  # of a batch go through the decoder
+DECODED_ROWS = 4  # of a batch go through the decoder
 NO_TEXT = (".",)
 
 
