@@ -1,0 +1,91 @@
+"""Golden values of the text-to-semantic network, its decoding and its optimizer, made as make_golden.py makes others."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+GOLDEN = Path(__file__).with_name("text2semantic.json")
+
+
+def _sibling() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_golden", Path(__file__).with_name("make_golden.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+shared = _sibling()
+numbers, digest = shared.pseudo_random, shared.digest
+
+
+def ids(name: str, shape: tuple[int, ...], count: int) -> Tensor:
+    return (numbers(name, shape).abs() * count).long()
+
+
+def compute() -> dict[str, Tensor]:
+    """Every tensor that is compared, by name."""
+    return {name: value.detach() for name, value in {**network_values(), **optimizer_values()}.items()}
+
+
+def network_values() -> dict[str, Tensor]:
+    from models.configs.text2semantic import SamplingConfig, Text2SemanticConfig
+    from models.decoding import Decoder, Request
+    from models.sampling import mark_seen, penalise, token_probabilities
+    from models.text2semantic import Text2Semantic, preference_loss
+
+    config = Text2SemanticConfig(
+        phoneme_vocab_size=30, vocab_size=41, hidden_dim=32, heads=4, layers=3, feedforward_dim=64, bert_dim=6
+    )
+    network = shared.fill(Text2Semantic(config))
+    phones, tokens, bert = ids("phones", (3, 8), 30), ids("tokens", (3, 9), 40), numbers("bert", (3, 6, 8))
+    lengths, token_lengths = torch.tensor([8, 5, 6]), torch.tensor([9, 9, 4])
+    right = network(phones, lengths, tokens, token_lengths, bert)
+    upstream = network(phones, lengths, tokens, token_lengths, bert, upstream_padding=True)
+    greedy = SamplingConfig(top_k=1, max_tokens=40)
+    asked = [Request(phones[row, : lengths[row]], row, None, tokens[row, : 3 * row] if row else None) for row in range(3)]
+    generated = Decoder(network).generate(asked, greedy)
+    logits = numbers("logits", (4, 41)) * 3
+    penalised = penalise(logits, mark_seen(ids("said", (4, 7), 41), 41), 1.35)
+    return {
+        "right.logits": right.logits,
+        "right.loss": right.loss_sum,
+        "upstream.logits": upstream.logits,
+        "upstream.loss": upstream.loss_sum,
+        "preference": preference_loss(right, upstream),
+        **{f"greedy.{row}": torch.tensor(one.tokens) for row, one in enumerate(generated)},
+        "probabilities": token_probabilities(penalised, top_k=9, top_p=0.8, temperature=0.7),
+    }
+
+
+def optimizer_values() -> dict[str, Tensor]:
+    from models.scaled_adam import ScaledAdam
+
+    weights = {"matrix": numbers("matrix", (4, 5)), "vector": numbers("vector", (4,)), "alpha": numbers("alpha", (1,))}
+    parameters = {name: torch.nn.Parameter(value.clone()) for name, value in weights.items()}
+    optimizer = ScaledAdam(parameters.values(), lr=0.02, clipping_update_period=4)
+    for step in range(14):
+        x = numbers(f"x{step}", (6, 5))
+        y = (x @ parameters["matrix"].T + parameters["vector"]) * parameters["alpha"]
+        optimizer.zero_grad()
+        ((y - numbers(f"y{step}", (6, 4))) ** 2).sum().backward()
+        optimizer.step()
+    return {f"scaled_adam.{name}": parameter for name, parameter in parameters.items()}
+
+
+def main() -> None:
+    rows = [f"  {json.dumps(name)}: {json.dumps(digest(value))}" for name, value in compute().items()]
+    GOLDEN.write_text("{\n" + ",\n".join(rows) + "\n}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(REPOSITORY))
+    main()
