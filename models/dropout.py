@@ -75,6 +75,7 @@ class _DropAttention(torch.autograd.Function):
     """
 
     @staticmethod
+    @torch.autocast("cpu", enabled=False)
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, p: float) -> Tensor:
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
         out, factor, scale = torch.empty_like(q), 1 / math.sqrt(q.shape[-1]), kept_scale(p)
@@ -89,6 +90,7 @@ class _DropAttention(torch.autograd.Function):
         return out
 
     @staticmethod
+    @torch.autocast("cpu", enabled=False)
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, bias, out, *dropped = ctx.saved_tensors
         grad = grads[0].contiguous()

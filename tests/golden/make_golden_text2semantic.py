@@ -51,7 +51,9 @@ def network_values() -> dict[str, Tensor]:
     right = network(phones, lengths, tokens, token_lengths, bert)
     upstream = network(phones, lengths, tokens, token_lengths, bert, upstream_padding=True)
     greedy = SamplingConfig(top_k=1, max_tokens=40)
-    asked = [Request(phones[row, : lengths[row]], row, None, tokens[row, : 3 * row] if row else None) for row in range(3)]
+    asked = [
+        Request(phones[row, : lengths[row]], row, None, tokens[row, : 3 * row] if row else None) for row in range(3)
+    ]
     generated = Decoder(network).generate(asked, greedy)
     logits = numbers("logits", (4, 41)) * 3
     penalised = penalise(logits, mark_seen(ids("said", (4, 7), 41), 41), 1.35)

@@ -71,3 +71,16 @@ def test_dropped_attention_and_its_gradients_are_those_of_the_formula(p, monkeyp
         strict=True,
     ):
         torch.testing.assert_close(ours_grad, theirs_grad, atol=1e-5, rtol=0)
+
+
+def test_attention_is_computed_in_float32_inside_autocast_too():
+    torch.manual_seed(2)
+    q, k, v = (torch.randn(1, 2, 5, 4, requires_grad=True) for _ in range(3))
+    mask = torch.ones(1, 1, 5, 5, dtype=torch.bool).tril()
+    plain = drop_attention(q, k, v, mask, 0.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = drop_attention(q, k, v, mask, 0.0)
+        inside.sum().backward()
+    assert torch.equal(inside, plain)
+    halved = drop_attention(*(x.to(torch.bfloat16) for x in (q, k, v)), mask, 0.0)
+    assert halved.dtype == torch.bfloat16
