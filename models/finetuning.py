@@ -109,7 +109,7 @@ class SynthesizerLearner:
         if self.discriminator is not None:
             sound = sound + self._feature_distance(target, out.wave)
         total = (sound + kl) * (len(clips) / batch_weight)
-        return StepLoss(total, {"decoder": float(mel), "prior": float(kl)})
+        return StepLoss(total, {"decoder": float(mel.detach()), "prior": float(kl.detach())})
 
     @torch.no_grad()
     def heldout_losses(self, clips: Sequence[Clip]) -> dict[str, float]:
@@ -184,7 +184,7 @@ class Text2SemanticLearner:
         torch.manual_seed(seeds[0])  # of the network's dropout
         prediction = self.network(**self._collate(clips))
         loss = prediction.loss_sum
-        return StepLoss(loss / batch_weight, {"tokens": float(loss) / sum(map(self.weight_of, clips))})
+        return StepLoss(loss / batch_weight, {"tokens": float(loss.detach()) / sum(map(self.weight_of, clips))})
 
     @torch.no_grad()
     def heldout_losses(self, clips: Sequence[Clip]) -> dict[str, float]:

@@ -88,4 +88,4 @@ class ConsoleReporter:
 
     def log(self, message: str) -> None:
         if not self._quiet:
-            self._console.print(message, highlight=False, markup=False)
+            self._console.print(message, highlight=False, markup=False, soft_wrap=True)

@@ -130,10 +130,13 @@ def _print_summary(runs: list[VoiceRun]) -> None:
     from pipeline.cli.common import console
     from pipeline.cli.line import STAGE_ORDER
 
-    table = Table("voice", "version", *STAGE_ORDER, "outcome", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    for column in ("voice", "version", *STAGE_ORDER, "outcome"):
+        table.add_column(column, no_wrap=column != "outcome")
     for run in runs:
         times = {line.stage: "cached" if line.was_cached else f"{line.duration_s:.1f} s" for line in run.stages}
-        outcome = f"{run.status}{f' on {run.channel}' if run.channel else ''}"
+        shown = run.exit_code in (0, 12) and run.channel
+        outcome = f"{run.status} on {run.channel}" if shown else run.status
         style = "green" if run.exit_code == 0 else "yellow" if run.exit_code == 12 else "red"
         table.add_row(
             run.voice, run.version or "-", *(times.get(name, "-") for name in STAGE_ORDER), outcome, style=style
