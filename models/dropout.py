@@ -75,35 +75,37 @@ class _DropAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    @torch.autocast("cpu", enabled=False)
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, p: float) -> Tensor:
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
         out, factor, scale = torch.empty_like(q), 1 / math.sqrt(q.shape[-1]), kept_scale(p)
         dropped = []
-        for row, heads in _chunks(q):
-            weights = _weights(q[row, heads], k[row, heads], bias[row], factor)
-            dropped.append(drop_mask(weights.shape, p))
-            torch.bmm(weights.masked_fill_(dropped[-1], 0), v[row, heads], out=out[row, heads])
+        with torch.autocast("cpu", enabled=False):
+            for row, heads in _chunks(q):
+                weights = _weights(q[row, heads], k[row, heads], bias[row], factor)
+                dropped.append(drop_mask(weights.shape, p))
+                torch.bmm(weights.masked_fill_(dropped[-1], 0), v[row, heads], out=out[row, heads])
         out *= scale
         ctx.save_for_backward(q, k, v, bias, out, *dropped)
         ctx.factor, ctx.scale = factor, scale
         return out
 
     @staticmethod
-    @torch.autocast("cpu", enabled=False)
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, bias, out, *dropped = ctx.saved_tensors
         grad = grads[0].contiguous()
         shares = (grad * out).sum(-1, keepdim=True)  # (B, H, T, 1)
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        for (row, heads), drop in zip(_chunks(q), dropped, strict=True):
-            weights = _weights(q[row, heads], k[row, heads], bias[row], ctx.factor)
-            d_weights = torch.bmm(grad[row, heads], v[row, heads].transpose(1, 2)).mul_(ctx.scale).masked_fill_(drop, 0)
-            d_scores = d_weights.sub_(shares[row, heads]).mul_(weights).mul_(ctx.factor)
-            torch.bmm(d_scores, k[row, heads], out=dq[row, heads])
-            torch.bmm(d_scores.transpose(1, 2), q[row, heads], out=dk[row, heads])
-            weights.mul_(ctx.scale).masked_fill_(drop, 0)
-            torch.bmm(weights.transpose(1, 2), grad[row, heads], out=dv[row, heads])
+        with torch.autocast("cpu", enabled=False):
+            for (row, heads), drop in zip(_chunks(q), dropped, strict=True):
+                weights = _weights(q[row, heads], k[row, heads], bias[row], ctx.factor)
+                d_weights = (
+                    torch.bmm(grad[row, heads], v[row, heads].transpose(1, 2)).mul_(ctx.scale).masked_fill_(drop, 0)
+                )
+                d_scores = d_weights.sub_(shares[row, heads]).mul_(weights).mul_(ctx.factor)
+                torch.bmm(d_scores, k[row, heads], out=dq[row, heads])
+                torch.bmm(d_scores.transpose(1, 2), q[row, heads], out=dk[row, heads])
+                weights.mul_(ctx.scale).masked_fill_(drop, 0)
+                torch.bmm(weights.transpose(1, 2), grad[row, heads], out=dv[row, heads])
         return dq, dk, dv, None, None
 
 

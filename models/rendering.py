@@ -30,6 +30,16 @@ class SpokenReference:
     prompt_features: Tensor | None = None  # (1, C, L)
 
 
+@dataclass(frozen=True)
+class Utterance:
+    """What belongs to one sentence beside its tokens."""
+
+    phones: Tensor  # (S,)
+    reference: SpokenReference
+    speed: float
+    generator: torch.Generator
+
+
 class Renderer(Protocol):
     """A synthesizer with what it needs to speak."""
 
@@ -46,20 +56,11 @@ class Renderer(Protocol):
         """waves: the clip (N,) at each of `reference_rates_hz`; tokens (T25,) and phones (S,) of the clip."""
         ...
 
-    def render(
-        self, tokens: Tensor, phones: Tensor, reference: SpokenReference, speed: float, generator: torch.Generator
-    ) -> Tensor:
-        """One sentence: tokens (T25,), phones (S,) -> (N,)."""
+    def render(self, tokens: Tensor, said: Utterance) -> Tensor:
+        """One sentence: tokens (T25,) -> (N,)."""
         ...
 
-    def render_stream(
-        self,
-        pieces: Iterable[list[int]],
-        phones: Tensor,
-        reference: SpokenReference,
-        speed: float,
-        generator: torch.Generator,
-    ) -> Iterator[Tensor]:
+    def render_stream(self, pieces: Iterable[list[int]], said: Utterance) -> Iterator[Tensor]:
         """The same while the tokens still come: waves (N,) that follow each other."""
         ...
 
@@ -86,23 +87,15 @@ class VitsRenderer:
         vector = None if speaker is None else speaker.to(self.device)[None]
         return SpokenReference(self.synthesizer.condition(spec, speaker=vector))
 
-    def render(
-        self, tokens: Tensor, phones: Tensor, reference: SpokenReference, speed: float, generator: torch.Generator
-    ) -> Tensor:
-        codes, text = tokens.to(self.device)[None, None], phones.to(self.device)[None]
-        return self.synthesizer.decode(codes, text, reference.ge, speed=speed, generator=generator)[0, 0]
+    def render(self, tokens: Tensor, said: Utterance) -> Tensor:
+        codes, text = tokens.to(self.device)[None, None], said.phones.to(self.device)[None]
+        wave = self.synthesizer.decode(codes, text, said.reference.ge, speed=said.speed, generator=said.generator)
+        return wave[0, 0]
 
-    def render_stream(
-        self,
-        pieces: Iterable[list[int]],
-        phones: Tensor,
-        reference: SpokenReference,
-        speed: float,
-        generator: torch.Generator,
-    ) -> Iterator[Tensor]:
+    def render_stream(self, pieces: Iterable[list[int]], said: Utterance) -> Iterator[Tensor]:
         """Every piece is encoded with all tokens before it and spoken with a few of them again; the waves are joined
         where they agree best. The end of a piece is held back until the next one, or the end, is known."""
-        stream = _VitsStream(self, phones.to(self.device)[None], reference.ge, speed, generator)
+        stream = _VitsStream(self, said)
         for piece in pieces:
             if piece:
                 yield stream.push(piece)
@@ -113,10 +106,8 @@ class VitsRenderer:
 class _VitsStream:
     """What one sentence keeps between its pieces."""
 
-    def __init__(
-        self, renderer: VitsRenderer, text: Tensor, ge: Tensor, speed: float, generator: torch.Generator
-    ) -> None:
-        self.renderer, self.text, self.ge, self.speed, self.generator = renderer, text, ge, speed, generator
+    def __init__(self, renderer: VitsRenderer, said: Utterance) -> None:
+        self.renderer, self.said, self.text = renderer, said, said.phones.to(renderer.device)[None]
         self.codes: list[int] = []
         self.held: Tensor | None = None  # (N,) the overlap, not given out yet
         self.latent: Tensor | None = None  # (1, C, n) frames of the overlap
@@ -131,9 +122,9 @@ class _VitsStream:
         noise = self._noise(keep * config.frames_per_token)
         codes = torch.tensor(self.codes, device=self.renderer.device)[None, None]
         wave, latent = synthesizer.decode_stream(
-            codes, self.text, self.ge, keep, self.latent, speed=self.speed, noise=noise
+            codes, self.text, self.said.reference.ge, keep, self.latent, speed=self.said.speed, noise=noise
         )
-        overlap = min(int(OVERLAP_TOKENS * config.frames_per_token / self.speed), latent.shape[-1] // 2)
+        overlap = min(int(OVERLAP_TOKENS * config.frames_per_token / self.said.speed), latent.shape[-1] // 2)
         self.latent, self.noise = latent[..., -overlap:], noise[..., -overlap:]
         joined = wave[0, 0] if self.held is None else self._join(self.held, wave[0, 0])
         split = joined.shape[0] - overlap * self.renderer.samples_per_frame
@@ -141,11 +132,12 @@ class _VitsStream:
         return joined[:split]
 
     def _noise(self, frames: int) -> Tensor:
-        if self.speed != 1:
-            frames = int(frames / self.speed) + 1
+        if self.said.speed != 1:
+            frames = int(frames / self.said.speed) + 1
         known = 0 if self.noise is None else self.noise.shape[-1]
         shape = (1, self.renderer.synthesizer.config.inter_channels, frames - known)
-        fresh = torch.randn(shape, generator=self.generator, device=self.generator.device).to(self.renderer.device)
+        generator = self.said.generator
+        fresh = torch.randn(shape, generator=generator, device=generator.device)
         return fresh if self.noise is None else torch.cat([self.noise, fresh], dim=-1)
 
     def _join(self, held: Tensor, wave: Tensor) -> Tensor:
@@ -198,28 +190,21 @@ class CfmRenderer:
         mel = scale_mel(self.mel(waves[self.mel_rate_hz].to(self.device)[None]))
         return SpokenReference(ge, mel, features)
 
-    def render(
-        self, tokens: Tensor, phones: Tensor, reference: SpokenReference, speed: float, generator: torch.Generator
-    ) -> Tensor:
-        assert reference.prompt_mel is not None and reference.prompt_features is not None
-        codes, text = tokens.to(self.device)[None, None], phones.to(self.device)[None]
-        features = self.synthesizer.features(codes, text, reference.ge, speed)
+    @torch.no_grad()
+    def render(self, tokens: Tensor, said: Utterance) -> Tensor:
+        prompt, prompt_features = said.reference.prompt_mel, said.reference.prompt_features
+        assert prompt is not None and prompt_features is not None
+        codes, text = tokens.to(self.device)[None, None], said.phones.to(self.device)[None]
+        features = self.synthesizer.features(codes, text, said.reference.ge, said.speed)
         mel = self.synthesizer.continue_mel(
-            reference.prompt_mel, reference.prompt_features, features, steps=self.steps, generator=generator
+            prompt, prompt_features, features, steps=self.steps, generator=said.generator
         )
         return self.vocoder(unscale_mel(mel))[0, 0]
 
-    def render_stream(
-        self,
-        pieces: Iterable[list[int]],
-        phones: Tensor,
-        reference: SpokenReference,
-        speed: float,
-        generator: torch.Generator,
-    ) -> Iterator[Tensor]:
+    def render_stream(self, pieces: Iterable[list[int]], said: Utterance) -> Iterator[Tensor]:
         """Flow matching sees a whole sentence, so the sentence is the smallest piece."""
         tokens = torch.tensor([token for piece in pieces for token in piece])
-        yield self.render(tokens, phones, reference, speed, generator)
+        yield self.render(tokens, said)
 
 
 def pieces_of(tokens: Iterable[int]) -> Iterator[list[int]]:

@@ -27,7 +27,7 @@ from models.generation import (
     task_sampling,
     task_tempo,
 )
-from models.rendering import Renderer, SpokenReference, pieces_of
+from models.rendering import Renderer, SpokenReference, Utterance, pieces_of
 
 CONTENT_RATE_HZ = 16_000
 TAIL_S = 0.3  # silence after the reference clip, so that its last sound does not run into the first new one
@@ -212,10 +212,8 @@ class Voice:
             found: list[Attempt] = []
             if within_sentences:
                 tokens = self._watched(task, seed, settings, found)
-                generator = self._generator(sentence, seed)
-                waves = self.renderer.render_stream(
-                    pieces_of(tokens), sentence.phones, prepared.spoken, speed, generator
-                )
+                said = self._utterance(sentence, prepared, seed, speed)
+                waves = self.renderer.render_stream(pieces_of(tokens), said)
             else:
                 found += generate_checked(self.decoder, [task], seed, settings, attempts, 1)[0]
                 waves = iter([self._render(found[-1].tokens, sentence, prepared, seed, speed)])
@@ -261,13 +259,13 @@ class Voice:
         if not tokens:
             return torch.zeros(0)
         with torch.no_grad():
-            codes, generator = torch.tensor(tokens), self._generator(sentence, seed)
-            wave = self.renderer.render(codes, sentence.phones, prepared.spoken, speed, generator)
+            wave = self.renderer.render(torch.tensor(tokens), self._utterance(sentence, prepared, seed, speed))
         return _limited(wave).cpu()
 
-    def _generator(self, sentence: Sentence, seed: int) -> torch.Generator:
+    def _utterance(self, sentence: Sentence, prepared: PreparedReference, seed: int, speed: float) -> Utterance:
         row_seed = derive_seed(seed, sentence.phones, RENDER_SEED_ATTEMPT)
-        return torch.Generator(device=self.decoder.device).manual_seed(row_seed)
+        generator = torch.Generator(device=self.decoder.device).manual_seed(row_seed)
+        return Utterance(sentence.phones, prepared.spoken, speed, generator)
 
     def _pause(self, sentence: Sentence) -> Tensor:
         return torch.zeros(round(sentence.pause_s * self.sample_rate_hz))

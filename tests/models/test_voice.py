@@ -13,7 +13,7 @@ from models.configs.text2semantic import SamplingConfig, Text2SemanticConfig
 from models.configs.vocoder import VocoderConfig
 from models.decoding import Decoder
 from models.errors import ModelsError
-from models.rendering import CfmRenderer, Renderer, VitsRenderer, cross_fade, pieces_of
+from models.rendering import CfmRenderer, Renderer, Utterance, VitsRenderer, cross_fade, pieces_of
 from models.synthesizer import Synthesizer
 from models.synthesizer_cfm import CfmSynthesizer
 from models.text2semantic import Text2Semantic
@@ -102,6 +102,11 @@ def sentences() -> list[Sentence]:
         Sentence(torch.tensor([7, 7, 3, 22, 14, 6]), bert=torch.ones(6, 6), pause_s=0.1),
         Sentence(torch.tensor([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11])),
     ]
+
+
+def utterance(phones: int) -> Utterance:
+    spoken = voice().prepare(reference()).spoken
+    return Utterance(torch.arange(phones), spoken, 1.0, torch.Generator().manual_seed(1))
 
 
 FREE = SamplingConfig(top_k=12)
@@ -204,13 +209,11 @@ def test_a_long_sentence_streams_in_pieces_without_clicks():
     tokens = torch.randint(0, CODES, (150,), generator=torch.Generator().manual_seed(0)).tolist()
     vits = renderer("v2")
     assert isinstance(vits, VitsRenderer)
-    spoken = voice().prepare(reference()).spoken
-    phones = torch.arange(20)
-    waves = list(vits.render_stream(pieces_of(tokens), phones, spoken, 1.0, torch.Generator().manual_seed(1)))
+    waves = list(vits.render_stream(pieces_of(tokens), utterance(20)))
     assert len(waves) >= 4
     joined = torch.cat(waves)
     assert len(joined) == pytest.approx(150 * 1280, abs=320 * len(waves))
-    whole = vits.render(torch.tensor(tokens), phones, spoken, 1.0, torch.Generator().manual_seed(1))
+    whole = vits.render(torch.tensor(tokens), utterance(20))
     assert joined.diff().abs().max() <= 1.5 * whole.diff().abs().max()
 
 
@@ -234,8 +237,5 @@ def test_bfloat16_waves_are_an_option_that_changes_little():
     synthesizer = Synthesizer(SynthesizerConfig(**NUMBERS)).remove_weight_norm()
     light = vits_renderer(synthesizer, CPU, VoiceOptions(wave_precision="bf16"))
     assert isinstance(light.synthesizer.dec, ChannelsLastDecoder)
-    spoken = voice().prepare(reference()).spoken
-    arguments = (torch.arange(20), torch.arange(9), spoken, 1.0)
-    exact = renderer("v2").render(*arguments, torch.Generator().manual_seed(1))
-    rough = light.render(*arguments, torch.Generator().manual_seed(1))
+    exact, rough = (one.render(torch.arange(20), utterance(9)) for one in (renderer("v2"), light))
     assert 0 < (exact - rough).abs().max() < 0.05 * exact.abs().max()
