@@ -7,9 +7,11 @@ as `clips/*.flac` and the report in four forms. A bad recording is a finding; on
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -456,22 +458,42 @@ def validate_folder(
         return judge_recording(read_recording(folder, clip, limits), index, settings, tools, folder.has_transcripts)
 
     judged: list[tuple[ClipResult, Traits]] = []
-    clips = enumerate(folder.clips)
-    stream = in_parallel(judge, clips)
-    for one in reporter.track(stream, description=f"{voice}: validate", total=len(folder.clips)):
-        if is_stopping():
-            raise TransientError(f"stopped after {len(judged)} of {len(folder.clips)} recordings", hint="run again")
-        for output in one.outputs:
-            target = writer.folder / output.clip.file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_audio(target, output.samples, output.clip.sample_rate_hz)
-        if one.seen is not None and one.original is not None:
-            writer.add(one.result, one.original, one.seen, [output.samples for output in one.outputs])
-        judged.append((one.result, one.traits))
+    with one_thread_each():
+        stream = in_parallel(judge, enumerate(folder.clips))
+        for one in reporter.track(stream, description=f"{voice}: validate", total=len(folder.clips)):
+            if is_stopping():
+                raise TransientError(f"stopped after {len(judged)} of {len(folder.clips)} recordings", hint="run again")
+            _keep(one, writer)
+            judged.append((one.result, one.traits))
     report = conclude(judged, settings, tools, voice=voice, language=language, folder=folder)
     _remove_left_out(writer.folder, [result for result, _ in judged], report)
     writer.finish(report)
     return report
+
+
+def _keep(one: Judged, writer: ReportWriter) -> None:
+    """Write the training clips of one recording and draw it; then its samples can go."""
+    for output in one.outputs:
+        target = writer.folder / output.clip.file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_audio(target, output.samples, output.clip.sample_rate_hz)
+    if one.seen is not None and one.original is not None:
+        writer.add(one.result, one.original, one.seen, [output.samples for output in one.outputs])
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Recordings are judged side by side, so a network must not start threads of its own for each."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _remove_left_out(folder: Path, before: Sequence[ClipResult], report: ClipReport) -> None:

@@ -1,0 +1,91 @@
+"""Every shared case and voice gets its outcome for its reason. Reads whatever the folders hold: other sets run unchanged."""
+
+import csv
+import os
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from pipeline.io.audio import AudioLimits
+from pipeline.io.recordings import list_recordings, read_recordings
+from pipeline.records.clip_report import ClipReport
+from pipeline.records.settings import ValidateSettings
+from pipeline.stages.validate import load_tools, one_thread_each, validate
+
+SETTINGS = ValidateSettings()
+DATA = Path(os.environ.get("VOXLINE_SHARED", Path(__file__).resolve().parents[4] / "shared")) / "data"
+STRICTNESS = {"pass": 0, "warn": 1, "repair": 2, "reject": 3}
+TABLE: list[str] = []
+
+
+def cases() -> list[dict[str, str]]:
+    path = DATA / "negative" / "cases.csv"
+    return list(csv.DictReader(path.open(encoding="utf-8"), delimiter="|")) if path.exists() else []
+
+
+def voices() -> list[Path]:
+    return sorted(path.parent for path in (DATA / "voices").glob("*/metadata.csv"))
+
+
+@cache
+def tools():
+    return load_tools(SETTINGS, Path("nowhere"))
+
+
+def judge(folder: Path, *, dnsmos: bool = True) -> ClipReport:
+    """As `voxline validate FOLDER --language en` does; the language counts only for files without a line."""
+    listed = list_recordings(folder, "en")
+    asked = tools() if dnsmos else replace(tools(), opinion=None)
+    return validate(read_recordings(listed, AudioLimits()), SETTINGS, asked, voice=folder.name, folder=listed)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def table():
+    """Case, expected, got, number, limit: printed at the end, with or without -s."""
+    tools()
+    with one_thread_each():
+        yield
+    if TABLE:
+        os.write(2, ("\n" + "\n".join(TABLE) + "\n").encode())
+
+
+def row(name: str, expected: str, report: ClipReport, reason: str) -> None:
+    every = [*report.findings, *(finding for clip in report.clips for finding in clip.findings)]
+    found = next((f for f in every if f.code == reason and f.value is not None), None)
+    number = "-" if found is None else f"{found.value:.4g} {found.unit}"
+    limit = "-" if found is None or found.limit is None else f"{found.limit:.4g}"
+    TABLE.append(f"{name:26} {expected:7} {reason:22} {report.verdict:7} {number:34} {limit}")
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case["case"])
+def test_a_case_gets_its_outcome_for_its_reason(shared, case):
+    report = judge(shared / "data" / "negative" / case["case"])
+    row(case["case"], case["expected"], report, case["reason"])
+    assert case["reason"] in report.reasons, report.reasons
+    # As the case list says, a validator may be stricter (reject instead of repair), never laxer.
+    assert STRICTNESS[report.verdict] >= STRICTNESS[case["expected"]], (report.verdict, report.reasons)
+    if case["expected"] == "warn":
+        assert report.verdict == "warn", report.reasons
+    assert not report.accepted  # none of them is a minute of good speech
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", voices(), ids=lambda folder: folder.name)
+def test_no_voice_of_a_minute_is_refused_by_dnsmos(shared, folder):
+    report = judge(folder)
+    assert report.accepted != folder.name.startswith("short_"), (report.reasons, report.speech_usable_s)
+
+
+@pytest.mark.parametrize("folder", voices(), ids=lambda folder: folder.name)
+def test_a_voice_of_a_minute_passes_and_a_short_one_is_refused_with_its_seconds(shared, folder):
+    report = judge(folder, dnsmos=False)  # half of the cost; the slow test asks it too
+    row(folder.name, "refuse" if folder.name.startswith("short_") else "accept", report, "not_enough_speech")
+    if folder.name.startswith("short_"):
+        assert not report.accepted
+        (finding,) = [finding for finding in report.findings if finding.code == "not_enough_speech"]
+        assert (finding.value, finding.limit) == (report.speech_usable_s, 60.0)
+        return
+    assert report.accepted, (report.reasons, report.speech_usable_s)
+    assert report.speech_usable_s >= 0.9 * report.speech_found_s
