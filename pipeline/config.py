@@ -20,7 +20,7 @@ PIPELINE_FILE = "pipeline.toml"
 MAX_SETTINGS_BYTES = 256 * 1024
 
 # Variables with this prefix that are not settings: where the tests find real speech.
-RESERVED_VARIABLES = frozenset({"VOXLINE_SHARED"})
+RESERVED_VARIABLES = frozenset({"VOXLINE_NOTIFY_SECRET", "VOXLINE_SMTP_PASSWORD", "VOXLINE_SHARED"})
 
 # What voice.yaml may override, besides `base`, which it names at the top level.
 VOICE_SECTIONS = ("validate", "finetune", "gate", "evaluate")

@@ -117,6 +117,7 @@ def pull(
         voxline bases pull gpt-sovits-v2proplus
         HF_ENDPOINT=https://mirror.example voxline bases pull gpt-sovits-v4
         voxline bases pull gpt-sovits-v2 --from ~/downloads
+        voxline bases pull deepfilternet
     """
     import os
 
@@ -125,6 +126,12 @@ def pull(
     from pipeline.stages.pull import pull_base
 
     settings = resolve_settings().settings.voxline
+    if name == "deepfilternet":
+        from pipeline.io.denoiser_weights import pull_denoiser
+
+        reporter = ConsoleReporter(quiet=quiet)
+        reporter.log(f"deepfilternet is ready: {pull_denoiser(Path(settings.cache), source=source, log=reporter.log)}")
+        return
     base = open_base(name, repository_root() / settings.bases)
     reporter = ConsoleReporter(quiet=quiet)
     pulled = pull_base(

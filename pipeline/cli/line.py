@@ -95,8 +95,16 @@ class Line:
                 run.stages.append(StageLine(name, round(time.perf_counter() - clock, 2), outcome.was_cached))
                 if name == "evaluate":
                     run.report = str(outcome.folder / "report" / "index.html")
+            if name == "validate" and not outcome.was_cached:
+                self._tell(outcome)
             _judge(self.voice.name, name, outcome)
         return outcomes
+
+    def _tell(self, outcome: Outcome) -> None:
+        """Notify whoever asked to be told that a voice was refused. Nothing that happens here changes the verdict."""
+        from pipeline.io.notify import notify_refused
+
+        notify_refused(outcome.record, self.settings.notify, os.environ, self.reporter.log)
 
     def validate(self) -> Outcome:
         """The report on the recordings, accepted or not."""

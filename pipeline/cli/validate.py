@@ -58,6 +58,7 @@ def validate(
         for line in _lines(found, folder):
             console().print(line, highlight=False, markup=False, soft_wrap=True)
     if not found.accepted:
+        _notify(found, flags)
         raise VoiceRefused(f"{found.voice}: {headline(found)}", hint="record again what the report names")
 
 
@@ -108,6 +109,16 @@ def _bare_folder(
             language=language,
             reporter=reporter,
         )
+
+
+def _notify(found: ClipReport, flags: dict[str, Any]) -> None:
+    """Tell whoever asked to be told. Nothing that happens here changes the verdict."""
+    import os
+
+    from pipeline.cli.common import ConsoleReporter, resolve_settings
+    from pipeline.io.notify import notify_refused
+
+    notify_refused(found, resolve_settings(flags).settings.notify, os.environ, ConsoleReporter().log)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -75,6 +75,19 @@ class ValidateSettings(Record):
     phones_per_s_max: float = Field(20.0, gt=0, description="Fastest plausible reading.")
 
 
+class NotifySettings(Record):
+    """Who is told that a voice was refused; section ``[notify]``. Secrets are environment variables, see docs."""
+
+    webhook_url: str = Field("", description="POST the report there as JSON, signed with VOXLINE_NOTIFY_SECRET.")
+    email_to: tuple[str, ...] = Field((), description="Addresses that get the report by e-mail.")
+    email_from: str = Field("", description="Sender; the first recipient where empty.")
+    smtp_host: str = Field("localhost", description="Mail server.")
+    smtp_port: int = Field(25, ge=1, le=65535)
+    smtp_starttls: bool = Field(False, description="Encrypt before anything is sent.")
+    smtp_user: str = Field("", description="User; the password is VOXLINE_SMTP_PASSWORD.")
+    command: tuple[str, ...] = Field((), description="Program and arguments; it gets the JSON on standard input.")
+
+
 class ExtractSettings(Record):
     """Section ``[extract]``."""
 
@@ -130,6 +143,7 @@ class Settings(Record):
 
     voxline: GeneralSettings = GeneralSettings()
     validate_: ValidateSettings = Field(ValidateSettings(), alias="validate")
+    notify: NotifySettings = NotifySettings()
     extract: ExtractSettings = ExtractSettings()
     finetune: FinetuneSettings = FinetuneSettings()
     gate: GateSettings = GateSettings()

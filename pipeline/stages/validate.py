@@ -21,6 +21,7 @@ import numpy as np
 
 from pipeline.errors import SettingsError, TransientError
 from pipeline.io.audio import Audio, AudioLimits, resample, write_audio
+from pipeline.io.denoiser_weights import deepfilternet_folder
 from pipeline.io.recordings import Folder, Recording, list_recordings, read_recording
 from pipeline.io.validation_report import ReportWriter
 from pipeline.records.clip import Clip, PreparedClip
@@ -598,11 +599,6 @@ def _load_denoiser(
         return np.pad(back, (0, max(0, len(samples) - len(back))))[: len(samples)]
 
     return denoise
-
-
-def deepfilternet_folder(cache: Path) -> Path:
-    """Where `voxline bases pull deepfilternet` leaves the weights."""
-    return cache.expanduser() / "deepfilternet"
 
 
 def _file_digest(path: Path) -> str:

@@ -1,0 +1,114 @@
+"""Tells people that a voice was refused: a signed webhook, an e-mail, a command. docs/validation.md has the payload.
+
+A hook that fails is a line in the log and nothing else: it never changes a verdict, an exit code or a report.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import smtplib
+import ssl
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from typing import Any
+
+from pipeline.io.validation_report import headline, plain_words, render_markdown
+from pipeline.records.clip_report import ClipReport
+from pipeline.records.settings import NotifySettings
+
+SECRET_VARIABLE = "VOXLINE_NOTIFY_SECRET"  # noqa: S105 - the variable's name
+PASSWORD_VARIABLE = "VOXLINE_SMTP_PASSWORD"  # noqa: S105 - the variable's name
+PAYLOAD_VERSION = 1
+_TIMEOUT_S = 20.0
+_MOST_CLIPS = 200
+
+Log = Callable[[str], None]
+
+
+def payload(report: ClipReport, now: datetime) -> dict[str, Any]:
+    """What every hook is given, as JSON. Holds no audio, no transcript and no speaker's name."""
+    flawed = [result for result in report.clips if result.findings]
+    return {
+        "event": "voice.refused",
+        "payload_version": PAYLOAD_VERSION,
+        "time": now.isoformat(timespec="seconds"),
+        "voice": report.voice,
+        "verdict": report.verdict,
+        "reasons": list(report.reasons),
+        "speech_usable_s": report.speech_usable_s,
+        "speech_needed_s": report.speech_needed_s,
+        "advice": {language: plain_words(report, language) for language in ("en", "zh")},
+        "recordings": [
+            {"file": result.clip.file_name, "verdict": result.verdict, "reasons": list(result.reasons)}
+            for result in flawed[:_MOST_CLIPS]
+        ],
+    }
+
+
+def sign(body: bytes, timestamp: str, secret: str) -> str:
+    """`sha256=` and the HMAC of `timestamp.body`: a receiver that checks both takes no forgery and no replay."""
+    return "sha256=" + hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
+def notify_refused(
+    report: ClipReport, settings: NotifySettings, environment: Mapping[str, str], log: Log = lambda line: None
+) -> list[str]:
+    """Fire every configured hook for a refused voice; returns what failed, and raises nothing that a hook can cause."""
+    if report.accepted:
+        return []
+    now = datetime.now(UTC)
+    body = json.dumps(payload(report, now), ensure_ascii=False).encode()
+    hooks: list[tuple[str, Callable[[], None]]] = []
+    if settings.webhook_url:
+        hooks.append(("webhook", lambda: _post(settings, body, str(int(now.timestamp())), environment)))
+    if settings.email_to:
+        hooks.append(("e-mail", lambda: _mail(report, settings, environment)))
+    if settings.command:
+        hooks.append(("command", lambda: _run(settings.command, body)))
+    failures = []
+    for name, fire in hooks:
+        try:
+            fire()
+        except (OSError, ValueError, smtplib.SMTPException, subprocess.SubprocessError, urllib.error.URLError) as error:
+            failures.append(f"{name}: {type(error).__name__}: {str(error)[:200]}")
+            log(f"the notification by {failures[-1]} failed; the verdict stands")
+    return failures
+
+
+def _post(settings: NotifySettings, body: bytes, timestamp: str, environment: Mapping[str, str]) -> None:
+    if not settings.webhook_url.startswith(("https://", "http://")):
+        raise ValueError("the webhook's address must begin with https:// or http://")
+    headers = {"Content-Type": "application/json", "X-Voxline-Timestamp": timestamp}
+    secret = environment.get(SECRET_VARIABLE)
+    if secret:
+        headers["X-Voxline-Signature"] = sign(body, timestamp, secret)
+    request = urllib.request.Request(settings.webhook_url, body, headers, method="POST")  # noqa: S310 - checked above
+    with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - checked above
+        answer.read(1024)
+
+
+def _mail(report: ClipReport, settings: NotifySettings, environment: Mapping[str, str]) -> None:
+    message = EmailMessage()
+    message["Subject"] = f"Voice {report.voice}: {headline(report)}".replace("\n", " ").replace("\r", " ")
+    message["From"] = settings.email_from or settings.email_to[0]
+    message["To"] = ", ".join(settings.email_to)
+    advice = "\n".join(f"- {line}" for language in ("en", "zh") for line in plain_words(report, language))
+    message.set_content(f"{headline(report)}\n\n{advice}\n\n{render_markdown(report)}")
+    with smtplib.SMTP(settings.smtp_host, settings.smtp_port, timeout=_TIMEOUT_S) as server:
+        if settings.smtp_starttls:
+            server.starttls(context=ssl.create_default_context())
+        password = environment.get(PASSWORD_VARIABLE)
+        if settings.smtp_user and password:
+            server.login(settings.smtp_user, password)
+        server.send_message(message)
+
+
+def _run(command: tuple[str, ...], body: bytes) -> None:
+    """The command gets the payload on its standard input. No shell is involved."""
+    subprocess.run(list(command), input=body, check=True, capture_output=True, timeout=_TIMEOUT_S)
