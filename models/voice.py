@@ -37,7 +37,10 @@ RENDER_SEED_ATTEMPT = -1  # the noise of the synthesizer has its own seed, the s
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """A clip to speak like. Without phones the networks hear who speaks, but are not prompted with the clip."""
+    """A clip to speak like. Without phones the networks hear who speaks, but are not prompted with the clip.
+
+    A base whose text-to-semantic network is not `prompted` makes no use of phones here.
+    """
 
     wave: Tensor  # (N,) mono, in [-1, 1]
     sample_rate_hz: int
@@ -157,6 +160,8 @@ class Voice:
         rates = self.renderer.reference_rates_hz
         waves = {rate_hz: _resampled(wave, reference.sample_rate_hz, rate_hz) for rate_hz in rates}
         spoken = self.renderer.reference(waves, speaker, tokens, reference.phones)
+        if not self.decoder.config.prompted:
+            return PreparedReference(tokens, None, None, spoken)
         return PreparedReference(tokens, reference.phones, reference.bert, spoken)
 
     def speak(

@@ -32,6 +32,7 @@ class Text2SemanticConfig(StrictConfig):
     attention_dropout: float = Field(default=0.1, ge=0, lt=1, description="on the attention weights")
     token_rate_hz: float = Field(default=25.0, gt=0)
     max_duration_s: float = Field(default=54.0, gt=0, description="longest clip used in training")
+    prompted: bool = Field(default=True, description="whether it continues the tokens of a reference clip")
     sampling: SamplingConfig = Field(default=SamplingConfig(), description="used unless a caller asks otherwise")
 
     @property

@@ -18,7 +18,7 @@ from pipeline.text.symbols import symbol_ids
 TOKENS_PER_SECOND = 25
 GUIDED_LAYER = 1
 GUIDED_HEADS = 2  # the first learns the phone a token belongs to, the second the phone after it
-LONGEST_S = 14.0
+LONGEST_S = 9.0
 PAUSES = {",", "."}
 
 
@@ -43,7 +43,7 @@ class GptBatch:
 
 
 class Spans:
-    """Draws stretches of transcribed clips: single phrases at first, up to whole clips and pairs of clips later."""
+    """Draws stretches of transcribed clips: single phrases at first, longer ones later."""
 
     def __init__(self, corpus: Corpus, tokens: list[NDArray[np.int64]], stage: Stage) -> None:
         self.stage = stage
@@ -53,9 +53,6 @@ class Spans:
             if clip.phones and not clip.guessed and "gpt" in clip.uses
         ]
         self.clips, self.tokens = [clip for clip, _ in rows], [row for _, row in rows]
-        self.of_speaker: dict[str, list[int]] = {}
-        for index, clip in enumerate(self.clips):
-            self.of_speaker.setdefault(clip.speaker, []).append(index)
         seconds = np.array([clip.samples for clip in self.clips], dtype=np.float64)
         self.weights = seconds / seconds.sum()
 
@@ -76,17 +73,7 @@ class Spans:
 
     def _span(self, rng: np.random.Generator, target_s: float) -> Span:
         pick = int(rng.choice(len(self.clips), p=self.weights))
-        span = cut_span(self.clips[pick], self.tokens[pick], target_s, rng)
-        room_s = target_s - len(span.tokens) / TOKENS_PER_SECOND
-        if room_s < 2.0 or rng.random() < 0.3:
-            return span
-        other = int(rng.choice(self.of_speaker[self.clips[pick].speaker]))  # as a prompt in front of a sentence
-        second = cut_span(self.clips[other], self.tokens[other], room_s, rng)
-        return Span(
-            span.phones + second.phones,
-            np.concatenate([span.tokens, second.tokens]),
-            np.concatenate([span.places, second.places + len(span.phones)]),
-        )
+        return cut_span(self.clips[pick], self.tokens[pick], target_s, rng)
 
 
 def cut_span(clip: Clip, tokens: NDArray[np.int64], target_s: float, rng: np.random.Generator) -> Span:

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.decoder import IstftDecoder
 from models.harmonics import PITCH_CHANNELS, pitch_latent
 from models.losses import MelLoss, kl_loss
 from models.masks import length_mask
 from models.pitch import PitchTracker
-from models.spectrogram import Spectrogram, compress
+from models.spectrogram import Spectrogram, compress, float32_region
 from models.synthesizer import Synthesizer
 from pipeline.stages.pretrain.content import speaker_weights
 from pipeline.stages.pretrain.loop import Losses, train
@@ -26,6 +27,15 @@ Floats = NDArray[np.float32]
 REFERENCE_FRAMES = 100
 DECODED_ROWS = 4  # of a batch go through the decoder
 NO_TEXT = (".",)
+WEIGHTS = {
+    "kl": 0.03,
+    "latent": 5.0,
+    "spectrum": 40.0,
+    "pitch": 5.0,
+    "voicing": 3.0,
+    "mel": 20.0,
+    "magnitude": 20.0,
+}
 
 
 @dataclass(frozen=True)
@@ -126,7 +136,7 @@ def train_synthesizer(
     held_out: TokenSegments,
 ) -> None:
     """The stage `synthesizer`: prior and flow by likelihood of the posterior's z, the decoder on slices of both."""
-    weight = {"kl": 0.1, "latent": 10.0, "pitch": 5.0, "voicing": 3.0, "mel": 20.0, "magnitude": 20.0} | stage.options
+    weight = WEIGHTS | stage.options
     losses = _Losses(network, weight, device)
 
     def forward(step: int, rng: np.random.Generator) -> Losses:
@@ -170,12 +180,20 @@ class _Losses:
         parts = {
             "kl": kl,
             "latent": apart.sum() / mask.sum() / m_q.shape[1],
+            "spectrum": self._spectrum(predicted - m_q, mask),
             "pitch": pitch.sum() / voiced.sum().clamp(min=1),  # of z: times LOG_F0_SPREAD it is nepers
             "voicing": apart[:, 1:PITCH_CHANNELS].sum() / mask.sum(),
             **self._decoder(batch, spec, z, predicted, ge, rng),
         }
         total = torch.stack([self.weight[name] * value for name, value in parts.items()]).sum()
         return {"loss": total, **parts}
+
+    def _spectrum(self, apart: Tensor, mask: Tensor) -> Tensor:
+        """What a difference of latents means in log magnitude: the channels of the PCA by how much they matter."""
+        decoder = self.network.dec
+        assert isinstance(decoder, IstftDecoder) and decoder.skip is not None
+        with float32_region(apart):
+            return (F.conv1d(apart, decoder.skip.weight).abs() * mask).sum() / mask.sum() / decoder.skip.out_channels
 
     def _decoder(
         self, batch: Batch, spec: Tensor, z: Tensor, predicted: Tensor, ge: Tensor, rng: np.random.Generator
