@@ -48,7 +48,6 @@ from pipeline.text.languages import known_language
 SENTENCES = Path(__file__).resolve().parent.parent / "templates" / "gate_sentences.json"
 MEASURE_RATE_HZ = 16_000
 MAX_DELAY_S = 0.1
-NOISE_SCALE = 0.5
 REFERENCE_S = (3.0, 10.0)  # what the text-to-semantic network was trained to be prompted with (SPEC 9.1)
 REFERENCE_BEST_S = 5.0
 PHONES_PER_S = (4.0, 30.0)  # outside, nobody is speaking
@@ -147,7 +146,7 @@ def resound(studio: Studio, index: int, seed: int) -> HeldOut:
         spectrogram = studio.tensor(studio.reference, "spectrogram")[None]
         other = network.condition(spectrogram, speaker=studio.speaker_of(studio.reference))
         generator = torch.Generator(studio.device).manual_seed(seed)
-        return _wave(network.decode(codes, phones, other, noise_scale=NOISE_SCALE, generator=generator))
+        return _wave(network.decode(codes, phones, other, generator=generator))
 
     adapted, shuffled = speak(tokens), speak(tokens[:, :, order])
     with adapters_off(network):

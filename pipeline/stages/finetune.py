@@ -76,6 +76,7 @@ class Progress:
     micro_batch: int = 0
     epochs_without_gain: int = 0
     is_done: bool = False
+    is_diverged: bool = False  # a learning rate far too high
     sums: dict[str, float] = field(default_factory=dict)  # training loss since the last look, by group
     curves: dict[str, list[tuple[int, float | None, float]]] = field(default_factory=dict)
     best_steps: dict[str, int] = field(default_factory=dict)
@@ -135,7 +136,9 @@ class Training:
         return self.steps_per_epoch(clips) * self.settings.epochs
 
     def _has_ended(self, clips: int) -> bool:
-        return self.progress.step >= self.total_steps(clips) or self.progress.epochs_without_gain >= PATIENCE_EPOCHS
+        progress = self.progress
+        is_over = progress.step >= self.total_steps(clips)
+        return is_over or progress.is_diverged or progress.epochs_without_gain >= PATIENCE_EPOCHS
 
     def _batch(self, clips: int) -> list[int]:
         """Indices of the next step's clips: a shuffled round through all of them after the other."""
@@ -156,10 +159,11 @@ class Training:
                 if not is_out_of_memory(error):
                     raise
                 self._halve(error)
-        torch.nn.utils.clip_grad_norm_(self.parameters, GRADIENT_NORM)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, GRADIENT_NORM)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * self._schedule(self.total_steps(len(clips)))
-        self.optimizer.step()
+        if torch.isfinite(norm):  # one bad batch must not spoil the weights for good
+            self.optimizer.step()
         self.progress.step += 1
         for group_name, loss in shown.items():
             self.progress.sums[group_name] = self.progress.sums.get(group_name, 0.0) + loss
@@ -209,11 +213,15 @@ class Training:
         self.learner.network.eval()
         losses = self.learner.heldout_losses(heldout)
         progress, steps = self.progress, self._steps_since_look()
+        if not all(map(math.isfinite, losses.values())):
+            progress.is_diverged = True  # the best weights so far are kept
+            return
         has_gain = False
         for name, loss in losses.items():
             curve = progress.curves.setdefault(name, [])
             is_better = not curve or loss < progress.best(name) * (1 - MIN_GAIN)
-            trained = progress.sums.get(name, 0.0) / steps if training else None
+            mean = progress.sums.get(name, 0.0) / steps
+            trained = mean if training and math.isfinite(mean) else None
             curve.append((progress.step, trained, loss))
             if is_better:
                 progress.best_steps[name] = progress.step

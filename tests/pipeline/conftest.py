@@ -242,3 +242,89 @@ def strike(tmp_path: Path) -> Callable[..., tuple[int, bool]]:
         return answer
 
     return run
+
+
+# --- a voice of real speech and a base small enough to train in a test ------------------------------
+
+TINY_BASE = """\
+name: tiny
+description: Random numbers in the shape of a base, for tests
+family: v2pro
+sample_rate_hz: 16000
+hop_samples: 320
+text: {symbols: v2, languages: [en]}
+synthesizer:
+  spectrogram: {sample_rate_hz: 16000, n_fft: 1024, win_samples: 1024, hop_samples: 320}
+  mel: {sample_rate_hz: 16000, n_fft: 1024, win_samples: 1024, hop_samples: 160, n_mels: 40}
+  segment_frames: 16
+  ssl_dim: 43
+  codebook_size: 32
+  inter_channels: 16
+  hidden_channels: 16
+  filter_channels: 32
+  n_heads: 2
+  n_layers: 2
+  p_dropout: 0.1
+  mrte_hidden: 16
+  mrte_heads: 2
+  style_bins: 513
+  style_hidden: 16
+  gin_channels: 16
+  speaker_dim: 256
+  posterior_layers: 2
+  flow_steps: 2
+  flow_layers: 1
+  magnitude: {kind: log, floor: 0.01}
+  posterior_skip: true
+  decoder:
+    {kind: istft, channels: 32, hidden_channels: 64, n_blocks: 2,
+     griffin_lim_rounds_training: 1, griffin_lim_rounds_synthesis: 2}
+text2semantic: {vocab_size: 33, hidden_dim: 32, heads: 2, layers: 2, feedforward_dim: 64, bert_dim: 0,
+  sampling: {min_tokens: 6, max_tokens: 60}}
+content: {kind: phones, channels: 32, front_blocks: 1, layers: 1, heads: 2, feedforward: 32}
+license: {name: CC0-1.0}
+gate: {pesq_wb: 1.0, stoi: 0.2, measured: made up for tests}
+"""
+
+TINY_VOICE = """\
+display_name: Sample
+language: en
+base: tiny
+consent: {speaker: synthetic, granted_on: 2026-01-09, scope: [tests]}
+license: CC0-1.0
+copyright_notice: Generated speech, synthetic
+validate: {speech_min_s: 10}
+finetune: {epochs: 1, rank: 2, batch_size: 4, heldout_clips: 2, checkpoint_every_s: 0.001}
+evaluate: {sentences: 1}
+"""
+
+
+@pytest.fixture(scope="session")
+def write_tiny_base() -> Callable[[Path], Path]:
+    """Put ``bases/tiny/base.yaml`` into a repository: the shape of nano in a few thousand random numbers."""
+
+    def write(root: Path) -> Path:
+        folder = root / "bases" / "tiny"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "base.yaml").write_text(TINY_BASE)
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def write_tiny_voice(repository: Path) -> Callable[..., Path]:
+    """Copy the first clips of the repository's sample voice into ``voices/<name>``."""
+
+    def write(root: Path, name: str = "ana", clips: int = 6, manifest: str = TINY_VOICE) -> Path:
+        sample, folder = repository / "voices" / "sample", root / "voices" / name
+        lines = (sample / "metadata.csv").read_text().splitlines()[: clips + 1]
+        (folder / "wavs").mkdir(parents=True, exist_ok=True)
+        (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
+        (folder / "voice.yaml").write_text(manifest)
+        for line in lines[1:]:
+            recording = line.partition(",")[0]
+            (folder / recording).write_bytes((sample / recording).read_bytes())
+        return folder
+
+    return write
