@@ -70,7 +70,7 @@ def main() -> None:
             name = f"wavs/{number:03d}.flac"
             seconds += render(text, FOLDER / name)
             writer.writerow([name, text])
-    print(f"{len(SENTENCES)} sentences, {seconds:.1f} s")  # noqa: T201
+    print(f"{len(SENTENCES)} sentences, {seconds:.1f} s")
 
 
 if __name__ == "__main__":

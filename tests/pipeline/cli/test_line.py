@@ -1,0 +1,242 @@
+"""The line from a folder to the gate, killed wherever it can be killed, and run again."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli.main import run_command
+from pipeline.signal import gate
+
+STAGES = ("validate", "extract", "finetune", "evaluate")
+
+
+@pytest.fixture(scope="module")
+def repository_with_voice(tmp_path_factory, write_tiny_base, write_tiny_voice) -> Path:
+    """A repository whose voice ``ana`` was walked up to its gate once."""
+    root = tmp_path_factory.mktemp("line")
+    (root / "pipeline.toml").write_text("[voxline]\nthreads = 1\ndevice = 'cpu'\n")
+    write_tiny_base(root)
+    write_tiny_voice(root)
+    before = Path.cwd()
+    os.chdir(root)
+    try:
+        assert run_command(["run", "ana"]) == 11
+    finally:
+        os.chdir(before)
+    return root
+
+
+@pytest.fixture
+def walked(repository_with_voice: Path, monkeypatch) -> Path:
+    monkeypatch.chdir(repository_with_voice)
+    return repository_with_voice
+
+
+@pytest.fixture
+def copy(walked: Path, tmp_path: Path, monkeypatch) -> Path:
+    """A copy to be spoiled: the same repository, with what it has done so far."""
+    subprocess.run(["cp", "-a", f"{walked}/.", str(tmp_path / "copy")], check=True)
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def results(root: Path) -> dict[str, list[str]]:
+    return {stage: sorted(path.name for path in (root / "work" / "ana" / stage).glob("*")) for stage in STAGES}
+
+
+def forget(root: Path, *stages: str) -> None:
+    for stage in stages:
+        subprocess.run(["rm", "-rf", str(root / "work" / "ana" / stage)], check=True)
+
+
+def test_a_random_base_is_blocked_and_the_report_says_why(walked: Path, voxline) -> None:
+    answer = voxline("run", "ana")
+    assert answer.code == 11
+    assert "random numbers" in (report := next((walked / "work").rglob("index.html")).read_text())
+    assert "Blocked" in report
+    assert "Base has trained weights" in answer.err
+    assert "index.html" in answer.out
+    assert not (walked / "registry").exists()
+
+
+def test_what_is_done_costs_nothing_and_needs_no_networks(walked: Path) -> None:
+    code = (
+        "import sys\nfrom pipeline.cli.main import run_command\n"
+        "code = run_command(['run', 'ana', '--json'])\n"
+        "loaded = [name for name in ('torch', 'numpy', 'scipy', 'soundfile', 'jinja2') if name in sys.modules]\n"
+        "assert not loaded, loaded\nsys.exit(code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=walked, capture_output=True, text=True, check=False)
+    assert done.returncode == 11, done.stderr
+    (run,) = json.loads(done.stdout)
+    assert [stage["stage"] for stage in run["stages"]] == list(STAGES)
+    assert all(stage["was_cached"] for stage in run["stages"])
+    assert run["exit_code"] == 11
+
+
+def test_json_has_the_whole_report_of_an_evaluation(walked: Path, voxline) -> None:
+    answer = voxline("evaluate", "ana", "--json")
+    report = json.loads(answer.out)
+    assert answer.code == 11
+    assert report["passed"] is False
+    assert {check["id"] for check in report["checks"]} >= {"copy_synthesis.pesq_wb", "copy_synthesis.stoi"}
+
+
+def test_until_stops_after_the_stage(walked: Path, voxline) -> None:
+    answer = voxline("run", "ana", "--until", "extract", "--json")
+    (run,) = json.loads(answer.out)
+    assert answer.code == 0
+    assert [stage["stage"] for stage in run["stages"]] == ["validate", "extract"]
+
+
+def test_one_bad_voice_does_not_stop_the_others_and_the_worst_code_speaks(
+    walked: Path, voxline, write_tiny_voice
+) -> None:
+    refused = write_tiny_voice(walked, "ben", clips=1)
+    no_consent = write_tiny_voice(walked, "eva", clips=1)
+    manifest = (no_consent / "voice.yaml").read_text().replace("consent:", "#")
+    (no_consent / "voice.yaml").write_text(manifest)
+    answer = voxline("run", "ben", "eva", "ana", "--json")
+    codes = {run["voice"]: run["exit_code"] for run in json.loads(answer.out)}
+    assert codes == {"ben": 10, "eva": 13, "ana": 11}
+    assert answer.code == 13
+    told = next(run["message"] for run in json.loads(answer.out) if run["voice"] == "ben")
+    assert "10 s needed" in told
+    subprocess.run(["rm", "-rf", str(refused), str(no_consent)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["run"], 2),
+        (["run", "nobody"], 2),
+        (["run", "ana", "--until", "lunch"], 2),
+        (["run", "ana", "--plan", "auto"], 2),
+        (["run", "--plan", "missing.json"], 2),
+        (["run", "../x"], 2),
+        (["run", "ana", "--base", "nonsense"], 3),
+        (["say", "ana", "Hello."], 2),
+        (["say", "../x", "Hello."], 3),
+        (["publish", "ana"], 11),
+    ],
+)
+def test_wrong_command_lines_are_told_in_one_sentence(walked: Path, voxline, arguments, code) -> None:
+    answer = voxline(*arguments)
+    assert answer.code == code, answer.err
+    assert answer.err.strip()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_kill_9_leaves_nothing_half_written_and_the_next_run_ends_the_same(copy: Path, strike, stage: str) -> None:
+    before = results(copy)
+    forget(copy, *STAGES[STAGES.index(stage) :])
+    code, was_struck = strike(lambda: run_command(["run", "ana"]), signal.SIGKILL, 9, copy / "work" / "ana" / stage)
+    assert was_struck and code == -signal.SIGKILL
+    half = [path for path in (copy / "work" / "ana" / stage).glob("*") if not path.name.endswith((".partial", ".lock"))]
+    assert half == []
+    assert strike(lambda: run_command(["run", "ana"]), signal.SIGKILL, 10**9, copy)[0] == 11
+    assert results(copy) == before
+
+
+@pytest.mark.parametrize(("signal_number", "codes"), [(signal.SIGTERM, {75}), (signal.SIGINT, {130})])
+def test_a_polite_stop_has_its_own_code_and_is_continued(copy: Path, strike, signal_number, codes) -> None:
+    before = results(copy)
+    forget(copy, "finetune", "evaluate")
+    code, was_struck = strike(
+        lambda: run_command(["run", "ana"]), signal_number, 25, copy / "work" / "ana" / "finetune"
+    )
+    assert was_struck and code in codes
+    assert [path for path in (copy / "work" / "ana" / "finetune").glob("*") if path.suffix != ".partial"] == []
+    assert strike(lambda: run_command(["run", "ana"]), signal.SIGKILL, 10**9, copy)[0] == 11
+    assert results(copy) == before
+
+
+def test_a_full_disk_is_a_temporary_failure_and_leaves_nothing_half_written(copy: Path, strike) -> None:
+    before = results(copy)
+    forget(copy, "extract", "finetune", "evaluate")
+
+    def run_with_little_room() -> int:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        return run_command(["run", "ana"])
+
+    assert strike(run_with_little_room, signal.SIGKILL, 10**9, copy)[0] == 75
+    assert [path for path in (copy / "work" / "ana" / "extract").glob("*") if path.suffix != ".partial"] == []
+    assert strike(lambda: run_command(["run", "ana"]), signal.SIGKILL, 10**9, copy)[0] == 11
+    assert results(copy) == before
+
+
+def test_two_runs_at_once_do_the_work_once(copy: Path) -> None:
+    before = results(copy)
+    forget(copy, "finetune", "evaluate")
+    command = [sys.executable, "-m", "pipeline.cli.main", "run", "ana", "--json"]
+    both = [subprocess.Popen(command, cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    outputs = [one.communicate()[0] for one in both]
+    assert [one.returncode for one in both] == [11, 11]
+    assert results(copy) == before
+    cached = [{s["stage"]: s["was_cached"] for s in json.loads(output)[0]["stages"]} for output in outputs]
+    assert sorted(run["finetune"] for run in cached) == [False, True]
+
+
+@pytest.fixture
+def open_gate(monkeypatch) -> None:
+    """A gate that lets everything pass: what publishing does cannot be seen on random numbers otherwise."""
+    monkeypatch.setattr(gate, "verdict", lambda checks: (True, ()))
+
+
+def test_a_passed_voice_is_published_and_speaks(copy: Path, voxline, open_gate, tmp_path: Path) -> None:
+    forget(copy, "evaluate")
+    answer = voxline("run", "ana", "--json")
+    assert answer.code == 0, answer.err
+    (run,) = json.loads(answer.out)
+    assert (run["status"], run["channel"]) == ("published", "production")
+
+    again = voxline("run", "ana", "--json")
+    assert (again.code, json.loads(again.out)[0]["status"]) == (0, "unchanged")
+
+    said = [
+        voxline("say", "ana", "Hello there, 42 times.", "-o", str(tmp_path / f"{i}.wav"), "--seed", "7", "--json")
+        for i in (1, 2)
+    ]
+    assert [answer.code for answer in said] == [0, 0], said[0].err
+    spoken = json.loads(said[0].out)
+    assert spoken["version"] == run["version"]
+    assert spoken["duration_s"] > 0
+    assert (tmp_path / "1.wav").read_bytes() == (tmp_path / "2.wav").read_bytes()
+
+    shown = json.loads(voxline("registry", "show", "ana", "--json").out)
+    assert set(shown["files"]) >= {
+        "card.md",
+        "adapter/text2semantic/adapter_model.safetensors",
+        "adapter/synthesizer/adapter_config.json",
+        "reference/reference.flac",
+        "report/index.html",
+        "report/junit.xml",
+    }
+    card = (copy / "registry" / "ana" / "releases" / run["version"] / "card.md").read_text()
+    assert "| Speaker | synthetic |" in card
+    assert "CC0-1.0" in card and "PESQ-WB" in card and "Generated speech, synthetic" in card
+    assert voxline("registry", "verify").code == 0
+
+
+def test_a_reviewed_voice_waits_as_a_candidate(copy: Path, voxline, open_gate) -> None:
+    manifest = copy / "voices" / "ana" / "voice.yaml"
+    manifest.write_text(manifest.read_text() + "review: required\n")
+    forget(copy, *STAGES)
+    subprocess.run(["cp", "-a", f"{copy}/voices/ana", f"{copy}/voices/bea"], check=True)
+    first = voxline("run", "ana", "--json")
+    assert first.code == 12, first.err
+    assert json.loads(first.out)[0]["channel"] == "candidate"
+    assert voxline("say", "ana", "Hello.", "-o", str(copy / "a.wav")).code == 2
+    assert voxline("say", "ana", "Hello.", "-o", str(copy / "a.wav"), "--channel", "candidate").code == 0
+    assert voxline("run", "ana").code == 12
+    assert voxline("registry", "promote", "ana").code == 0
+    assert voxline("run", "ana").code == 0
