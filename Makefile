@@ -31,3 +31,6 @@ lint: $(STAMP)
 
 clean:
 	rm -rf work registry .mypy_cache .ruff_cache .pytest_cache
+
+fuzz: $(STAMP)
+	$(BIN)/python tests/fuzz/fuzz_validation.py $(or $(COUNT),10000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -162,7 +163,9 @@ def render_markdown(report: ClipReport) -> str:
 
 def _cell(text: str) -> str:
     """Text of strangers inside Markdown: no markup, no line breaks, no mentions."""
-    escaped = "".join("\\" + letter if letter in "\\|*_`[]<>#@!~" else letter for letter in text)
+    escaped = "".join(
+        "\\" + letter if letter in "\\|*_`[]#@!~" else letter for letter in html.escape(text, quote=False)
+    )
     return _printable(escaped.replace("\n", " "))
 
 

@@ -30,4 +30,4 @@ def measure_bandwidth_hz(samples: Floats, sample_rate_hz: int) -> float:
     level_db = 10 * np.log10(np.maximum(loud, 1e-20))
     smooth = moving_mean(level_db, 5)
     present = np.flatnonzero(smooth > smooth.max() - _RANGE_DB)
-    return float((present[-1] + 1) * sample_rate_hz / window)
+    return float((present[-1] + 1) * sample_rate_hz / window) if len(present) else 0.0

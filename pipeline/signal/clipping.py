@@ -2,8 +2,9 @@
 
 A converter or an amplifier that runs out of range returns its limit again and again. So the same extreme value
 appears in many short runs; natural speech reaches its largest value once. This stays visible after the level is
-lowered. It does not after a lossy codec or resampling, where the tops ripple: for those the amplitude density gives
-the second sign. It falls steadily towards the extreme in natural speech and piles up there in clipped speech.
+lowered. It does not after a lossy codec or resampling, where the tops ripple: for those the distribution of
+amplitudes gives the other signs. In clipped speech it piles up at the extreme, and the highest peaks hardly rise
+above other loud samples.
 """
 
 from dataclasses import dataclass
@@ -29,12 +30,13 @@ class Clipping:
     share: float
     events: int
     pile_up: float
+    crest_db: float
 
 
 def measure_clipping(samples: Floats) -> Clipping:
     """`samples`: finite mono without DC, original rate, (n,)."""
     if not len(samples):
-        return Clipping(0.0, 0, 0.0)
+        return Clipping(0.0, 0, 0.0, 20.0)
     flat = events = 0
     loud = 0
     for half in (samples, -samples):
@@ -47,7 +49,8 @@ def measure_clipping(samples: Floats) -> Clipping:
             flat += int(tops.sum())
             events += len(tops)
         loud += int((half > 0.1 * peak).sum())
-    return Clipping(flat / max(loud, 1), events, _pile_up(np.abs(samples)))
+    magnitudes = np.abs(samples)
+    return Clipping(flat / max(loud, 1), events, _pile_up(magnitudes), _crest_db(magnitudes))
 
 
 def _pile_up(magnitudes: Floats) -> float:
@@ -57,6 +60,14 @@ def _pile_up(magnitudes: Floats) -> float:
     top = int((magnitudes > peak * (1 - _DENSITY_TOP)).sum())
     below = int((magnitudes > peak * (1 - 3 * _DENSITY_TOP)).sum()) - top
     return 2 * top / max(below, 10)
+
+
+def _crest_db(magnitudes: Floats) -> float:
+    loud = magnitudes[magnitudes > 0.1 * magnitudes.max(initial=0.0)]
+    if len(loud) < 1000:
+        return 20.0
+    usual, highest = np.partition(loud, (rank := [int(0.9 * len(loud)), int(0.998 * len(loud))]))[rank]
+    return float(20 * np.log10(highest / usual))
 
 
 def _run_lengths(flags: Flags) -> npt.NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import soxr
 
 from pipeline.signal.frames import FLOOR_POWER, Floats
@@ -11,6 +12,8 @@ _OVERSAMPLING = 4  # ITU-R BS.1770-5 annex 2 asks for at least four
 _BLOCK = 1024
 _LOUDEST_BLOCKS = 6
 _MARGIN = 128
+_NEAR_CEILING = 0.6
+_JOINED_BLOCKS = 8
 _LIMITER_BLOCK_S = 0.001
 _LIMITER_REACH_BLOCKS = 5  # the gain starts to fall 5 ms before a peak: no step is heard
 
@@ -88,15 +91,30 @@ def _true_peaks(samples: Floats, sample_rate_hz: int) -> Floats:
     return np.asarray(np.abs(raised), dtype=np.float32)
 
 
+def _runs(blocks: npt.NDArray[np.int64], gap: int) -> list[tuple[int, int]]:
+    """First and last of each run of block numbers, runs closer than `gap` joined."""
+    if not len(blocks):
+        return []
+    cuts = np.flatnonzero(np.diff(blocks) > gap)
+    firsts, lasts = [blocks[0], *blocks[cuts + 1]], [*blocks[cuts], blocks[-1]]
+    return [(int(first), int(last)) for first, last in zip(firsts, lasts, strict=True)]
+
+
 def _limiter_gains(samples: Floats, sample_rate_hz: int, ceiling: float) -> Floats:
     """A gain per sample, (n,): the minimum over the neighbourhood of what each millisecond needs, smoothed over it."""
     block = max(1, round(sample_rate_hz * _LIMITER_BLOCK_S))
     count = -(-len(samples) // block)
-    true = _true_peaks(samples, sample_rate_hz)
-    padded = np.zeros(count * block * _OVERSAMPLING, np.float32)
-    used = min(len(true), len(padded))
-    padded[:used] = true[:used]
-    peaks = padded.reshape(count, block * _OVERSAMPLING).max(axis=1)
+    padded = np.zeros(count * block, np.float32)
+    padded[: len(samples)] = np.abs(samples)
+    peaks = padded.reshape(count, block).max(axis=1)
+    loud = np.flatnonzero(peaks > ceiling * _NEAR_CEILING)
+    for first, last in _runs(loud, _JOINED_BLOCKS):  # elsewhere nothing between the samples can reach the ceiling
+        start, end = max(0, first * block - _MARGIN), min(len(samples), (last + 1) * block + _MARGIN)
+        true = _true_peaks(samples[start:end], sample_rate_hz)
+        inner = np.zeros((last - first + 1) * block * _OVERSAMPLING, np.float32)
+        part = true[_OVERSAMPLING * (first * block - start) :][: len(inner)]
+        inner[: len(part)] = part
+        peaks[first : last + 1] = np.maximum(peaks[first : last + 1], inner.reshape(last - first + 1, -1).max(axis=1))
     needed = np.minimum(1.0, ceiling * 0.995 / np.maximum(peaks, 1e-9))
     if needed.min(initial=1.0) >= 1.0:
         return np.ones(len(samples), np.float32)

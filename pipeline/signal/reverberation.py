@@ -14,9 +14,9 @@ from pipeline.signal.frames import Floats, Frames, band_bins, moving_mean, to_db
 _BANDS_HZ = ((250, 500), (500, 1000), (1000, 2000), (2000, 4000))
 _FALL_FRAMES = 8  # 80 ms
 _STEEPEST = 97  # percentile
-# Fall over 80 ms (dB) -> RT60 (s): measured on six dry voices convolved with exponentially decaying noise, at equal
-# direct and reverberant energy and at -12 dB (benchmarks/validation.py repeats it). Beyond the ends nothing is known.
-_FALLS_DB = (6.5, 7.7, 9.2, 10.5, 13.0, 20.0)
+# Fall over 80 ms (dB) -> RT60 (s): medians over dry voices convolved with exponentially decaying noise, at equal
+# direct and reverberant energy and at -12 dB (`benchmarks/validation.py --rooms`). Beyond the ends nothing is known.
+_FALLS_DB = (6.3, 7.0, 8.6, 10.7, 13.3, 20.6)
 _RT60_S = (2.0, 1.5, 0.9, 0.6, 0.4, 0.2)
 
 

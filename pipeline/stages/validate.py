@@ -51,6 +51,7 @@ from pipeline.text.transcripts import estimate_phones, strip_markup
 
 DNSMOS_HOP_S = 9.0  # one window after the other: a third of the cost of overlapping ones, within 0.1 of them
 PARTIAL_STEP_FRAMES = 50
+MAX_MAGNITUDE = 1e6  # of full scale: float files scaled like 16-bit integers are still sound, 1e30 is not
 MAX_RATE_HZ = 48_000  # higher rates hold nothing that a network here reproduces
 _VERDICTS: tuple[Verdict, ...] = ("reject", "repair", "warn")
 _WORKERS = 2
@@ -126,9 +127,9 @@ def judge_recording(
         findings += name_findings(clip)
         return _unreadable(recording, findings)
     findings += [*file_findings(clip, audio.info.container, audio.info.subtype), *transcript_findings(clip)]
-    broken = int((~np.isfinite(audio.samples)).sum())
+    broken = int((~(np.abs(audio.samples) < MAX_MAGNITUDE)).sum())
     if broken:
-        detail = "samples that are not numbers"
+        detail = "samples that are no numbers, or too large to be sound"
         shown = {"value": broken, "limit": 0, "unit": "samples", "detail": detail}
         findings.append(Finding(code="non_finite", severity="reject", **shown))
         return _unreadable(recording, findings, audio)

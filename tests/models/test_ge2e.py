@@ -1,0 +1,43 @@
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from models.ge2e import EMBEDDING_SIZE, embed_partials, embed_speaker, partial_starts
+from pipeline.io.audio import read_audio, resample
+from pipeline.signal.mel import mel_power
+
+
+def voice(repository, number):
+    audio = read_audio(sorted((repository / "voices" / "sample" / "wavs").glob("*"))[number])
+    return resample(audio.mono, audio.sample_rate_hz, 16000)
+
+
+def test_mel_and_embeddings_are_those_of_resemblyzer(repository):
+    from resemblyzer import VoiceEncoder
+    from resemblyzer.audio import wav_to_mel_spectrogram
+
+    samples = voice(repository, 0)
+    theirs = wav_to_mel_spectrogram(samples)
+    ours = mel_power(samples, 16000, 400, 160, 40)
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).max() < 1e-5 * theirs.max()
+    _, expected, _ = VoiceEncoder("cpu", verbose=False).embed_utterance(samples, return_partials=True)
+    found = embed_partials(torch.from_numpy(ours), step_frames=77).numpy()
+    inner = min(len(expected), len(found)) - 1  # the last one is padded in another place
+    assert np.abs(found[:inner] - expected[:inner]).max() < 1e-5
+
+
+def test_embeddings_are_unit_vectors_and_near_for_one_voice(repository):
+    one, two = (embed_speaker(torch.from_numpy(mel_power(voice(repository, n), 16000, 400, 160, 40))) for n in (0, 1))
+    assert one.shape == (EMBEDDING_SIZE,)
+    assert abs(float(one.norm()) - 1) < 1e-5
+    assert float(one @ two) > 0.8
+
+
+def test_partials_cover_a_recording_of_any_length():
+    assert partial_starts(10, 50) == [0]
+    assert partial_starts(161, 50)[0] == 0
+    starts = partial_starts(1000, 50)
+    assert starts[-1] + 160 >= 960
+    assert all(later - earlier == 50 for earlier, later in pairwise(starts))

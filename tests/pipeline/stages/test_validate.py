@@ -1,0 +1,289 @@
+"""The stage on folders made here from the sample voice: repairs, seconds, files, denoising, the command."""
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from pipeline.cli.common import ConsoleReporter
+from pipeline.cli.main import run_command
+from pipeline.io.audio import encode_audio, probe_audio, read_audio, write_audio
+from pipeline.io.recordings import list_recordings
+from pipeline.io.validation_report import ReportWriter, plain_words, render_junit, render_markdown
+from pipeline.records.clip_report import ClipReport
+from pipeline.records.settings import ValidateSettings
+from pipeline.signal.dnsmos import Opinion
+from pipeline.signal.levels import rms_dbfs
+from pipeline.stages.validate import Tools, in_parallel, load_tools, validate_folder
+
+QUICK = ValidateSettings(dnsmos=False, speakers=False, denoise="off", speech_min_s=4.0)
+SAMPLE = Path(__file__).resolve().parents[3] / "voices" / "sample"
+
+
+def sample_lines(count):
+    lines = (SAMPLE / "metadata.csv").read_text(encoding="utf-8").splitlines()
+    return lines[0], lines[1 : count + 1]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four sentences of the sample voice."""
+    header, lines = sample_lines(4)
+    (tmp_path / "in" / "wavs").mkdir(parents=True)
+    (tmp_path / "in" / "metadata.csv").write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    for source in sorted((SAMPLE / "wavs").glob("*"))[:4]:
+        (tmp_path / "in" / "wavs" / source.name).write_bytes(source.read_bytes())
+    return tmp_path / "in"
+
+
+def run(folder, settings=QUICK, tools=None, target=None):
+    target = target or folder.parent / "out"
+    target.mkdir(exist_ok=True)
+    return validate_folder(
+        list_recordings(folder, "en"),
+        settings,
+        tools or Tools(),
+        ReportWriter(target),
+        voice="test",
+        language="en",
+        reporter=ConsoleReporter(quiet=True),
+    )
+
+
+def test_good_recordings_become_levelled_clips_and_the_originals_stay(folder):
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    report = run(folder)
+    assert report.accepted, report.reasons
+    assert len(report.prepared) == 4
+    for clip in report.prepared:
+        audio = read_audio(folder.parent / "out" / clip.file)
+        assert audio.sample_rate_hz == clip.sample_rate_hz == probe_audio(folder / clip.source).sample_rate_hz
+        assert audio.duration_s == pytest.approx(clip.duration_s, abs=1e-3)
+        assert -19 < rms_dbfs(audio.mono) < -14.5
+        assert np.abs(audio.mono).max() <= 10 ** (-0.95 / 20)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_the_same_folder_gives_the_same_report_and_the_same_bytes(folder):
+    first = run(folder, target=folder.parent / "one")
+    second = run(folder, target=folder.parent / "two")
+    assert first == second
+    for clip in first.prepared:
+        assert (folder.parent / "one" / clip.file).read_bytes() == (folder.parent / "two" / clip.file).read_bytes()
+
+
+def test_too_little_speech_is_refused_with_what_was_found_and_what_is_needed(folder):
+    report = run(folder, QUICK.model_copy(update={"speech_min_s": 300.0}))
+    assert not report.accepted
+    assert report.verdict != "reject"
+    (finding,) = [finding for finding in report.findings if finding.code == "not_enough_speech"]
+    assert finding.limit == 300.0
+    assert finding.value == report.speech_usable_s > 5
+    missing = int(np.ceil(300 - report.speech_usable_s))
+    assert plain_words(report)[0] == f"Record {missing} s more speech."
+    assert plain_words(report, "zh")[0] == f"请再录 {missing} 秒语音。"
+
+
+def test_a_copy_is_left_out_and_its_clip_removed(folder):
+    first = sorted((folder / "wavs").glob("*"))[0]
+    audio = read_audio(first)
+    write_audio(folder / "wavs" / "copy.wav", 0.5 * audio.mono, audio.sample_rate_hz)
+    with (folder / "metadata.csv").open("a", encoding="utf-8") as stream:
+        stream.write(
+            (folder / "metadata.csv").read_text(encoding="utf-8").splitlines()[1].replace(first.name, "copy.wav") + "\n"
+        )
+    report = run(folder)
+    assert "duplicate" in report.reasons
+    assert [result.prepared for result in report.clips if result.clip.file_name.endswith("copy.wav")] == [()]
+    assert len(list((folder.parent / "out" / "clips").iterdir())) == len(report.prepared) == 4
+
+
+def test_a_file_that_no_line_names_is_left_out_with_a_remark(folder):
+    lines = (folder / "metadata.csv").read_text(encoding="utf-8").splitlines()
+    (folder / "metadata.csv").write_text("\n".join(lines[:-1]) + "\n", encoding="utf-8")
+    report = run(folder)
+    assert [result.reasons for result in report.clips] == [(), (), (), ("no_transcript",)]
+    assert len(report.prepared) == 3
+
+
+def test_links_out_of_the_folder_are_not_followed(folder, tmp_path):
+    victim = sorted((folder / "wavs").glob("*"))[0]
+    (tmp_path / "outside.flac").write_bytes(victim.read_bytes())
+    victim.unlink()
+    victim.symlink_to(tmp_path / "outside.flac")
+    report = run(folder)
+    assert report.clips[0].reasons == ("bad_metadata",)
+    assert report.clips[0].prepared == ()
+
+
+def test_a_long_recording_is_sliced_and_told_that_texts_are_missing(folder):
+    files = sorted((folder / "wavs").glob("*"))
+    rate = read_audio(files[0]).sample_rate_hz
+    gap = np.zeros(rate // 2, np.float32)
+    long = np.concatenate([part for path in files for part in (read_audio(path).mono, gap)] * 3)
+    for path in files:
+        path.unlink()
+    write_audio(folder / "wavs" / "long.flac", long, rate)
+    (folder / "metadata.csv").unlink()
+    report = run(folder)
+    (result,) = report.clips
+    assert "needs_slicing" in result.reasons
+    assert len(result.prepared) > 2
+    assert all(2 <= clip.duration_s <= 12.5 for clip in result.prepared)
+    assert sum(clip.speech_s for clip in result.prepared) > 0.9 * result.measures.speech_s
+
+
+def test_the_report_has_four_forms_and_no_stranger_writes_markup_into_them(folder):
+    evil = folder / "wavs" / "<img src=x onerror=alert(1)>.flac"
+    sorted((folder / "wavs").glob("*"))[0].rename(evil)
+    (folder / "metadata.csv").unlink()
+    report = run(folder)
+    out = folder.parent / "out"
+    assert ClipReport.model_validate_json((out / "clip_report.json").read_bytes()) == report
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "<img src=x" not in page
+    assert page.count("<audio") == 2 * 4
+    assert page.count("data:image/png") == 4
+    assert "请补录" in page or "通过" in page
+    assert "<img src=x" not in (out / "report.md").read_text(encoding="utf-8")
+    suite = ElementTree.parse(out / "junit.xml").getroot()
+    assert suite.get("tests") == "5"
+    assert next(case.get("name") for case in suite.iter("testcase")) == "voice"
+
+
+def test_junit_and_markdown_name_the_clips_that_failed(folder):
+    path = sorted((folder / "wavs").glob("*"))[1]
+    path.write_bytes(b"not audio at all")
+    report = run(folder)
+    suite = ElementTree.fromstring(render_junit(report))
+    failed = [case.get("name") for case in suite.iter("testcase") if case.find("failure") is not None]
+    assert failed == [f"wavs/{path.name}"]
+    assert "corrupt" in render_markdown(report)
+    assert plain_words(report)[0] == "Sentence 2: the file is damaged. Export or upload it again."
+
+
+def opinion(_samples):
+    return Opinion(3.0, 3.0, 3.0, None)
+
+
+def noisy_folder(folder):
+    random = np.random.default_rng(0)
+    for path in sorted((folder / "wavs").glob("*")):
+        audio = read_audio(path)
+        noise = random.standard_normal(audio.samples.shape[1]).astype(np.float32)
+        level = rms_dbfs(audio.mono) - 14 - rms_dbfs(noise)
+        path.write_bytes(
+            encode_audio(audio.mono + noise * np.float32(10 ** (level / 20)), audio.sample_rate_hz, "FLAC")
+        )
+
+
+def test_denoising_is_asked_for_noisy_clips_only_and_kept_only_if_nothing_gets_worse(folder):
+    asked = []
+
+    def gate(samples, rate):
+        asked.append(rate)
+        envelope = np.convolve(np.abs(samples), np.ones(rate // 20) / (rate // 20), mode="same")
+        return np.where(envelope > 0.3 * envelope.max(), samples, 0.3 * samples).astype(np.float32)
+
+    settings = QUICK.model_copy(update={"denoise": "auto"})
+    run(folder, settings, Tools(opinion=opinion, denoise=gate))
+    clean = len(asked)
+    noisy_folder(folder)
+    report = run(folder, settings, Tools(opinion=opinion, denoise=gate))
+    assert len(asked) > clean
+    assert any(clip.noise_reduced for clip in report.prepared)
+    assert any(repair.code == "denoise" for result in report.clips for repair in result.repairs)
+    opinions = iter(np.linspace(4.0, 2.5, 100))  # every next one is worse
+    worse = run(folder, settings, Tools(opinion=lambda _: Opinion(3.0, 3.0, next(opinions), None), denoise=gate))
+    assert not any(clip.noise_reduced for clip in worse.prepared)
+
+
+def test_strict_settings_refuse_what_could_not_be_measured_and_others_say_so(folder, tmp_path):
+    settings = QUICK.model_copy(update={"denoise": "auto"})
+    tools = load_tools(settings, tmp_path / "empty")
+    report = run(folder, settings, tools)
+    assert report.accepted
+    assert "voxline bases pull deepfilternet" in report.not_measured["denoise"]
+    strict = run(folder, settings.model_copy(update={"strict": True}), tools)
+    assert not strict.accepted
+    assert "not_measured" in strict.reasons
+
+
+def test_deepfilternet_of_random_weights_runs_through_the_stage(folder, tmp_path, deepfilternet):
+    noisy_folder(folder)
+    settings = QUICK.model_copy(update={"denoise": "on", "denoise_weights": str(deepfilternet)})
+    tools = load_tools(settings, tmp_path)
+    assert len(tools.digests["deepfilternet"]) == 64
+    report = run(folder, settings, tools)
+    assert report.tools == tools.digests
+    assert len(report.clips) == 4
+
+
+@pytest.fixture(scope="module")
+def deepfilternet(tmp_path_factory):
+    import importlib.util
+
+    path = Path(__file__).resolve().parents[2] / "models" / "test_deepfilter.py"
+    specification = importlib.util.spec_from_file_location("deepfilter_weights", path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module.write_random_weights(tmp_path_factory.mktemp("weights") / "DeepFilterNet3")
+
+
+def test_weights_that_are_named_and_missing_are_a_wrong_setting(folder, capsys):
+    arguments = ["validate", str(folder) + "/", "--language", "en", "--denoise-weights", str(folder / "nowhere")]
+    assert run_command(arguments) == 3
+    assert "config.ini" in capsys.readouterr().err
+
+
+def test_pulling_deepfilternet_from_a_folder_notes_its_digests(deepfilternet, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VOXLINE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    assert run_command(["bases", "pull", "deepfilternet", "--from", str(deepfilternet.parent)]) == 0
+    note = json.loads((tmp_path / "cache" / "deepfilternet" / "weights.json").read_text())
+    assert set(note["sha256"]) == {"config.ini", "checkpoints/model_1.ckpt.best"}
+    tools = load_tools(ValidateSettings(dnsmos=False, speakers=False), tmp_path / "cache")
+    assert "deepfilternet" in tools.digests
+    assert run_command(["bases", "pull", "deepfilternet", "--from", str(tmp_path)]) in (0, 3)
+    (tmp_path / "nothing").mkdir()
+    assert run_command(["bases", "pull", "deepfilternet", "--from", str(tmp_path / "nothing")]) == 3
+    capsys.readouterr()
+
+
+def test_the_command_refuses_with_exit_code_10_and_prints_json(folder, capsys, tmp_path):
+    settings = "[validate]\ndnsmos = false\nspeakers = false\n"
+    (tmp_path / "pipeline.toml").write_text(settings)
+    import os
+
+    here = Path.cwd()
+    os.chdir(tmp_path)
+    try:
+        code = run_command(
+            ["validate", str(folder) + "/", "--language", "en", "--json", "--report", str(tmp_path / "r")]
+        )
+    finally:
+        os.chdir(here)
+    out, err = capsys.readouterr()
+    report = json.loads(out)
+    assert code == 10
+    assert report["verdict"] in ("pass", "warn", "repair")
+    assert report["speech_needed_s"] == 60.0
+    assert report["clips"][0]["measures"]["snr_db"] > 10
+    assert "60 s needed" in err
+    assert (tmp_path / "r" / "report.html").exists()
+
+
+def test_only_a_few_recordings_are_in_flight_at_a_time():
+    drawn = []
+
+    def items():
+        for number in range(50):
+            drawn.append(number)
+            yield number
+
+    results = in_parallel(lambda number: number * 2, items(), workers=2)
+    assert next(results) == 0
+    assert len(drawn) <= 4
+    assert list(results) == [2 * number for number in range(1, 50)]
