@@ -1,0 +1,43 @@
+"""docs/cli.md is what the commands say of themselves."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def cli_docs(repository: Path):
+    spec = importlib.util.spec_from_file_location("cli_docs", repository / "scripts" / "cli_docs.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_what_help_says(cli_docs, repository: Path) -> None:
+    page = (repository / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert page == cli_docs.render(), "run: python scripts/cli_docs.py"
+
+
+def test_every_command_shows_an_example_or_belongs_to_a_group_that_does(cli_docs) -> None:
+    root = cli_docs.typer.main.get_command(cli_docs.app)
+    silent = [
+        " ".join(path)
+        for path, command in cli_docs._walk(root, ())
+        if "voxline " not in (command.help or "") and len(path) == 1
+    ]
+    assert not silent
+
+
+def test_every_option_says_what_it_does(cli_docs) -> None:
+    root = cli_docs.typer.main.get_command(cli_docs.app)
+    silent = [
+        f"voxline {' '.join(path)} {parameter.name}"
+        for path, command in cli_docs._walk(root, ())
+        for parameter in command.params
+        if not getattr(parameter, "help", None)
+    ]
+    assert not silent
