@@ -74,7 +74,7 @@ def measure_again(root: Path, repeats: int) -> Measurement:
 
 
 def measure_validation(root: Path, repeats: int) -> Measurement:
-    """The sample voice's sentences again and again, each a little quieter so that none is a duplicate, to ten minutes."""
+    """The sample voice again and again, each time cut and quieter, so that nothing is a duplicate, to ten minutes."""
     folder = root / "voices" / "long"
     write_long_voice(root / "voices" / VOICE, folder)
 
