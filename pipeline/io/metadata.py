@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from pipeline.text.scripts import script_of
+
 MAX_BYTES = 64 << 20
 MAX_ROWS = 200_000
 MAX_TEXT = 4000
@@ -143,27 +145,12 @@ def _decode_as(data: bytes, encoding: str, languages: list[str]) -> str | None:
     except UnicodeDecodeError:
         return None
     foreign = [letter for letter in text if not letter.isascii() and unicodedata.category(letter)[0] in "LMN"]
-    fitting = sum(script_of(letter) in ("han", "kana", "hangul", "bopomofo") for letter in foreign)
-    common = sum("\u4e00" <= letter <= "\u9fff" or script_of(letter) in ("kana", "hangul") for letter in foreign)
-    if not foreign or fitting < 0.95 * len(foreign) or common < 0.9 * len(foreign):
+    fitting = sum("\u4e00" <= letter <= "\u9fff" or script_of(letter) in ("kana", "hangul") for letter in foreign)
+    if not foreign or fitting < 0.9 * len(foreign):
         return None
     if "ja" in languages and not any(script_of(letter) == "kana" for letter in foreign):
         return None
     return text
-
-
-def script_of(letter: str) -> str:
-    """latin, han, kana, hangul, bopomofo, cyrillic, greek ... or `other`, from the character's Unicode name."""
-    if letter.isascii():
-        return "latin" if letter.isalpha() else "other"
-    name = unicodedata.name(letter, "")
-    if name.startswith("CJK UNIFIED") or name.startswith("CJK COMPATIBILITY IDEOGRAPH") or letter == "々":
-        return "han"
-    first = name.partition(" ")[0].lower()
-    if first in ("hiragana", "katakana", "katakana-hiragana") or name.startswith("HALFWIDTH KATAKANA"):
-        return "kana"
-    known = ("latin", "hangul", "bopomofo", "cyrillic", "greek", "arabic", "hebrew", "devanagari", "thai")
-    return first if first in known and letter.isalpha() else "other"
 
 
 def _is_utf8(line: bytes) -> bool:

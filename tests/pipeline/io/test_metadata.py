@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.io.metadata import is_outside, parse_metadata, read_metadata, script_of
+from pipeline.io.metadata import is_outside, parse_metadata, read_metadata
 
 HEADER = "file_name,text,language\n"
 
@@ -102,19 +102,6 @@ def test_what_is_no_metadata_is_one_clear_problem(data):
     metadata = parse_metadata(data)
     assert metadata.rows == ()
     assert metadata.problems[-1].severity == "reject"
-
-
-def test_scripts_are_told_apart():
-    assert [script_of(letter) for letter in "aÉ漢かア가я1"] == [
-        "latin",
-        "latin",
-        "han",
-        "kana",
-        "kana",
-        "hangul",
-        "cyrillic",
-        "other",
-    ]
 
 
 @settings(max_examples=300, deadline=None)
