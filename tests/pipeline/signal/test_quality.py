@@ -41,6 +41,25 @@ def test_alignment_gives_stoi_back_what_a_delay_took() -> None:
     assert aligned_score > 0.99 > unaligned_score + 0.1
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_wave_with_phases_of_its_own_is_not_aligned_to_another_pitch_period(seed: int) -> None:
+    """A decoder may keep every magnitude and invent the phases; the waves then agree best half a period away."""
+    invented = np.random.default_rng(seed).uniform(-np.pi, np.pi, 30)
+    invented[1] = np.pi  # the fundamental upside down
+
+    aligned = quality.align_globally(voiced(np.zeros(30)), voiced(invented), max_delay_samples=1600)
+
+    assert abs(aligned.delay_samples) < 40
+
+
+def voiced(phases: np.ndarray) -> np.ndarray:
+    """Syllables at a gliding pitch around 90 Hz whose harmonics start at the given phases."""
+    time_s = np.arange(2 * RATE_HZ) / RATE_HZ
+    phase = np.cumsum(90.0 * (1 + 0.1 * np.sin(2 * np.pi * 0.7 * time_s))) / RATE_HZ
+    harmonics = sum(np.sin(2 * np.pi * k * phase + phases[k]) / k for k in range(1, 30))
+    return (0.2 * harmonics * np.clip(np.sin(2 * np.pi * 3 * time_s + 4.0), 0, 1)).astype(np.float32)
+
+
 def test_every_measure_is_best_for_the_same_clip_and_falls_with_noise() -> None:
     clip = speechlike(3.0)
     rng = np.random.default_rng(1)
