@@ -77,6 +77,7 @@ class Measures(Record):
     pitch_hz: float | None = None
     syllables: int | None = None
     phones_per_s: float | None = None
+    phone_error: float | None = None
     dnsmos_sig: float | None = None
     dnsmos_bak: float | None = None
     dnsmos_ovr: float | None = None

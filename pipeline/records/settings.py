@@ -71,6 +71,8 @@ class ValidateSettings(Record):
     )
     speaker_similarity_min: float = Field(0.70, ge=0.0, le=1.0, description="Cosine of a clip to the voice's mean.")
     within_similarity_min: float = Field(0.70, ge=0.0, le=1.0, description="Cosine of one part of a clip to the other.")
+    acoustic: bool = Field(True, description="Compare English texts with the phones that base nano's encoder hears.")
+    phone_error_max: float = Field(0.75, gt=0, description="Phone errors per phone of the text; more is another text.")
     phones_per_s_min: float = Field(3.5, gt=0, description="Slowest plausible reading, phones per second of speech.")
     phones_per_s_max: float = Field(20.0, gt=0, description="Fastest plausible reading.")
 

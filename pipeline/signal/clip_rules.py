@@ -251,6 +251,14 @@ def pace_findings(clip: Clip, speech_s: float, settings: ValidateSettings) -> It
         yield _finding("text_audio_mismatch", "reject", pace, settings.phones_per_s_min, "phones/s", detail)
 
 
+def phone_findings(phone_error: float | None, settings: ValidateSettings) -> Iterator[Finding]:
+    """The text against what an acoustic model hears."""
+    if phone_error is not None and phone_error > settings.phone_error_max:
+        detail = "what is said is not this text"
+        limit = settings.phone_error_max
+        yield _finding("text_audio_mismatch", "reject", phone_error, limit, "phone errors per phone", detail)
+
+
 def limiter_findings(limited_db: float) -> Iterator[Finding]:
     if limited_db > _LIMITED_WARN_DB:
         detail = "single peaks far above the voice: a pop or a knock"

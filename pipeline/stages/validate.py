@@ -15,11 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from threading import Lock
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from pipeline.errors import SettingsError, TransientError
+from pipeline.errors import MissingExtraError, SettingsError, TransientError
 from pipeline.io.audio import Audio, AudioLimits, resample, write_audio
 from pipeline.io.denoiser_weights import deepfilternet_folder
 from pipeline.io.recordings import Folder, Recording, list_recordings, read_recording
@@ -36,6 +37,7 @@ from pipeline.signal.clip_rules import (
     measures_of,
     name_findings,
     pace_findings,
+    phone_findings,
     rejects,
     sound_findings,
     transcript_findings,
@@ -47,12 +49,19 @@ from pipeline.signal.frames import Floats
 from pipeline.signal.prepare import Piece, prepare_piece, slice_pieces, whole_piece
 from pipeline.signal.speaker import speaker_mel
 from pipeline.signal.speaker_change import likeliest_change
-from pipeline.text.transcripts import estimate_phones, strip_markup
+from pipeline.text.frontend import phonemize
+from pipeline.text.transcripts import estimate_phones, phone_error_rate, strip_markup
+
+if TYPE_CHECKING:
+    from models.bases import Base
 
 DNSMOS_HOP_S = 9.0  # one window after the other: a third of the cost of overlapping ones, within 0.1 of them
 DNSMOS_ALL = 40  # recordings; after them only the doubtful ones and every fourth: it takes most of the time
 DNSMOS_EVERY = 4
 PARTIAL_STEP_FRAMES = 50
+RECOGNISER_BASE = "nano"
+RECOGNISED_MAX_S = 40.0
+RECOGNISED_MIN_PHONES = 6
 MAX_MAGNITUDE = 1e6  # of full scale: float files scaled like 16-bit integers are still sound, 1e30 is not
 MAX_RATE_HZ = 48_000  # higher rates hold nothing that a network here reproduces
 _VERDICTS: tuple[Verdict, ...] = ("reject", "repair", "warn")
@@ -71,6 +80,7 @@ class Tools:
         opinion: DNSMOS of mono 16 kHz samples.
         embed: partial speaker embeddings (partials, 256) of mono 16 kHz speech.
         denoise: DeepFilterNet: mono samples and their rate -> the same without noise.
+        recognise: phones of mono 16 kHz samples, for the languages in `recognised`.
         absent: what cannot be measured here, and why.
         digests: sha256 of the weights in use.
     """
@@ -78,6 +88,8 @@ class Tools:
     opinion: Callable[[Floats], Opinion] | None = None
     embed: Callable[[Floats], Floats] | None = None
     denoise: Callable[[Floats, int], Floats] | None = None
+    recognise: Callable[[Floats], list[str]] | None = None
+    recognised: frozenset[str] = frozenset()
     absent: dict[str, str] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
 
@@ -140,6 +152,8 @@ def judge_recording(
     seen, denoised = _denoise(seen, settings, tools)
     heard, embedding = _listen(seen, index, settings, tools)
     findings += sound_findings(seen, heard, settings)
+    phone_error = _phone_error(clip, seen, tools)
+    findings += phone_findings(phone_error, settings)
     if seen.regions:
         findings += pace_findings(clip, seen.speech_s, settings)
     outputs, repairs = _prepare(clip, seen, findings, index, settings, denoised)
@@ -153,7 +167,7 @@ def judge_recording(
         sha256=recording.sha256,
         findings=tuple(findings),
         repairs=tuple(repairs),
-        measures=measures.model_copy(update=_levels_and_pace(seen, outputs, phones)),
+        measures=measures.model_copy(update=_levels_and_pace(seen, outputs, phones, phone_error)),
         speech=tuple(Span(start_s=round(r.start_s, 3), end_s=round(r.end_s, 3)) for r in seen.regions),
         prepared=tuple(output.clip for output in outputs),
     )
@@ -208,12 +222,28 @@ def _phones(clip: Clip) -> float | None:
     return estimate_phones(strip_markup(clip.text).text, clip.language)
 
 
-def _levels_and_pace(seen: Examination, outputs: Sequence[Output], phones: float | None) -> dict[str, float | None]:
+def _phone_error(clip: Clip, seen: Examination, tools: Tools) -> float | None:
+    """Phone errors of the text against what the acoustic model hears; None where there is no model for it."""
+    if tools.recognise is None or clip.text is None or clip.language not in tools.recognised or not seen.regions:
+        return None
+    if seen.duration_s > RECOGNISED_MAX_S:
+        return None
+    text = strip_markup(clip.text).text
+    expected = [symbol for symbol in phonemize(text, "en").symbols if symbol[0].isalpha()]
+    if len(expected) < RECOGNISED_MIN_PHONES:
+        return None
+    return phone_error_rate(expected, tools.recognise(seen.frames.samples))
+
+
+def _levels_and_pace(
+    seen: Examination, outputs: Sequence[Output], phones: float | None, phone_error: float | None
+) -> dict[str, float | None]:
     pace = phones / seen.speech_s if phones and seen.speech_s > 0 else None
     return {
         "gain_db": outputs[0].clip.gain_db if outputs else None,
         "limited_db": max((output.clip.limited_db for output in outputs), default=None),
         "phones_per_s": None if pace is None else round(pace, 2),
+        "phone_error": None if phone_error is None else round(phone_error, 3),
     }
 
 
@@ -359,8 +389,9 @@ def conclude(
         listed = "; ".join(f"{what}: {why}" for what, why in absent.items())
         detail = f"not measured here, and strict settings refuse that: {listed}"
         findings.append(Finding(code="not_measured", severity="reject", detail=detail))
-    if any(traits.text is not None for _, traits in judged):
-        absent["transcript_by_acoustic_model"] = "no base offers one here; texts are judged by script and pace"
+    unheard = sorted({t.language for _, t in judged if t.text is not None and t.language not in tools.recognised})
+    if unheard:
+        absent["text_by_acoustic_model"] = f"none for {', '.join(unheard)}; texts are judged by script and pace"
     found_s = sum(traits.speech_s for _, traits in judged)
     usable_s = sum(prepared.speech_s for result in clips for prepared in result.prepared)
     verdict, reasons = _voice_verdict(findings, clips, found_s, usable_s, settings.speech_min_s)
@@ -543,7 +574,46 @@ def load_tools(settings: ValidateSettings, cache: Path) -> Tools:
     opinion = _load_dnsmos(absent, digests) if settings.dnsmos else None
     embed = _load_embedder(absent, digests) if settings.speakers else None
     denoise = _load_denoiser(settings, cache, absent, digests) if settings.denoise != "off" else None
-    return Tools(opinion, embed, denoise, absent, digests)
+    recognise = _load_recogniser(absent, cache) if settings.acoustic else None
+    recognised = frozenset({"en"}) if recognise else frozenset()
+    return Tools(opinion, embed, denoise, recognise, recognised, absent, digests)
+
+
+def _load_recogniser(absent: dict[str, str], cache: Path) -> Callable[[Floats], list[str]] | None:
+    """The phone encoder of base nano, which lies in the package. Loaded when the first text asks for it."""
+    from models.bases import load_base
+
+    base = load_base(RECOGNISER_BASE)
+    if "content" not in base.weights or not base.weight_path("content", cache).is_file():
+        absent["text_by_acoustic_model"] = f"base {RECOGNISER_BASE} has no trained encoder here"
+        return None
+    try:
+        phonemize("one", "en")
+    except MissingExtraError as error:
+        absent["text_by_acoustic_model"] = error.message
+        return None
+    lock = Lock()
+    loaded: list[Callable[[Floats], list[str]]] = []
+
+    def recognise(samples: Floats) -> list[str]:
+        with lock:
+            if not loaded:
+                loaded.append(_recogniser(base, cache))
+        return loaded[0](samples)
+
+    return recognise
+
+
+def _recogniser(base: Base, cache: Path) -> Callable[[Floats], list[str]]:
+    import torch
+
+    from models.content import PhoneEncoder
+    from models.networks import load_content_encoder
+
+    encoder = load_content_encoder(base, cache)
+    if not isinstance(encoder, PhoneEncoder):
+        raise TypeError(f"base {base.name}: its content encoder recognises no phones")
+    return lambda samples: encoder.recognise(torch.from_numpy(np.ascontiguousarray(samples)))
 
 
 def _load_dnsmos(absent: dict[str, str], digests: dict[str, str]) -> Callable[[Floats], Opinion] | None:

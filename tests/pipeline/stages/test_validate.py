@@ -18,7 +18,7 @@ from pipeline.signal.dnsmos import Opinion
 from pipeline.signal.levels import rms_dbfs
 from pipeline.stages.validate import Tools, in_parallel, load_tools, validate_folder
 
-QUICK = ValidateSettings(dnsmos=False, speakers=False, denoise="off", speech_min_s=4.0)
+QUICK = ValidateSettings(dnsmos=False, speakers=False, acoustic=False, denoise="off", speech_min_s=4.0)
 SAMPLE = Path(__file__).resolve().parents[3] / "voices" / "sample"
 
 
@@ -244,7 +244,7 @@ def test_pulling_deepfilternet_from_a_folder_notes_its_digests(deepfilternet, tm
     assert run_command(["bases", "pull", "deepfilternet", "--from", str(deepfilternet.parent)]) == 0
     note = json.loads((tmp_path / "cache" / "deepfilternet" / "weights.json").read_text())
     assert set(note["sha256"]) == {"config.ini", "checkpoints/model_1.ckpt.best"}
-    tools = load_tools(ValidateSettings(dnsmos=False, speakers=False), tmp_path / "cache")
+    tools = load_tools(ValidateSettings(dnsmos=False, speakers=False, acoustic=False), tmp_path / "cache")
     assert "deepfilternet" in tools.digests
     assert run_command(["bases", "pull", "deepfilternet", "--from", str(tmp_path)]) in (0, 3)
     (tmp_path / "nothing").mkdir()
@@ -253,7 +253,7 @@ def test_pulling_deepfilternet_from_a_folder_notes_its_digests(deepfilternet, tm
 
 
 def test_the_command_refuses_with_exit_code_10_and_prints_json(folder, capsys, tmp_path):
-    settings = "[validate]\ndnsmos = false\nspeakers = false\n"
+    settings = "[validate]\ndnsmos = false\nspeakers = false\nacoustic = false\n"
     (tmp_path / "pipeline.toml").write_text(settings)
     import os
 
@@ -273,6 +273,22 @@ def test_the_command_refuses_with_exit_code_10_and_prints_json(folder, capsys, t
     assert report["clips"][0]["measures"]["snr_db"] > 10
     assert "60 s needed" in err
     assert (tmp_path / "r" / "report.html").exists()
+
+
+def test_two_swapped_texts_of_like_length_are_heard_by_the_acoustic_model(shared, tmp_path):
+    voice = shared / "data" / "voices" / "en_vctk_p226"
+    (tmp_path / "in" / "wavs").mkdir(parents=True)
+    lines = (voice / "metadata.csv").read_text(encoding="utf-8").splitlines()
+    rows = [line.split("|") for line in lines[1:4]]
+    rows[0][2], rows[1][2] = rows[1][2], rows[0][2]
+    (tmp_path / "in" / "metadata.csv").write_text("\n".join([lines[0], *("|".join(row) for row in rows)]) + "\n")
+    for row in rows:
+        (tmp_path / "in" / row[0]).write_bytes((voice / row[0]).read_bytes())
+    settings = QUICK.model_copy(update={"acoustic": True})
+    report = run(tmp_path / "in", settings, load_tools(settings, tmp_path))
+    assert [result.verdict for result in report.clips] == ["reject", "reject", "pass"]
+    assert report.clips[0].measures.phone_error > 0.75 > report.clips[2].measures.phone_error
+    assert report.clips[0].reasons == ("text_audio_mismatch",)
 
 
 def test_only_a_few_recordings_are_in_flight_at_a_time():

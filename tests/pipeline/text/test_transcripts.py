@@ -1,6 +1,12 @@
 import pytest
 
-from pipeline.text.transcripts import estimate_phones, guess_latin_language, script_fault, strip_markup
+from pipeline.text.transcripts import (
+    estimate_phones,
+    guess_latin_language,
+    phone_error_rate,
+    script_fault,
+    strip_markup,
+)
 
 
 @pytest.mark.parametrize(
@@ -64,3 +70,10 @@ def test_phones_grow_with_the_text_and_with_the_script():
     assert estimate_phones("hello hello", "en") == 2 * estimate_phones("hello", "en")
     assert estimate_phones("你好", "zh") == pytest.approx(4.2)
     assert estimate_phones("日本", "ja") > estimate_phones("日本", "zh")
+
+
+def test_phone_errors_count_changes_and_not_stress():
+    assert phone_error_rate(["HH", "AH0", "L", "OW1"], ["HH", "AH", "L", "OW"]) == 0
+    assert phone_error_rate(["K", "AE1", "T"], ["K", "T", "S"]) == pytest.approx(2 / 3)
+    assert phone_error_rate(["K"], []) == 1
+    assert phone_error_rate([], ["K"]) == 1
