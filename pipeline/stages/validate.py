@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from models.bases import Base
 
 DNSMOS_HOP_S = 9.0  # one window after the other: a third of the cost of overlapping ones, within 0.1 of them
-DNSMOS_ALL = 40  # recordings; after them only the doubtful ones and every fourth: it takes most of the time
+DNSMOS_ALL = 12  # recordings; after them only the doubtful ones and every fourth: it takes most of the time
 DNSMOS_EVERY = 4
 PARTIAL_STEP_FRAMES = 50
 RECOGNISER_BASE = "nano"
