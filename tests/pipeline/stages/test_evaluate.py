@@ -1,0 +1,162 @@
+"""Evaluation on real recordings: a working path passes, a broken one is stopped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.bases import find_base
+from models.lora import adapter_parameters
+from pipeline.records.quality import Floor, Floors
+from pipeline.records.settings import EvaluateSettings
+from pipeline.signal import gate
+from pipeline.stages import evaluate
+from pipeline.stages.evaluate import FreeSentence, Studio
+
+# What the tiny base reaches after its linear start, on the sample voice: well above every broken one below.
+FLOORS = Floors(pesq_wb=Floor(value=1.5, source="test"), stoi=Floor(value=0.75, source="test"))
+
+
+@pytest.fixture
+def studio(walked, tmp_path: Path) -> Studio:
+    """The voice with a decoder that works: its linear path is set from the training clips (``set_pca``)."""
+    job = walked.job(tmp_path, ("extract", "finetune"), EvaluateSettings())
+    made = Studio(job, find_base("tiny", walked.root / "bases"))
+    frames = torch.cat([made.tensor(index, "spectrogram") for index in made.training], dim=1).T
+    from models.lora import adapters_off
+
+    network = made.synthesizer
+    skips = [network.enc_q.skip, network.dec.skip]
+    assert all(skip is not None for skip in skips)
+    with adapters_off(network):
+        from models.synthesizer import Synthesizer
+
+        plain = Synthesizer(wider(network.config)).remove_weight_norm()
+        plain.set_pca(frames)
+    made.__dict__["synthesizer"] = adapted(plain.eval())
+    return made
+
+
+def wider(config):
+    """A latent wide enough to carry a spectrum."""
+    decoder = config.decoder.model_copy(update={"griffin_lim_rounds_synthesis": 16})
+    return config.model_copy(update={"inter_channels": 96, "decoder": decoder})
+
+
+def adapted(network):
+    """Fresh adapters, which change nothing yet."""
+    from models.lora import inject
+
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    inject(network, network.adaptable_modules(), 2, 4.0)
+    return network.eval()
+
+
+def copy_checks(studio: Studio) -> list[str]:
+    """Which of the brief's two checks block."""
+    clips = [evaluate.resound(studio, index, seed=0) for index in studio.heldout]
+    scores = evaluate.copy_synthesis_scores(clips, studio.features.sample_rate_hz)
+    checks = gate.copy_synthesis_checks(scores["pesq_wb"], scores["stoi"], FLOORS)
+    return [check.id for check in checks if check.blocks]
+
+
+def test_a_decoder_that_works_passes_and_the_same_with_a_random_adapter_or_no_weights_is_stopped(
+    studio: Studio,
+) -> None:
+    assert copy_checks(studio) == []
+
+    with torch.no_grad():
+        for parameter in adapter_parameters(studio.synthesizer):
+            parameter.normal_(0, 0.3, generator=torch.Generator().manual_seed(1))
+    assert "copy_synthesis.pesq_wb" in copy_checks(studio) and "copy_synthesis.stoi" in copy_checks(studio)
+
+    with torch.no_grad():
+        for parameter in adapter_parameters(studio.synthesizer):
+            parameter.zero_()
+        for parameter in studio.synthesizer.dec.parameters():
+            parameter.zero_()
+    assert set(copy_checks(studio)) == {"copy_synthesis.pesq_wb", "copy_synthesis.stoi"}
+
+
+def test_shuffled_tokens_are_stopped(studio: Studio) -> None:
+    clips = [evaluate.resound(studio, index, seed=0) for index in studio.heldout]
+    shuffled = [FreeClip(one) for one in clips]
+    checks = evaluate.resynthesis_checks(shuffled, studio.features.sample_rate_hz)
+    assert "resynthesis.tokens_matter" in [check.id for check in checks if check.blocks]
+
+
+class FreeClip:
+    """A held-out clip whose tokens say nothing: right and shuffled ones sound the same."""
+
+    def __init__(self, one: evaluate.HeldOut) -> None:
+        self.clip, self.recording = one.clip, one.recording
+        self.adapted = self.bare = self.shuffled = one.shuffled
+
+
+def test_a_recording_that_survives_its_tokens_is_told_from_one_that_does_not(studio: Studio) -> None:
+    recording = studio.wave(studio.heldout[0])
+    rng = np.random.default_rng(0)
+    pieces = np.array_split(recording, 40)
+    scrambled = np.concatenate([pieces[i] for i in rng.permutation(len(pieces))])
+    one = evaluate.HeldOut("a", "", recording, recording, recording, recording, scrambled)
+    checks = {check.id: check for check in evaluate.resynthesis_checks([one], 16000)}
+    assert not checks["resynthesis.tokens_matter"].blocks
+    assert not checks["resynthesis.stoi_change"].blocks
+    assert checks["resynthesis.mcd_db"].value == pytest.approx(0.0, abs=1e-6)
+
+
+def a_sentence(wave: np.ndarray, problems: tuple[str, ...] = ()) -> FreeSentence:
+    return FreeSentence("01", "Hello there.", ("HH",) * 12, wave.astype(np.float32), problems)
+
+
+def test_a_sentence_is_complete_when_it_ends_by_itself_at_a_human_pace_and_can_be_heard() -> None:
+    second = np.sin(np.arange(16000) / 8) * 0.3
+    assert evaluate.is_complete(a_sentence(second), 16000)
+    for broken in (
+        a_sentence(second, ("no_end",)),
+        a_sentence(second[:0]),
+        a_sentence(np.tile(second, 10)),
+        a_sentence(second[:1000]),
+        a_sentence(second * 1e-4),
+        a_sentence(np.sign(second)),
+        a_sentence(second * np.nan),
+    ):
+        assert not evaluate.is_complete(broken, 16000)
+
+
+def test_every_language_has_sentences_and_they_can_be_pronounced_in_english() -> None:
+    from pipeline.text.frontend import phonemize_for_synthesis
+    from pipeline.text.languages import LANGUAGES
+
+    assert all(len(evaluate.gate_sentences(language)) >= 8 for language in LANGUAGES)
+    for text in evaluate.gate_sentences("en"):
+        assert not phonemize_for_synthesis(text, "en").unknown
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "edits"),
+    [([], [], 0), (["A"], [], 1), (["A", "B"], ["B", "A"], 2), (list("kitten"), list("sitting"), 3)],
+)
+def test_edit_distance(first, second, edits) -> None:
+    assert evaluate.edit_distance(first, second) == edits
+
+
+def test_the_reference_is_the_clip_nearest_to_five_seconds_that_a_network_can_be_prompted_with() -> None:
+    assert evaluate.choose_reference([2.9, 9.0, 6.0, 11.0]) == 2
+    assert evaluate.choose_reference([1.0, 2.0, 30.0]) == 1
+
+
+def test_the_report_is_there_in_three_forms_whatever_the_verdict(walked) -> None:
+    folder = walked.outcomes["evaluate"].folder
+    report = json.loads((folder / "report" / "report.json").read_text())
+    record = walked.outcomes["evaluate"].record
+    assert report["passed"] is record.passed is False
+    assert "Blocked" in (folder / "report" / "index.html").read_text()
+    assert 'failures="' in (folder / "report" / "junit.xml").read_text()
+    assert record.heldout_clips == walked.outcomes["finetune"].record.heldout_clips
+    assert all((folder / sound.path).is_file() for sample in record.samples for sound in sample.sounds)
