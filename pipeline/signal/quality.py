@@ -73,7 +73,8 @@ def _band_energies(signal: Signal, sample_rate_hz: int) -> Frames:
     filters = mel_filters(sample_rate_hz, 2 * (magnitudes.shape[1] - 1), ALIGN_BANDS)
     energies = magnitudes @ filters.T
     logs: Frames = np.log(energies + 1e-3 * energies.max() + 1e-12)
-    return logs - logs.mean(axis=0)
+    centred: Frames = logs - logs.mean(axis=0)
+    return centred
 
 
 def _peak_lag(first: Frames, second: Frames, lags: range) -> int:
