@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -186,6 +187,8 @@ def free_speech(
         torch.from_numpy(prompt.wave), RATE_HZ, prompt.tensors["phones"], speaker=prompt.tensors["speaker"]
     )
     voice.prepare(reference)
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
     errors, opinions, vectors, audio_s, spent_s, unsound = [], [], [], 0.0, 0.0, 0
     for index, text in enumerate(sentences):
         begun = time.perf_counter()
@@ -219,10 +222,13 @@ def finetune(networks: Networks, clips: Sequence[Recording]) -> tuple[Synthesize
         Text2SemanticLearner(copy.deepcopy(networks.text2semantic), device),
     )
     begun = time.perf_counter()
-    for part, learner in zip(("synthesizer", "text2semantic"), learners, strict=True):
-        training = Training(part, learner, settings, torch.float32)
-        for _ in training.run(tensors[:-HELD_OUT], tensors[-HELD_OUT:], Path(os.devnull), lambda: False):
-            pass
+    with tempfile.TemporaryDirectory() as folder:
+        for part, learner in zip(("synthesizer", "text2semantic"), learners, strict=True):
+            training = Training(part, learner, settings, torch.float32)
+            checkpoint = Path(folder) / f"{part}.safetensors"
+            for _ in training.run(tensors[:-HELD_OUT], tensors[-HELD_OUT:], checkpoint, lambda: False):
+                pass
+            print(part, [(name, curve) for name, curve in training.progress.curves.items()], file=sys.stderr)
     spent_s = time.perf_counter() - begun
     return merge(learners[0].network), merge(learners[1].network), spent_s
 

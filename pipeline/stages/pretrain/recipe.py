@@ -42,6 +42,8 @@ class Recipe(_Strict):
     sources: tuple[Source, ...]
     exclude_speakers: tuple[str, ...] = ()
     held_out_voices: tuple[Path, ...] = ()  # voice folders below the data root: measured on, never trained on
+    prior_gain: PositiveFloat = 1.0  # at export: how much more the prior's mean moves in its first channels
+    prior_gain_channels: PositiveInt = 30
     stages: dict[str, Stage]
 
 

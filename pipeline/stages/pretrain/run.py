@@ -5,7 +5,6 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -24,7 +23,7 @@ from pipeline.stages.pretrain.posterior import train_posterior
 from pipeline.stages.pretrain.prepare import Corpus, prepare
 from pipeline.stages.pretrain.quantizer import fit_quantizer
 from pipeline.stages.pretrain.recipe import Recipe, Stage
-from pipeline.stages.pretrain.synthesizer import TokenSegments, pitch_tracks, train_synthesizer
+from pipeline.stages.pretrain.synthesizer import TokenSegments, pitch_tracks, sharpen_prior, train_synthesizer
 
 CODEBOOK = "codebook.safetensors"
 
@@ -104,18 +103,36 @@ class Pretraining:
             Spans(corpus, clip_tokens(self._encoder(), network, corpus, self._cached(name, "tokens.npz")), stage)
             for name, corpus in zip(("train", "held_out"), self.corpora, strict=True)
         ]
-        torch.manual_seed(self.recipe.seed)
-        assert self.base.text2semantic is not None
-        gpt = Text2Semantic(self.base.text2semantic).to(self.device)
-        train_gpt(gpt, spans[0], spans[1], stage, self.work / "gpt", self.recipe.seed, self.device)
+        train_gpt(
+            self._new_text2semantic().to(self.device),
+            spans[0],
+            spans[1],
+            stage,
+            self.work / "gpt",
+            self.recipe.seed,
+            self.device,
+        )
 
     def export(self) -> None:
         """Half-precision weights of every finished stage, into `<work>/export`, as base.yaml names them."""
         folder = self.work / "export"
         folder.mkdir(parents=True, exist_ok=True)
-        for role, stage in (("content", "content"), ("synthesizer", "synthesizer"), ("text2semantic", "gpt")):
-            if (self.work / stage / CHECKPOINT).exists():
-                export_network(self.work / stage / CHECKPOINT, folder / f"{role}.safetensors")
+        networks: dict[str, tuple[str, nn.Module]] = {
+            "content": ("content", self._new_encoder()),
+            "synthesizer": ("synthesizer", self._new_synthesizer()),
+            "text2semantic": ("gpt", self._new_text2semantic()),
+        }
+        for role, (stage, network) in networks.items():
+            if not (self.work / stage / CHECKPOINT).exists():
+                continue
+            steps = load_network(network, self.work / stage)
+            if isinstance(network, Synthesizer) and self.recipe.prior_gain != 1.0:
+                segments = self._segments("train", network, self.stage("synthesizer"))
+                sharpen_prior(
+                    network, segments, self.recipe.prior_gain, self.recipe.prior_gain_channels, self.recipe.seed
+                )
+            state = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
+            save_file(state, folder / f"{role}.safetensors", {"step": str(steps)})
 
     def _segments(self, name: str, network: Synthesizer, stage: Stage) -> TokenSegments:
         corpus = self.corpora[0 if name == "train" else 1]
@@ -145,20 +162,16 @@ class Pretraining:
         assert self.base.synthesizer is not None
         return Synthesizer(self.base.synthesizer)
 
+    def _new_text2semantic(self) -> Text2Semantic:
+        torch.manual_seed(self.recipe.seed)
+        assert self.base.text2semantic is not None
+        return Text2Semantic(self.base.text2semantic)
+
     def _load_codebook(self, network: nn.Module) -> None:
         path = self.work / "quantizer" / CODEBOOK
         if not path.exists():
             raise SettingsError(f"{path} is missing: run the stage quantizer first")
         network.load_state_dict(load_file(path), strict=False)
-
-
-def export_network(checkpoint: Path, target: Path) -> None:
-    """The network's tensors of a checkpoint, floats in half precision."""
-    with safe_open(checkpoint, framework="pt") as file:
-        names = [name for name in file.keys() if name.startswith("network.")]  # noqa: SIM118 - not a dictionary
-        state = {name.removeprefix("network."): file.get_tensor(name) for name in names}
-        metadata = file.metadata()
-    save_file({k: v.half() if v.is_floating_point() else v for k, v in state.items()}, target, metadata)
 
 
 def run_pretraining(recipe: Recipe, data_root: Path, work: Path, device: torch.device, stages: list[str]) -> None:
