@@ -36,7 +36,7 @@ from pipeline.records.feature import FEATURES_FILE, ClipFeatures, FeatureRecord,
 from pipeline.records.job import Job
 from pipeline.records.phones import Phones
 from pipeline.signal.speaker import speaker_mel
-from pipeline.text.frontend import phonemize
+from pipeline.text.frontend import is_silent, phonemize
 from pipeline.text.languages import known_language
 
 CONTENT_RATE_HZ = 16_000
@@ -79,7 +79,7 @@ def extract_clip(clip: PreparedClip, samples: npt.NDArray[np.float32], networks:
     if not clip.text:
         return LeftOutClip(clip=clip.file, code="no_transcript", detail="there is no text to learn from")
     phones = phonemize(clip.text, known_language(clip.language))
-    if not phones.symbols:
+    if is_silent(phones):
         return LeftOutClip(clip=clip.file, code="no_phones", detail=f"nothing to pronounce in {clip.text[:40]!r}")
     tensors = _tensors(samples, clip.sample_rate_hz, phones, networks)
     if len(tensors["tokens"]) < MIN_TOKENS:

@@ -48,8 +48,15 @@ def copy(walked: Path, tmp_path: Path, monkeypatch) -> Path:
     return tmp_path / "copy"
 
 
+def finished(root: Path, stage: str) -> list[str]:
+    """What can be seen of a stage: its complete folders, and nothing half-written beside them."""
+    entries = [path for path in (root / "work" / "ana" / stage).glob("*") if path.suffix not in (".lock", ".partial")]
+    assert all((path / "result.json").is_file() for path in entries)
+    return sorted(path.name for path in entries)
+
+
 def results(root: Path) -> dict[str, list[str]]:
-    return {stage: sorted(path.name for path in (root / "work" / "ana" / stage).glob("*")) for stage in STAGES}
+    return {stage: finished(root, stage) for stage in STAGES}
 
 
 def forget(root: Path, *stages: str) -> None:
@@ -140,8 +147,7 @@ def test_kill_9_leaves_nothing_half_written_and_the_next_run_ends_the_same(copy:
     forget(copy, *STAGES[STAGES.index(stage) :])
     code, was_struck = strike(lambda: run_command(["run", "ana"]), signal.SIGKILL, 9, copy / "work" / "ana" / stage)
     assert was_struck and code == -signal.SIGKILL
-    half = [path for path in (copy / "work" / "ana" / stage).glob("*") if not path.name.endswith((".partial", ".lock"))]
-    assert half == []
+    assert finished(copy, stage) == []
     assert strike(lambda: run_command(["run", "ana"]), signal.SIGKILL, 10**9, copy)[0] == 11
     assert results(copy) == before
 
@@ -154,7 +160,7 @@ def test_a_polite_stop_has_its_own_code_and_is_continued(copy: Path, strike, sig
         lambda: run_command(["run", "ana"]), signal_number, 25, copy / "work" / "ana" / "finetune"
     )
     assert was_struck and code in codes
-    assert [path for path in (copy / "work" / "ana" / "finetune").glob("*") if path.suffix != ".partial"] == []
+    assert finished(copy, "finetune") == []
     assert strike(lambda: run_command(["run", "ana"]), signal.SIGKILL, 10**9, copy)[0] == 11
     assert results(copy) == before
 
@@ -169,7 +175,7 @@ def test_a_full_disk_is_a_temporary_failure_and_leaves_nothing_half_written(copy
         return run_command(["run", "ana"])
 
     assert strike(run_with_little_room, signal.SIGKILL, 10**9, copy)[0] == 75
-    assert [path for path in (copy / "work" / "ana" / "extract").glob("*") if path.suffix != ".partial"] == []
+    assert finished(copy, "extract") == []
     assert strike(lambda: run_command(["run", "ana"]), signal.SIGKILL, 10**9, copy)[0] == 11
     assert results(copy) == before
 

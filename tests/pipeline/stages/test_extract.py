@@ -1,0 +1,80 @@
+"""Features of real recordings: one grid for all of them, and what cannot be used is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.errors import TransientError, VoiceRefused
+from pipeline.records.feature import FEATURES_FILE
+from pipeline.records.job import Input
+from pipeline.records.settings import ExtractSettings
+from pipeline.stages import extract
+
+
+@pytest.fixture
+def job(walked, tmp_path):
+    return walked.job(tmp_path, ("validate",), ExtractSettings())
+
+
+def with_clips(job, change):
+    """The same job with another report: ``change`` gets each prepared clip and returns it, changed."""
+    report = job.inputs["validate"].record
+    clips = tuple(
+        result.model_copy(update={"prepared": tuple(map(change, result.prepared))}) for result in report.clips
+    )
+    return replace(
+        job, inputs={"validate": Input(report.model_copy(update={"clips": clips}), job.inputs["validate"].folder)}
+    )
+
+
+def test_everything_lies_on_one_grid_of_twenty_milliseconds(walked) -> None:
+    record = walked.outcomes["extract"].record
+    tensors = load_file(walked.outcomes["extract"].folder / FEATURES_FILE)
+    assert len(record.clips) == 6
+    for index, clip in enumerate(record.clips):
+        shapes = {
+            name: tuple(tensors[f"{index}.{name}"].shape) for name in ("wave", "spectrogram", "content", "tokens")
+        }
+        assert shapes["wave"] == (clip.frames * 320,)
+        assert shapes["spectrogram"] == (513, clip.frames)
+        assert shapes["content"] == (43, clip.frames)
+        assert shapes["tokens"] == (clip.tokens,) == (clip.frames // 2,)
+        assert len(tensors[f"{index}.phones"]) == len(clip.symbols)
+        assert float(tensors[f"{index}.speaker"].norm()) == pytest.approx(1.0, abs=1e-4)
+        assert all(torch.isfinite(tensors[f"{index}.{name}"]).all() for name in shapes)
+
+
+def test_the_same_recordings_give_the_same_bytes(walked, job) -> None:
+    assert extract.work(job) == walked.outcomes["extract"].record
+    ours = (job.folder / FEATURES_FILE).read_bytes()
+    assert ours == (walked.outcomes["extract"].folder / FEATURES_FILE).read_bytes()
+
+
+def test_a_stopped_extraction_continues_with_the_clips_that_are_missing(walked, job, monkeypatch) -> None:
+    asked = iter([False, False, False, True])
+    with pytest.raises(TransientError):
+        extract.work(replace(job, is_stopping=lambda: next(asked)))
+    done = []
+    original = extract.extract_clip
+    monkeypatch.setattr(extract, "extract_clip", lambda clip, *rest: done.append(clip.file) or original(clip, *rest))
+    assert extract.work(job) == walked.outcomes["extract"].record
+    assert len(done) == 3
+
+
+def test_a_clip_without_text_is_left_out_and_named(job) -> None:
+    first = job.inputs["validate"].record.prepared[0].file
+    record = extract.work(
+        with_clips(job, lambda clip: clip.model_copy(update={"text": None}) if clip.file == first else clip)
+    )
+    assert [(one.clip, one.code) for one in record.left_out] == [(first, "no_transcript")]
+    assert len(record.clips) == 5
+
+
+def test_too_few_usable_clips_refuse_the_voice(job) -> None:
+    with pytest.raises(VoiceRefused, match="0 clips can be trained on") as error:
+        extract.work(with_clips(job, lambda clip: clip.model_copy(update={"text": "..."})))
+    assert error.value.exit_code == 10
