@@ -22,8 +22,9 @@ MAX_SETTINGS_BYTES = 256 * 1024
 # Variables with this prefix that are not settings: where the tests find real speech.
 RESERVED_VARIABLES = frozenset({"VOXLINE_NOTIFY_SECRET", "VOXLINE_SMTP_PASSWORD", "VOXLINE_SHARED"})
 
-# What voice.yaml may override, besides `base`, which it names at the top level.
-VOICE_SECTIONS = ("validate", "finetune", "gate", "evaluate")
+# What voice.yaml may override, besides `base`, which it names at the top level. What its recordings
+# and its sentences are judged by is the organisation's: of that it can only raise the gate.
+VOICE_SECTIONS = ("finetune", "gate")
 
 SECTIONS: dict[str, type[BaseModel]] = {
     field.alias or name: field.annotation  # type: ignore[misc]

@@ -12,6 +12,11 @@ from models.compat import prepare_torchaudio
 
 prepare_torchaudio()
 
+# Read when torch is first imported: several test processes share the cores, and waiting threads must not spin.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -7,18 +7,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from pipeline.records.settings import EvaluateSettings, FinetuneSettings, GateSettings, Settings, ValidateSettings
+from pipeline.records.settings import FinetuneSettings, GateSettings, Settings
 from pipeline.records.voice import VoiceManifest
 
 SchemaName = Literal["voice", "pipeline"]
 FILE_NAMES: dict[SchemaName, str] = {"voice": "voice.schema.json", "pipeline": "pipeline.schema.json"}
 
-_OVERRIDES: dict[str, type[BaseModel]] = {
-    "validate": ValidateSettings,
-    "gate": GateSettings,
-    "finetune": FinetuneSettings,
-    "evaluate": EvaluateSettings,
-}
+_OVERRIDES: dict[str, type[BaseModel]] = {"gate": GateSettings, "finetune": FinetuneSettings}
 
 
 def json_schema(name: SchemaName) -> dict[str, Any]:

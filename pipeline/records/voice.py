@@ -63,21 +63,11 @@ class VoiceManifest(Record):
     license: Line = Field(description="Licence of the recordings, an SPDX identifier where there is one.")
     copyright_notice: ShortText = Field("", description="Printed on the card and carried by every release.")
     review: Literal["none", "required"] = Field("none", description="required: a person promotes each candidate.")
-    validate_: dict[str, Any] = Field(
-        default_factory=dict, alias="validate", description="Overrides of [validate] in pipeline.toml."
-    )
     gate: dict[str, Any] = Field(
         default_factory=dict, description="Overrides of [gate], never weaker than pipeline.toml's."
     )
     finetune: dict[str, Any] = Field(default_factory=dict, description="Overrides of [finetune] in pipeline.toml.")
-    evaluate: dict[str, Any] = Field(default_factory=dict, description="Overrides of [evaluate] in pipeline.toml.")
 
     def settings_overrides(self) -> dict[str, Any]:
         """What this voice sets itself, as ``pipeline.config.resolve`` takes it."""
-        return {
-            "base": self.base,
-            "validate": self.validate_,
-            "gate": self.gate,
-            "finetune": self.finetune,
-            "evaluate": self.evaluate,
-        }
+        return {"base": self.base, "gate": self.gate, "finetune": self.finetune}

@@ -77,6 +77,11 @@ def test_a_voice_can_raise_the_gate_but_never_lower_it(tmp_path: Path):
             resolve_in(tmp_path, toml, voice_overrides={"gate": {"pesq_wb_min": weaker}})
 
 
+@pytest.mark.parametrize("overrides", [{"validate": {"speech_min_s": 1}}, {"evaluate": {"sentences": 1}}])
+def test_a_voice_cannot_change_what_it_is_judged_by(tmp_path: Path, overrides: dict):
+    assert resolve_in(tmp_path, voice_overrides=overrides).settings == resolve_in(tmp_path).settings
+
+
 def test_a_huge_settings_file_is_not_parsed(tmp_path: Path):
     with pytest.raises(SettingsError, match="bytes, more than"):
         resolve_in(tmp_path, "#" * 300_000)
