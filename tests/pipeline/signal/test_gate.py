@@ -72,7 +72,9 @@ def test_a_regression_against_the_bare_base_blocks() -> None:
 def test_one_clip_that_got_much_worse_is_not_hidden_by_the_mean() -> None:
     adapted = {"a": 0.95, "b": 0.95, "c": 0.60}
     bare = {"a": 0.80, "b": 0.80, "c": 0.80}
-    check = gate.resynthesis_checks(Resynthesis(adapted, bare, dict.fromkeys(bare, 0.1)), Resynthesis({}, {}, {}), {})[0]
+    check = gate.resynthesis_checks(Resynthesis(adapted, bare, dict.fromkeys(bare, 0.1)), Resynthesis({}, {}, {}), {})[
+        0
+    ]
     assert check.value is not None and check.value > 0
     assert check.blocks
 
