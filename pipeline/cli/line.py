@@ -42,7 +42,8 @@ class VoiceRun:
     """What became of one voice.
 
     Attributes:
-        status: published, republished, unchanged, done (stopped at --until), or the title of an error.
+        status: published, republished, unchanged, superseded (a later commit was faster), done (stopped at --until), or
+            the title of an error.
         report: the quality report, where there is one.
     """
 
@@ -125,6 +126,9 @@ class Line:
         run.channel = self.channel
         if entry.action == "skip":
             run.status, run.message = "unchanged", entry.reason
+        elif self._is_superseded():
+            run.status, run.message = "superseded", f"{self.channel} holds the work of a later commit"
+            return
         elif entry.action == "republish":
             mover = find_mover(self.root, os.environ, entry.reason)
             self.registry.republish(self.voice.name, self.version, channel=self.channel, mover=mover)
@@ -137,6 +141,17 @@ class Line:
                 f"{self.voice.name} {self.version} is on channel candidate",
                 hint=f"listen to it, then: voxline registry promote {self.voice.name}",
             )
+
+    def _is_superseded(self) -> bool:
+        """Whether a pipeline of a later commit was faster than this one: an old voice must not come back by itself."""
+        from pipeline.io.git import find_repository
+
+        pointer = self.registry.pointer(self.voice.name, self.channel)
+        repository = find_repository(self.root)
+        here = repository.commit("HEAD") if repository else None
+        if repository is None or here is None or pointer is None or pointer.event.git_revision in ("", here):
+            return False
+        return repository.is_ancestor(here, pointer.event.git_revision)
 
     @property
     def channel(self) -> Channel:

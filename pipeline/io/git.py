@@ -92,6 +92,11 @@ class Repository:
         )
         return [os.fsdecode(line[3:]) for line in listing.split(b"\0") if line]
 
+    def is_ancestor(self, older: str, newer: str) -> bool:
+        """Whether ``newer`` was built on ``older``; False where either commit is unknown here."""
+        base = self._run("merge-base", "--end-of-options", older, newer, check=False).decode().strip()
+        return bool(base) and base == self.commit(older)
+
     def author(self, commit: str) -> str:
         """Name of the person who wrote the commit."""
         return self._run("log", "-1", "--format=%an", commit).decode(errors="replace").strip()
