@@ -293,17 +293,29 @@ base: tiny
 consent: {speaker: synthetic, granted_on: 2026-01-09, scope: [tests]}
 license: CC0-1.0
 copyright_notice: Generated speech, synthetic
-validate: {speech_min_s: 10}
 finetune: {epochs: 1, rank: 2, batch_size: 4, heldout_clips: 2, checkpoint_every_s: 0.001}
-evaluate: {sentences: 1}
+"""
+
+TINY_SETTINGS = """\
+[voxline]
+threads = 1
+device = "cpu"
+[validate]
+speech_min_s = 10
+[evaluate]
+sentences = 1
 """
 
 
 @pytest.fixture(scope="session")
 def write_tiny_base() -> Callable[[Path], Path]:
-    """Put ``bases/tiny/base.yaml`` into a repository: the shape of nano in a few thousand random numbers."""
+    """Put ``bases/tiny/base.yaml`` into a repository, the shape of nano in a few thousand random numbers.
+
+    And a pipeline.toml that is content with ten seconds of speech.
+    """
 
     def write(root: Path) -> Path:
+        (root / "pipeline.toml").write_text(TINY_SETTINGS)
         folder = root / "bases" / "tiny"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "base.yaml").write_text(TINY_BASE)

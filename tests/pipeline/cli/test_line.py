@@ -22,7 +22,6 @@ STAGES = ("validate", "extract", "finetune", "evaluate")
 def repository_with_voice(tmp_path_factory, write_tiny_base, write_tiny_voice) -> Path:
     """A repository whose voice ``ana`` was walked up to its gate once."""
     root = tmp_path_factory.mktemp("line")
-    (root / "pipeline.toml").write_text("[voxline]\nthreads = 1\ndevice = 'cpu'\n")
     write_tiny_base(root)
     write_tiny_voice(root)
     before = Path.cwd()
@@ -185,8 +184,8 @@ def test_two_runs_at_once_do_the_work_once(copy: Path) -> None:
     forget(copy, "finetune", "evaluate")
     command = [sys.executable, "-m", "pipeline.cli.main", "run", "ana", "--json"]
     both = [subprocess.Popen(command, cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
-    outputs = [one.communicate()[0] for one in both]
-    assert [one.returncode for one in both] == [11, 11]
+    outputs, errors = zip(*(one.communicate() for one in both), strict=True)
+    assert [one.returncode for one in both] == [11, 11], errors
     assert results(copy) == before
     cached = [{s["stage"]: s["was_cached"] for s in json.loads(output)[0]["stages"]} for output in outputs]
     assert sorted(run["finetune"] for run in cached) == [False, True]

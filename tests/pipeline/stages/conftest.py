@@ -68,7 +68,6 @@ def walked(
     from pipeline.errors import GateBlocked
 
     root = tmp_path_factory.mktemp("walked")
-    (root / "pipeline.toml").write_text("[voxline]\nthreads = 1\ndevice = 'cpu'\n")
     write_tiny_base(root)
     write_tiny_voice(root)
     before = Path.cwd()
