@@ -297,6 +297,7 @@ def _named(spoken: dict[str, Any], own: str, speakers: dict[str, torch.Tensor]) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--voices", type=Path, nargs="+", required=True)
+    parser.add_argument("--only", nargs="*", help="measure these; the other voices are then only other speakers")
     parser.add_argument("--base", default="nano")
     parser.add_argument("--sentences", type=int, default=30)
     parser.add_argument("--clips", type=int, default=40, help="at most this many recordings of a voice")
@@ -317,7 +318,11 @@ def main() -> None:
                     "load_at_start": round(os.getloadavg()[0], 1), "torch": torch.__version__},
         "base": options.base,
         "base_digest": networks.base.digest,
-        "voices": [measure_voice(f, networks, c, speakers, options, judge) for f, c in voices.items()],
+        "voices": [
+            measure_voice(folder, networks, clips, speakers, options, judge)
+            for folder, clips in voices.items()
+            if not options.only or folder.name in options.only
+        ],
     }  # fmt: skip
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -41,8 +41,7 @@ class Harmonics(nn.Module):
         self.register_buffer("bins_hz", hz, persistent=False)
         # How much of the ideal comb real speech shows at each frequency; measured by `Synthesizer.set_pca`.
         self.register_buffer("depth", torch.clamp(1 - hz / 5000.0, min=0.0))
-        noise = torch.rand(config.bins, NOISE_FRAMES, generator=torch.Generator().manual_seed(1)) * 2 * math.pi
-        self.register_buffer("noise", noise, persistent=False)
+        self.register_buffer("noise", _noise_phases(config), persistent=False)
 
     def split(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """F0 in Hz and voicing in 0..1 from z, each (B, 1, T), without gradient."""
@@ -79,6 +78,14 @@ class Harmonics(nn.Module):
             share = (voicing * self.depth[:, None] / self.depth.max().clamp(min=1e-3)).clamp(0, 1)
             mixed = torch.polar(share, angle) + torch.polar(1 - share, noise.expand_as(angle))
             return mixed / mixed.abs().clamp(min=1e-3)
+
+
+def _noise_phases(config: SpectrogramConfig) -> Tensor:
+    """Phases of white noise (F, NOISE_FRAMES) in overlapping frames, which fit together."""
+    samples = (NOISE_FRAMES - 1) * config.hop_samples + config.n_fft
+    wave = torch.randn(samples, generator=torch.Generator().manual_seed(1))
+    frames = wave.unfold(0, config.n_fft, config.hop_samples) * torch.hann_window(config.n_fft)
+    return torch.fft.rfft(frames).angle().T.contiguous()
 
 
 def _log_lobe(offset: Tensor) -> Tensor:
