@@ -220,7 +220,7 @@ class Training:
         for name, loss in losses.items():
             curve = progress.curves.setdefault(name, [])
             is_better = not curve or loss < progress.best(name) * (1 - MIN_GAIN)
-            mean = progress.sums.get(name, 0.0) / steps
+            mean = progress.sums.get(name, math.nan) / steps
             trained = mean if training and math.isfinite(mean) else None
             curve.append((progress.step, trained, loss))
             if is_better:
