@@ -224,12 +224,11 @@ def gate_floors(settings: Settings, base: Base) -> Floors:
     """The minima in force: the organisation's or the voice's where set, else those of the base's card."""
     from pipeline.records.quality import Floor, Floors
 
-    card = base.gate.measured
     gate = settings.gate
 
     def floor(chosen: float | None, of_base: float) -> Floor:
         if chosen is None:
-            return Floor(value=of_base, source=f"{base.name}: {card}")
+            return Floor(value=of_base, source=f"floor of base {base.name}", measured=base.gate.measured)
         return Floor(value=chosen, source="settings, section gate")
 
     return Floors(pesq_wb=floor(gate.pesq_wb_min, base.gate.pesq_wb), stoi=floor(gate.stoi_min, base.gate.stoi))

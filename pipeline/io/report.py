@@ -63,6 +63,9 @@ def render_html(
         adapter=adapter,
         evidences=[_evidence(report, *one, sounds) for one in EVIDENCES],
         curves=[_curve(part, group) for part in adapter.parts for group in part.groups],
+        measured_floors=list(
+            dict.fromkeys(floor.measured for floor in (report.floors.pesq_wb, report.floors.stoi) if floor.measured)
+        ),
         brief_pesq_wb=BRIEF_PESQ_WB,
         brief_stoi=BRIEF_STOI,
         voxline_version=voxline_version,

@@ -18,10 +18,11 @@ JUNIT_FILE = "report/junit.xml"
 
 
 class Floor(Record):
-    """A minimum and who set it: pipeline.toml or voice.yaml, the base's card, or the brief."""
+    """A minimum and who set it: pipeline.toml or voice.yaml, or the base's card, and how that found it."""
 
     value: float
     source: str
+    measured: str = ""
 
 
 class Floors(Record):
