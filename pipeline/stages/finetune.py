@@ -40,7 +40,7 @@ from pipeline.records.settings import FinetuneSettings
 
 CLIPS_PER_EPOCH = 32  # fewer clips are repeated: an epoch is a time to look at the held-out loss
 PATIENCE_EPOCHS = 4  # without any group getting better
-MIN_GAIN = 1e-3  # relative; less is noise of the held-out loss
+MIN_GAIN = 1e-3  # relative; a smaller one does not renew the patience
 GRADIENT_NORM = 5.0
 HELDOUT_MIN_S, HELDOUT_MAX_S = 1.5, 12.0
 
@@ -219,13 +219,13 @@ class Training:
         has_gain = False
         for name, loss in losses.items():
             curve = progress.curves.setdefault(name, [])
-            is_better = not curve or loss < progress.best(name) * (1 - MIN_GAIN)
+            best = progress.best(name) if curve else math.inf
             mean = progress.sums.get(name, math.nan) / steps
             trained = mean if training and math.isfinite(mean) else None
             curve.append((progress.step, trained, loss))
-            if is_better:
+            if loss < best:
                 progress.best_steps[name] = progress.step
-                has_gain = has_gain or training
+                has_gain = has_gain or loss < best * (1 - MIN_GAIN)
                 self._remember(self.learner.groups[name])
         progress.sums = {}
         progress.epochs_without_gain = 0 if has_gain or not training else progress.epochs_without_gain + 1
