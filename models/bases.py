@@ -56,10 +56,14 @@ class TextConfig(StrictConfig):
 
 
 class GateFloors(StrictConfig):
-    """The least a voice on this base must reach in copy-synthesis, and how the numbers were found."""
+    """The least a voice on this base must reach, and how the numbers were found."""
 
     pesq_wb: float = 3.5
     stoi: float = Field(default=0.85, ge=0, le=1)
+    # How far free speech may stay behind the speaker's own recordings, by the same tool:
+    dnsmos_loss: float = Field(default=1.0, ge=0)
+    similarity_loss: float = Field(default=0.2, ge=0, le=1)  # GE2E cosine
+    phone_errors_more: float = Field(default=0.3, ge=0, le=1)
     measured: str = "default of the project; not measured for this base"
     n_clips: int = Field(default=0, ge=0)
 

@@ -231,7 +231,13 @@ def gate_floors(settings: Settings, base: Base) -> Floors:
             return Floor(value=of_base, source=f"floor of base {base.name}", measured=base.gate.measured)
         return Floor(value=chosen, source="settings, section gate")
 
-    return Floors(pesq_wb=floor(gate.pesq_wb_min, base.gate.pesq_wb), stoi=floor(gate.stoi_min, base.gate.stoi))
+    return Floors(
+        pesq_wb=floor(gate.pesq_wb_min, base.gate.pesq_wb),
+        stoi=floor(gate.stoi_min, base.gate.stoi),
+        dnsmos_loss=floor(None, base.gate.dnsmos_loss),
+        similarity_loss=floor(None, base.gate.similarity_loss),
+        phone_errors_more=floor(None, base.gate.phone_errors_more),
+    )
 
 
 def _judge(voice: str, stage: str, outcome: Outcome) -> None:

@@ -26,10 +26,19 @@ class Floor(Record):
 
 
 class Floors(Record):
-    """The gate's minima for copy-synthesis on held-out clips; part of the stage's key."""
+    """The gate's limits; part of the stage's key.
+
+    Attributes:
+        pesq_wb, stoi: minima of copy-synthesis on held-out clips.
+        dnsmos_loss, similarity_loss, phone_errors_more: how far free speech may stay behind the speaker's own
+            recordings, by the same tool.
+    """
 
     pesq_wb: Floor
     stoi: Floor
+    dnsmos_loss: Floor = Floor(value=1.0, source="default of the gate")
+    similarity_loss: Floor = Floor(value=0.2, source="default of the gate")
+    phone_errors_more: Floor = Floor(value=0.3, source="default of the gate")
 
 
 class Check(Record):

@@ -19,10 +19,6 @@ STOI_MARGIN = 0.03
 MCD_MARGIN_DB = 0.5
 # How much better the right tokens must do than shuffled ones, for tokens to carry what is said.
 TOKENS_STOI_GAIN = 0.03
-# How far free speech may stay behind the speaker's own recordings, by the same tool.
-DNSMOS_LOSS = 1.0
-SIMILARITY_LOSS = 0.20
-PHONE_ERRORS_MORE = 0.30
 COMPLETE_SHARE = 0.75
 SEED = 20260109
 
@@ -204,7 +200,13 @@ def _difference_check(
 
 
 def free_speech_checks(
-    complete: Scores, dnsmos: Against, similarity: Against, phone_errors: Against, *, needs_phone_errors: bool
+    complete: Scores,
+    dnsmos: Against,
+    similarity: Against,
+    phone_errors: Against,
+    floors: Floors,
+    *,
+    needs_phone_errors: bool,
 ) -> list[Check]:
     """Free sentences: whole, as clean as the speaker's recordings, as much the speaker, and understood."""
     share = [value for value in complete.values() if value is not None]
@@ -219,13 +221,13 @@ def free_speech_checks(
     ).model_copy(update={"per_clip": dict(complete)})
     return [
         complete_check,
-        _against("free_speech.dnsmos_ovr", "DNSMOS overall", "MOS", dnsmos, -DNSMOS_LOSS, span=(1.0, 5.0)),
+        _against("free_speech.dnsmos_ovr", "DNSMOS overall", "MOS", dnsmos, floors.dnsmos_loss, span=(1.0, 5.0)),
         _against(
             "free_speech.similarity",
             "Speaker similarity (GE2E)",
             "cosine",
             similarity,
-            -SIMILARITY_LOSS,
+            floors.similarity_loss,
             span=(0.4, 1.0),
         ),
         _against(
@@ -233,7 +235,8 @@ def free_speech_checks(
             "Phone error rate",
             "",
             phone_errors,
-            PHONE_ERRORS_MORE,
+            floors.phone_errors_more,
+            higher_is_better=False,
             span=(1.0, 0.0),
             required=needs_phone_errors,
         ),
@@ -257,18 +260,18 @@ def _against(
     title: str,
     unit: str,
     scores: Against,
-    allowance: float,
+    allowance: Floor,
     *,
     span: tuple[float, float],
     required: bool = True,
+    higher_is_better: bool = True,
 ) -> Check:
-    """Spoken against recorded; an ``allowance`` below zero belongs to a score where higher is better."""
+    """Spoken against recorded, which may be better by the allowance."""
     interval, own = _interval(scores.spoken), _interval(scores.recorded)
-    higher_is_better = allowance < 0
     status: Status = "not_measured"
     limit = None
     if interval is not None and own is not None:
-        limit = own.mean + allowance
+        limit = own.mean - allowance.value if higher_is_better else own.mean + allowance.value
         is_good = interval.mean >= limit if higher_is_better else interval.mean <= limit
         status = "passed" if is_good else "failed"
     told = f"the speaker's own recordings score {own.mean:.3g}" if own is not None else "no number"
@@ -281,7 +284,7 @@ def _against(
         required=required,
         **_numbers(interval),
         limit=limit,
-        limit_source=f"own recordings {'-' if higher_is_better else '+'} {abs(allowance):g}"
+        limit_source=f"own recordings {'-' if higher_is_better else '+'} {allowance.value:g}, {allowance.source}"
         if limit is not None
         else "",
         higher_is_better=higher_is_better,

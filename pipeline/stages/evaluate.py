@@ -298,7 +298,7 @@ def is_complete(sentence: FreeSentence, sample_rate_hz: int) -> bool:
     return PHONES_PER_S[0] <= pace <= PHONES_PER_S[1] and level_dbfs > SILENT_DBFS and clipped < 0.01
 
 
-def free_speech_checks(studio: Studio, ears: Ears, spoken: Sequence[FreeSentence]) -> list[Check]:
+def free_speech_checks(studio: Studio, ears: Ears, spoken: Sequence[FreeSentence], floors: Floors) -> list[Check]:
     """Free sentences beside the speaker's held-out recordings, by the same tools."""
     rate_hz = studio.features.sample_rate_hz
     heard = {one.name: resample(one.wave, rate_hz, MEASURE_RATE_HZ) for one in spoken}
@@ -320,6 +320,7 @@ def free_speech_checks(studio: Studio, ears: Ears, spoken: Sequence[FreeSentence
         against(ears.opinion),
         against(ears.similarity),
         errors,
+        floors,
         needs_phone_errors=ears.recogniser is not None,
     )
 
@@ -366,7 +367,7 @@ def work(job: Job) -> QualityReport:
         *gate.base_checks(base.random_roles, language, base.text.languages),
         *gate.copy_synthesis_checks(copies["pesq_wb"], copies["stoi"], floors),
         *resynthesis_checks(clips, rate_hz),
-        *free_speech_checks(studio, train_ears(studio, language), spoken),
+        *free_speech_checks(studio, train_ears(studio, language), spoken, floors),
     ]
     passed, reasons = gate.verdict(checks)
     samples, sounds = _samples(clips, spoken, copies, rate_hz)

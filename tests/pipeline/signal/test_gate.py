@@ -33,6 +33,7 @@ def good_checks():
             Against({"1": 3.0, "2": 3.1}, {"a": 3.3}),
             Against({"1": 0.85, "2": 0.88}, {"a": 0.93}),
             Against({"1": 0.2, "2": 0.1}, {"a": 0.1}),
+            FLOORS,
             needs_phone_errors=True,
         ),
     ]
@@ -104,6 +105,7 @@ def test_free_speech_that_is_broken_foreign_dull_or_unintelligible_blocks(
         Against({"1": dnsmos}, {"a": 3.2}),
         Against({"1": similarity}, {"a": 0.95}),
         Against({"1": errors}, {"a": 0.1}),
+        FLOORS,
         needs_phone_errors=True,
     )
     assert [check.id for check in checks if check.blocks] == [blocked]
@@ -116,6 +118,7 @@ def test_a_missing_recogniser_blocks_only_where_the_base_brings_one() -> None:
             Against({"1": 3.0}, {"a": 3.2}),
             Against({"1": 0.9}, {"a": 0.95}),
             Against({"1": None}, {"a": None}, absent="no recogniser"),
+            FLOORS,
             needs_phone_errors=needed,
         )
         assert any(check.blocks for check in checks) == needed
@@ -123,3 +126,19 @@ def test_a_missing_recogniser_blocks_only_where_the_base_brings_one() -> None:
 
 def test_a_report_without_any_required_check_does_not_pass() -> None:
     assert gate.verdict([]) == (False, ("nothing required was checked",))
+
+
+def test_a_base_may_state_how_far_its_free_speech_stays_behind() -> None:
+    lenient = FLOORS.model_copy(update={"dnsmos_loss": Floor(value=1.9, source="floor of base small")})
+    for floors, blocks in ((FLOORS, True), (lenient, False)):
+        checks = gate.free_speech_checks(
+            {"1": 1.0},
+            Against({"1": 1.4}, {"a": 3.2}),
+            Against({"1": 0.9}, {"a": 0.95}),
+            Against({"1": 0.1}, {"a": 0.1}),
+            floors,
+            needs_phone_errors=True,
+        )
+        dnsmos = next(check for check in checks if check.id == "free_speech.dnsmos_ovr")
+        assert dnsmos.blocks == blocks
+    assert "floor of base small" in dnsmos.limit_source
