@@ -105,7 +105,8 @@ class FinetuneSettings(Record):
     epochs: int = Field(12, ge=1, le=1000, description="Passes over the training clips, at most.")
     batch_size: int = Field(8, ge=1, le=256, description="Effective batch: clips per optimiser step.")
     synthesizer_learning_rate: float = Field(5e-4, gt=0, le=1.0)
-    text2semantic_learning_rate: float = Field(1e-3, gt=0, le=1.0)
+    # Measured on nano, 8 free sentences: phone errors 0.57 bare, 0.56 at 1e-4, 0.60 at 3e-4, 0.67 at 1e-3.
+    text2semantic_learning_rate: float = Field(1e-4, gt=0, le=1.0)
     heldout_clips: int = Field(3, ge=1, le=50, description="Clips never trained on; the gate is measured on them.")
     checkpoint_every_s: float = Field(20.0, gt=0, description="Seconds between checkpoints.")
     seed: int = Field(20260109, ge=0)
