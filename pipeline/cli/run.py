@@ -130,11 +130,11 @@ def _print_summary(runs: list[VoiceRun]) -> None:
     from pipeline.cli.common import console
     from pipeline.cli.line import STAGE_ORDER
 
-    table = Table(box=None, header_style="bold")
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     for column in ("voice", "version", *STAGE_ORDER, "outcome"):
-        table.add_column(column, no_wrap=column != "outcome")
+        table.add_column(column, no_wrap=column != "outcome", min_width=12 if column == "outcome" else None)
     for run in runs:
-        times = {line.stage: "cached" if line.was_cached else f"{line.duration_s:.1f} s" for line in run.stages}
+        times = {line.stage: "done" if line.was_cached else f"{line.duration_s:.1f}s" for line in run.stages}
         shown = run.exit_code in (0, 12) and run.channel
         outcome = f"{run.status} on {run.channel}" if shown else run.status
         style = "green" if run.exit_code == 0 else "yellow" if run.exit_code == 12 else "red"

@@ -31,10 +31,15 @@ def render_card(
         base_description=base_description,
         base_license=base_license,
         license_id=_plain(release.license).lower(),
-        checks=report.checks,
+        checks=[check for check in report.checks if check.status != "shown"],
+        number=_number,
         heldout=len(report.heldout_clips),
         seconds=f"{features.duration_s:.0f}",
     )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
 
 
 def _plain(text: str) -> str:
