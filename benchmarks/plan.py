@@ -22,13 +22,15 @@ import time
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from pipeline.config import resolve
-from pipeline.io.git import open_repository
-from pipeline.io.registry import open_registry
-from pipeline.io.voices import content_digest
-from pipeline.records.release import Provenance, Release, recipe_digest, release_version
-from pipeline.records.voice import Consent
-from pipeline.stages.plan import base_digest
+sys.path[0] = str(Path(__file__).resolve().parent.parent)  # models.py beside this file would hide the package `models`
+
+from pipeline.config import resolve  # noqa: E402
+from pipeline.io.git import open_repository  # noqa: E402
+from pipeline.io.registry import open_registry  # noqa: E402
+from pipeline.io.voices import content_digest  # noqa: E402
+from pipeline.records.release import Provenance, Release, recipe_digest, release_version  # noqa: E402
+from pipeline.records.voice import Consent  # noqa: E402
+from pipeline.stages.plan import base_digest  # noqa: E402
 
 BASE = "gpt-sovits-v2"
 RESULTS = Path(__file__).parent / "results" / "plan.json"
