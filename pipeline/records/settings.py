@@ -91,9 +91,7 @@ class NotifySettings(Record):
 
 
 class ExtractSettings(Record):
-    """Section ``[extract]``."""
-
-    batch_s: float = Field(60.0, gt=0, description="Seconds of audio in one batch.")
+    """Section ``[extract]``: nothing to set yet; clips are extracted one by one."""
 
 
 class FinetuneSettings(Record):

@@ -40,7 +40,6 @@ def test_what_changes_the_weights_changes_the_recipe(section, key, value):
         ("gate", "pesq_wb_min", 3.9),
         ("voxline", "device", "cpu"),
         ("voxline", "work", "elsewhere"),
-        ("extract", "batch_s", 10.0),
     ],
 )
 def test_what_does_not_change_the_weights_keeps_the_version(section, key, value):
