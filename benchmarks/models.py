@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     sys.path[0] = str(HERE.parent)  # this file's name would hide the package `models`
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the voxline command sets it
 
     import torch
 
