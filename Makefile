@@ -10,11 +10,10 @@ export VOXLINE_SHARED ?= $(abspath ../shared)
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "python3 is missing: apt-get install python3 python3-venv"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,langs,dev]'
-	touch $@
+$(STAMP): pyproject.toml scripts/set_up.py
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: apt-get install python3"; exit 1; }
+	@$(PYTHON) scripts/set_up.py $(VENV) '.[all,langs,dev]'
+	@touch $@
 
 demo: $(STAMP)
 	@$(BIN)/python scripts/demo.py

@@ -1,20 +1,21 @@
-"""GE2E speaker embedding (Wan et al. 2018) with the weights of the resemblyzer package: a voice as 256 numbers.
+"""GE2E speaker embedding (Wan et al. 2018) with the weights of Resemblyzer: a voice as 256 numbers.
 
-The network is three LSTM layers and a linear layer over 1.6 s of a 40-band mel spectrogram. resemblyzer's own front
-end compiles librosa for seconds at first use, so the mel spectrogram is computed here by its caller;
-`tests/models/test_ge2e.py` compares both.
+The network is three LSTM layers and a linear layer over 1.6 s of a 40-band mel spectrogram, which the caller computes.
+The weights lie in `models/ge2e/`; `tests/models/test_ge2e.py` compares both with what Resemblyzer computes.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from models.errors import WeightsError
+from models.weights import load_weights
+
+WEIGHTS = Path(__file__).with_suffix("") / "ge2e.safetensors"
 
 SAMPLE_RATE_HZ = 16_000
 WINDOW_SAMPLES = 400
@@ -22,7 +23,6 @@ HOP_SAMPLES = 160
 MELS = 40
 PARTIAL_FRAMES = 160  # 1.6 s
 EMBEDDING_SIZE = 256
-_NOT_USED = {"similarity_weight", "similarity_bias"}  # of the training loss
 
 
 class SpeakerEncoder(nn.Module):
@@ -41,21 +41,10 @@ class SpeakerEncoder(nn.Module):
 
 @cache
 def load_speaker_encoder() -> SpeakerEncoder:
-    """The encoder with resemblyzer's weights. Raises WeightsError where the package or its file is not there."""
-    path = weights_path()
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    state = {name: tensor for name, tensor in checkpoint["model_state"].items() if name not in _NOT_USED}
+    """The encoder, on the CPU and ready to listen."""
     encoder = SpeakerEncoder()
-    encoder.load_state_dict(state)
+    load_weights(encoder, load_file(WEIGHTS), WEIGHTS.name)
     return encoder.eval()
-
-
-def weights_path() -> Path:
-    """Where the installed package keeps the weights. Raises WeightsError where it is not installed."""
-    package = find_spec("resemblyzer")
-    if package is None or package.origin is None:
-        raise WeightsError("the GE2E speaker encoder needs the package resemblyzer, which holds its weights")
-    return Path(package.origin).parent / "pretrained.pt"
 
 
 def partial_starts(frames: int, step_frames: int) -> list[int]:

@@ -572,7 +572,7 @@ def load_tools(settings: ValidateSettings, cache: Path) -> Tools:
     absent: dict[str, str] = {}
     digests: dict[str, str] = {}
     opinion = _load_dnsmos(absent, digests) if settings.dnsmos else None
-    embed = _load_embedder(absent, digests) if settings.speakers else None
+    embed = _load_embedder(digests) if settings.speakers else None
     denoise = _load_denoiser(settings, cache, absent, digests) if settings.denoise != "off" else None
     recognise = _load_recogniser(absent, cache) if settings.acoustic else None
     recognised = frozenset({"en"}) if recognise else frozenset()
@@ -625,18 +625,12 @@ def _load_dnsmos(absent: dict[str, str], digests: dict[str, str]) -> Callable[[F
     return partial(measure_dnsmos, hop_s=DNSMOS_HOP_S)
 
 
-def _load_embedder(absent: dict[str, str], digests: dict[str, str]) -> Callable[[Floats], Floats] | None:
+def _load_embedder(digests: dict[str, str]) -> Callable[[Floats], Floats]:
     import torch
 
-    from models.errors import WeightsError
-    from models.ge2e import embed_partials, load_speaker_encoder, weights_path
+    from models.ge2e import WEIGHTS, embed_partials
 
-    try:
-        digests["ge2e"] = _file_digest(weights_path())
-        load_speaker_encoder()
-    except WeightsError as error:
-        absent["speakers"] = str(error)
-        return None
+    digests["ge2e"] = _file_digest(WEIGHTS)
 
     def embed(speech: Floats) -> Floats:
         mel = torch.from_numpy(speaker_mel(speech))
