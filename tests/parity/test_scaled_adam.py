@@ -1,6 +1,7 @@
 """ScaledAdam against thirty steps of upstream's optimizer on a toy model."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -9,7 +10,12 @@ from torch import Tensor, nn
 
 from models.scaled_adam import ScaledAdam
 
-LOUD_STEP, LOUDNESS = 25, 8  # the fixture's json tells this in words: "times 8 at step 25"
+
+def loud_step(fixture) -> tuple[int, float]:
+    """At which step the loss is how many times as large, to set off the clipping; in the words of the json."""
+    told = re.search(r"times ([\d.]+) at step (\d+)", fixture.meta["calls"]["*"])
+    assert told, fixture.meta["calls"]["*"]
+    return int(told[2]), float(told[1])
 
 
 def toy_loss(w: dict[str, nn.Parameter], x: Tensor, target: Tensor) -> Tensor:
@@ -23,9 +29,9 @@ def test_parameters_and_losses_follow_upstream(fixture):
     weights = {name: nn.Parameter(value.clone()) for name, value in fixture.weights.items()}
     settings = {key: value for key, value in fixture.meta["config"].items() if key != "others"}
     optimizer = ScaledAdam(weights.values(), **settings)
-    compared = 0
+    (loud, loudness), compared = loud_step(fixture), 0
     for step, (x, target) in enumerate(zip(fixture["x"], fixture["t"], strict=True)):
-        loss = toy_loss(weights, x, target) * (LOUDNESS if step == LOUD_STEP - 1 else 1)
+        loss = toy_loss(weights, x, target) * (loudness if step == loud - 1 else 1)
         assert loss.item() == pytest.approx(fixture.meta["scalars"]["losses"][step], rel=1e-5)
         optimizer.zero_grad()
         loss.backward()
