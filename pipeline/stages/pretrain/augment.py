@@ -1,4 +1,4 @@
-"""What makes a few speakers sound like more: speed with pitch and formants, rooms, noise, colour, masks."""
+"""What makes a few speakers sound like more: speed with pitch, formants, rooms, noise, colour, masks."""
 
 import numpy as np
 import torch
@@ -6,6 +6,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Samples = NDArray[np.float32]
+
+SAMPLE_RATE_HZ = 16000
+FORMANT_SPREAD = 0.12  # of the natural log of the warp
 
 
 def change_rate(samples: Samples, factor: float) -> Samples:
@@ -17,7 +20,7 @@ def change_rate(samples: Samples, factor: float) -> Samples:
 def add_room(samples: Samples, rng: np.random.Generator) -> Samples:
     """Convolve with a decaying noise of 50 to 400 ms behind the direct sound."""
     decay_s = rng.uniform(0.05, 0.4)
-    length = int(decay_s * 16000)
+    length = int(decay_s * SAMPLE_RATE_HZ)
     tail = rng.standard_normal(length) * np.exp(-6.9 * np.arange(length) / length) * rng.uniform(0.02, 0.12)
     tail[0] = 1.0
     size = 1 << (len(samples) + length - 1).bit_length()
@@ -42,10 +45,29 @@ def augment_wave(samples: Samples, rng: np.random.Generator) -> Samples:
     return add_noise(samples, rng) if rng.random() < 0.5 else samples
 
 
-def mask_mel(mel: Tensor, rng: np.random.Generator) -> Tensor:
-    """Random colour, two masked bands and two masked stretches per row of log mels (B, M, T)."""
+def warp_formants(mel: Tensor, factors: Tensor) -> Tensor:
+    """Move every row of log mels (B, M, T) up in frequency by its factor (B,), as a shorter vocal tract would.
+
+    Bands are taken to lie evenly on the mel scale up to half the rate; between them is interpolated.
+    """
     rows, bands, frames = mel.shape
-    mel = mel.clone()
+    top = _to_mel(torch.tensor(SAMPLE_RATE_HZ / 2))
+    hertz = 700 * (10 ** (torch.arange(bands) / (bands - 1) * top / 2595) - 1)
+    place = (_to_mel(hertz / factors[:, None]) / top * (bands - 1)).clamp(0, bands - 1)  # (B, M)
+    low = place.floor().long().clamp(max=bands - 2)
+    share = (place - low)[..., None].to(mel)
+    index = low[..., None].expand(rows, bands, frames).to(mel.device)
+    return mel.gather(1, index) * (1 - share) + mel.gather(1, index + 1) * share
+
+
+def _to_mel(hertz: Tensor) -> Tensor:
+    return 2595 * torch.log10(1 + hertz / 700)
+
+
+def spoil_mel(mel: Tensor, rng: np.random.Generator) -> Tensor:
+    """Formants moved, random colour, two masked bands and two masked stretches per row of log mels (B, M, T)."""
+    rows, bands, frames = mel.shape
+    mel = warp_formants(mel, torch.from_numpy(np.exp(rng.uniform(-FORMANT_SPREAD, FORMANT_SPREAD, rows))).float())
     axis = torch.linspace(0, torch.pi, bands)
     for row in range(rows):
         waves = sum(rng.normal(0, 0.8) * torch.cos(k * axis) for k in (1, 2, 3))

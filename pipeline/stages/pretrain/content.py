@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from models.content import HOP_SAMPLES, PhoneEncoder
 from pipeline.stages.pretrain.align import Phone
-from pipeline.stages.pretrain.augment import augment_wave, change_rate, mask_mel
+from pipeline.stages.pretrain.augment import augment_wave, change_rate, spoil_mel
 from pipeline.stages.pretrain.loop import Losses, train
 from pipeline.stages.pretrain.prepare import SAMPLE_RATE_HZ, Clip, Corpus
 from pipeline.stages.pretrain.recipe import Stage
@@ -63,10 +63,9 @@ def frame_labels(
     """Class of every 20 ms frame from `start_s` on, played `factor` times faster, and the phones wholly inside."""
     labels = np.full(frames, index["SIL"], dtype=np.int64)
     order = []
-    for phone in phones:
-        begin = (phone.start_s - start_s) / factor * 50
-        end = (phone.end_s - start_s) / factor * 50
-        label = index[base_phone(phone.symbol)]
+    for sound, begin_s, end_s in (spoken for phone in phones for spoken in phone.sounds()):
+        begin, end = (begin_s - start_s) / factor * 50, (end_s - start_s) / factor * 50
+        label = index[sound]
         first, last = round(begin), round(end)
         if last <= 0 or first >= frames:
             continue
@@ -115,7 +114,7 @@ def train_content(
         waves, labels, orders = segments.batch(rng)
         with torch.no_grad():
             mel = network.front.mel(waves.to(device))
-        return content_losses(network, labels.to(device), orders, mask_mel(mel, rng))
+        return content_losses(network, labels.to(device), orders, spoil_mel(mel, rng))
 
     def evaluate(step: int) -> dict[str, float]:
         return phone_error(network, held_out) if held_out else {}

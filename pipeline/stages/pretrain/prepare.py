@@ -21,6 +21,7 @@ LEVEL_DBFS = -20.0  # root mean square over the louder half of the clip
 PEAK = 0.95
 MAX_CLIP_S = 20.0
 ALL_USES = ("content", "synthesizer", "gpt")
+ALIGNED = ("en", "zh")  # languages whose phones get their times
 MANIFEST_FIELDS = ("file", "speaker", "language", "text", "seconds", "license")
 
 
@@ -88,9 +89,9 @@ def write_corpus(source: Iterable[tuple[Clip, NDArray[np.int16]]], folder: Path)
     aligner, recogniser = Aligner(pronounce), Recogniser()
     for clip, samples in source:
         if clip.language == "en":
-            guessed = not clip.text
-            text = clip.text or recogniser.words(samples)
-            clip = replace(clip, text=text, guessed=guessed, phones=aligner.align(samples, text) or [])
+            clip = replace(clip, text=clip.text or recogniser.words(samples), guessed=not clip.text)
+        if clip.language in ALIGNED and clip.text:
+            clip = replace(clip, phones=aligner.align(samples, clip.text, clip.language) or [])
         clips.append(replace(clip, start=position, samples=len(samples)))
         sound.append(samples)
         position += len(samples)
@@ -103,7 +104,10 @@ def load_corpus(folder: Path) -> Corpus:
     """Open what `prepare` wrote."""
     clips = []
     for entry in json.loads((folder / "clips.json").read_text(encoding="utf-8")):
-        phones = [Phone(**phone) for phone in entry.pop("phones")]
+        phones = [
+            Phone(**{**phone, "sound_starts_s": tuple(phone.get("sound_starts_s", ()))})
+            for phone in entry.pop("phones")
+        ]
         clips.append(Clip(**{**entry, "uses": tuple(entry["uses"])}, phones=phones))
     return Corpus(clips, np.load(folder / "sound.npy", mmap_mode="r"))
 

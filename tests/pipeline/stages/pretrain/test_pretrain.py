@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from pipeline.errors import SettingsError
-from pipeline.stages.pretrain.align import Phone
-from pipeline.stages.pretrain.augment import add_noise, add_room, change_rate, mask_mel
+from pipeline.stages.pretrain.align import Aligner, Phone
+from pipeline.stages.pretrain.augment import add_noise, add_room, change_rate, spoil_mel, warp_formants
 from pipeline.stages.pretrain.content import edit_distance, frame_labels, speaker_weights
 from pipeline.stages.pretrain.gpt import cut_span, token_places
 from pipeline.stages.pretrain.loop import CHECKPOINT, load_network, lr_factor, train
-from pipeline.stages.pretrain.prepare import Clip, normalise_level, read_manifest
+from pipeline.stages.pretrain.prepare import Clip, normalise_level, pronounce, read_clip, read_manifest
 from pipeline.stages.pretrain.quantizer import cluster
 from pipeline.stages.pretrain.recipe import Stage, read_recipe
 
@@ -71,6 +71,27 @@ def test_frame_labels_follow_the_alignment_and_the_playing_speed():
     assert later[2] == 0 and later[7] == 5 and order == [5, 6, 7]
 
 
+def test_a_mandarin_final_is_labelled_with_its_sounds_in_turn():
+    index = {"SIL": 0, "L": 1, "IY": 2, "AH": 3, "NG": 4}
+    spoken = [Phone("l", 0.0, 0.1, 0), Phone("ing2", 0.1, 0.4, 0, (0.1, 0.2, 0.3)), Phone("EE", 0.4, 0.4, 1)]
+    labels, order = frame_labels(spoken, index, 25)
+    assert labels.tolist() == [1] * 5 + [2] * 5 + [3] * 5 + [4] * 5 + [0] * 5
+    assert order == [1, 2, 3, 4]
+
+
+def test_mandarin_speech_is_aligned_syllable_by_syllable(shared):
+    pytest.importorskip("pocketsphinx", reason="the aligner is an optional package")
+    folder = shared / "data" / "voices" / "zh_aishell_S0150"
+    samples = read_clip(folder / "wavs" / "BAC009S0150W0121.wav")
+    phones = Aligner(pronounce).align(samples, "其中有两个是内因的指标", "zh")
+    assert [p.symbol for p in phones if p.word == 0] == ["q", "i2"] and phones[-1].symbol == "."
+    assert max(p.word for p in phones) == 10
+    spoken = [p for p in phones if p.word >= 0]
+    assert all(p.start_s < p.end_s or not list(p.sounds()) for p in spoken)
+    assert all(one.end_s <= other.start_s for one, other in zip(spoken, spoken[1:], strict=False))
+    assert Aligner(pronounce).align(samples[:1600], "其中有两个是内因的指标", "zh") is None
+
+
 def test_a_span_is_whole_words_with_tokens_that_cover_them():
     rng = np.random.default_rng(0)
     tokens = np.arange(55)
@@ -102,8 +123,16 @@ def test_augmentation_keeps_lengths_and_changes_what_it_says():
     assert abs(np.abs(np.fft.rfft(fast)).argmax() * 16000 / 12800 - 250) < 2
     assert len(add_room(tone, rng)) == len(add_noise(tone, rng)) == len(tone)
     mel = torch.zeros(2, 64, 60) + torch.arange(64)[:, None]
-    masked = mask_mel(mel, rng)
+    masked = spoil_mel(mel, rng)
     assert masked.shape == mel.shape and not torch.equal(masked, mel) and torch.equal(mel[0], mel[1])
+
+
+def test_formants_move_by_the_factor_and_stay_where_it_is_one():
+    mel = torch.zeros(2, 64, 3)
+    mel[:, 30] = 1.0
+    raised = warp_formants(mel, torch.tensor([1.0, 1.1]))
+    torch.testing.assert_close(raised[0], mel[0], atol=1e-4, rtol=0)
+    assert raised[1, :, 0].argmax() == 32  # 1.07 kHz to 1.18 kHz
 
 
 def test_speakers_with_little_speech_are_drawn_more_often_per_second():
