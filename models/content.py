@@ -14,6 +14,7 @@ from models.compat import prepare_torchaudio
 from models.configs.content import ContentConfig, HubertConfig, PhoneEncoderConfig
 from models.decoder import ConvNeXtBlock
 from models.errors import WeightsError
+from models.hubert import Hubert
 from models.pitch import PitchTracker
 from models.spectrogram import MelSpectrogram, float32_region
 
@@ -57,54 +58,30 @@ class PhoneScores:
 
 
 class PhoneEncoder(nn.Module):
-    """Transformers' HubertModel with a mel front end and two phone heads. Also an offline phone recogniser."""
+    """HuBERT's transformer behind a mel front end, with two phone heads. Also an offline phone recogniser."""
 
     def __init__(self, config: PhoneEncoderConfig) -> None:
         super().__init__()
-        prepare_torchaudio()  # transformers imports torchaudio
-        from transformers import HubertConfig as TransformersConfig
-        from transformers import HubertModel
-
         self.config = config
-        self.hubert = HubertModel(
-            TransformersConfig(
-                hidden_size=config.channels,
-                num_hidden_layers=config.layers,
-                num_attention_heads=config.heads,
-                intermediate_size=config.feedforward,
-                conv_dim=(config.channels,),
-                conv_kernel=(1,),
-                conv_stride=(1,),
-                num_conv_pos_embeddings=config.position_kernel,
-                num_conv_pos_embedding_groups=config.position_groups,
-                hidden_dropout=config.dropout,
-                attention_dropout=config.dropout,
-                activation_dropout=config.dropout,
-                feat_proj_dropout=config.dropout,
-                layerdrop=0.0,
-                apply_spec_augment=False,
-            )
-        )
-        self.hubert.feature_extractor = MelFrontEnd(config)  # type: ignore[assignment]
+        self.hubert = Hubert(config, MelFrontEnd(config))
         self.frame_head = nn.Linear(config.channels, len(config.phones))
         self.ctc_head = nn.Linear(config.channels, len(config.phones))
         self.pitch = PitchTracker()
 
     @property
     def front(self) -> MelFrontEnd:
-        """The mel front end inside the HubertModel."""
+        """The mel front end inside the encoder."""
         front = self.hubert.feature_extractor
         assert isinstance(front, MelFrontEnd)
         return front
 
     def scores(self, wave: Tensor) -> PhoneScores:
         """(B, N) -> what is spoken."""
-        return self._heads(self.hubert(wave).last_hidden_state)
+        return self._heads(self.hubert(wave))
 
     def scores_from_mel(self, mel: Tensor) -> PhoneScores:
         """As `scores`, from log mels (B, M, 2 T) that may have been augmented."""
-        hidden = self.hubert.feature_projection(self.front.from_mel(mel).transpose(1, 2))  # (B, C, T) -> (B, T, C)
-        return self._heads(self.hubert.encoder(hidden).last_hidden_state)
+        return self._heads(self.hubert.from_features(self.front.from_mel(mel)))
 
     def _heads(self, hidden: Tensor) -> PhoneScores:
         with float32_region(hidden):

@@ -72,3 +72,33 @@ def test_a_pretrained_hubert_needs_its_folder(tmp_path):
         build_content_encoder(HubertConfig())
     with pytest.raises(WeightsError, match=r"config\.json"):
         build_content_encoder(HubertConfig(), tmp_path)
+
+
+@torch.no_grad()
+def test_the_transformer_gives_what_transformers_gives_with_the_same_weights():
+    """Ours is imported in a fraction of the time; names of parameters and every output must stay the same."""
+    from models.compat import prepare_torchaudio
+
+    prepare_torchaudio()
+    from transformers import HubertConfig as TheirConfig
+    from transformers import HubertModel
+
+    torch.manual_seed(1)
+    ours = PhoneEncoder(SMALL).eval()
+    theirs = HubertModel(
+        TheirConfig(
+            hidden_size=SMALL.channels,
+            num_hidden_layers=SMALL.layers,
+            num_attention_heads=SMALL.heads,
+            intermediate_size=SMALL.feedforward,
+            conv_dim=(SMALL.channels,),
+            conv_kernel=(1,),
+            conv_stride=(1,),
+            num_conv_pos_embeddings=SMALL.position_kernel,
+            num_conv_pos_embedding_groups=SMALL.position_groups,
+        )
+    ).eval()
+    theirs.feature_extractor = ours.front
+    theirs.load_state_dict(ours.hubert.state_dict())
+    wave = speech_like(1.3)
+    torch.testing.assert_close(ours.hubert(wave), theirs(wave).last_hidden_state, atol=2e-6, rtol=1e-5)
