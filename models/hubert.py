@@ -122,7 +122,7 @@ class Hubert(nn.Module):
 
     def __init__(self, config: PhoneEncoderConfig, feature_extractor: nn.Module) -> None:
         super().__init__()
-        self.masked_spec_embed = nn.Parameter(torch.rand(config.channels))  # files have it; pretraining by masks uses it
+        self.masked_spec_embed = nn.Parameter(torch.rand(config.channels))  # in the files; only masks would use it
         self.feature_projection = FeatureProjection(config)
         self.encoder = Encoder(config)
         for module in self.modules():
