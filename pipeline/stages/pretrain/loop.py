@@ -82,9 +82,10 @@ def save(
 ) -> None:
     """Weights and the optimizer's moments in one file, moved in when complete."""
     tensors = {f"network.{name}": value.detach().contiguous() for name, value in network.state_dict().items()}
-    for index, parameter in enumerate(parameters):
-        for name, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"optimizer.{index}.{name}"] = value.detach().contiguous()
+    names = _names(network)
+    for parameter in parameters:
+        for moment, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer.{moment}.{names[parameter]}"] = value.detach().contiguous()
     partial = path.with_suffix(".partial")
     save_file({name: value.clone() for name, value in tensors.items()}, partial, {"step": str(step)})
     partial.replace(path)
@@ -95,6 +96,8 @@ def resume(network: nn.Module, optimizer: torch.optim.Optimizer, parameters: lis
     if not path.exists():
         return 0
     state: dict[str, Tensor] = {}
+    names = _names(network)
+    trained = {names[parameter]: parameter for parameter in parameters}
     with safe_open(path, framework="pt") as file:
         step = int(file.metadata()["step"])
         for name in file.keys():  # noqa: SIM118 - not a dictionary
@@ -103,10 +106,16 @@ def resume(network: nn.Module, optimizer: torch.optim.Optimizer, parameters: lis
             if kind == "network":
                 state[rest] = tensor
             else:
-                index, moment = rest.split(".", 1)
-                optimizer.state[parameters[int(index)]][moment] = tensor
+                moment, parameter = rest.split(".", 1)
+                if parameter in trained:
+                    optimizer.state[trained[parameter]][moment] = tensor
     network.load_state_dict(state)
     return step
+
+
+def _names(network: nn.Module) -> dict[nn.Parameter, str]:
+    """Moments are stored by name: code that lists its parameters in another order can still continue."""
+    return {parameter: name for name, parameter in network.named_parameters()}
 
 
 def load_network(network: nn.Module, folder: Path) -> int:

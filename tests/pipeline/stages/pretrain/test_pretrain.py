@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from pipeline.stages.pretrain.align import Aligner, Phone
 from pipeline.stages.pretrain.augment import add_noise, add_room, change_rate, spoil_mel, warp_formants
 from pipeline.stages.pretrain.content import edit_distance, frame_labels, speaker_weights
 from pipeline.stages.pretrain.gpt import cut_span, token_places
-from pipeline.stages.pretrain.loop import CHECKPOINT, load_network, lr_factor, train
+from pipeline.stages.pretrain.loop import CHECKPOINT, load_network, lr_factor, resume, train
 from pipeline.stages.pretrain.prepare import Clip, normalise_level, pronounce, read_clip, read_manifest
 from pipeline.stages.pretrain.quantizer import cluster
 from pipeline.stages.pretrain.recipe import Stage, read_recipe
@@ -88,7 +89,7 @@ def test_mandarin_speech_is_aligned_syllable_by_syllable(shared):
     assert max(p.word for p in phones) == 10
     spoken = [p for p in phones if p.word >= 0]
     assert all(p.start_s < p.end_s or not list(p.sounds()) for p in spoken)
-    assert all(one.end_s <= other.start_s for one, other in zip(spoken, spoken[1:], strict=False))
+    assert all(one.end_s <= other.start_s for one, other in pairwise(spoken))
     assert Aligner(pronounce).align(samples[:1600], "其中有两个是内因的指标", "zh") is None
 
 
@@ -186,6 +187,14 @@ def test_a_killed_run_continues_to_the_very_same_weights(tmp_path):
     fresh = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.2), nn.Linear(8, 1))
     assert load_network(fresh, tmp_path / "whole") == 12
     assert "loss" in (tmp_path / "whole" / "log.csv").read_text()
+
+
+def test_moments_are_found_again_by_the_name_of_their_parameter(tmp_path):
+    network = small_training(tmp_path, steps=-1)
+    for ordered in (list(network.parameters()), list(network.parameters())[::-1]):
+        optimizer = torch.optim.AdamW(ordered, 1e-2)
+        assert resume(network, optimizer, ordered, tmp_path / CHECKPOINT) == 12
+        assert all(optimizer.state[one]["exp_avg"].shape == one.shape for one in ordered)
 
 
 def test_the_learning_rate_warms_up_and_falls():
