@@ -32,7 +32,9 @@ from pipeline.signal import examine as parts
 from pipeline.signal.examine import examine, speech_only
 from pipeline.signal.frames import analyse_frames
 from pipeline.signal.reverberation import measure_reverberation
-from pipeline.stages.validate import load_tools, one_thread_each, validate
+from pipeline.stages.validate.stage import one_thread_each
+from pipeline.stages.validate.tools import load_tools
+from pipeline.stages.validate.voice import validate
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("VOXLINE_SHARED", ROOT.parent / "shared"))

@@ -6,7 +6,6 @@ A weights folder has the published layout: `config.ini`, `checkpoints/model_<epo
 from __future__ import annotations
 
 import configparser
-import hashlib
 import pickle
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from models.compat import prepare_deepfilternet
+from models.configs.deepfilter import weights_files
 from models.errors import WeightsError
 
 Samples = npt.NDArray[np.float32]  # mono (samples,)
@@ -27,14 +27,10 @@ _OVERLAP_S = 1.0
 
 
 class Denoiser:
-    """DeepFilterNet with its weights; `digest` is the sha256 over configuration and checkpoint."""
+    """DeepFilterNet with the weights of a folder."""
 
     def __init__(self, folder: Path) -> None:
         config, checkpoint = weights_files(folder)
-        hasher = hashlib.sha256()
-        for path in (config, checkpoint):
-            hasher.update(path.read_bytes())
-        self.digest = hasher.hexdigest()
         self._model, self._state = _load(config, checkpoint)
         self.sample_rate_hz = int(self._state.sr())
 
@@ -59,22 +55,6 @@ class Denoiser:
 
         cleaned: Samples = enhance(self._model, self._state, torch.from_numpy(samples.copy())[None, :])[0].cpu().numpy()
         return np.pad(cleaned, (0, max(0, len(samples) - len(cleaned))))[: len(samples)]
-
-
-def weights_files(folder: Path) -> tuple[Path, Path]:
-    """Configuration and newest best checkpoint. Raises WeightsError naming what is missing."""
-    config = folder / "config.ini"
-    if not config.is_file():
-        raise WeightsError(f"{folder}: no config.ini; a DeepFilterNet folder has it beside checkpoints/")
-    checkpoints = sorted((folder / "checkpoints").glob("model_*.ckpt.best"), key=_epoch)
-    if not checkpoints:
-        raise WeightsError(f"{folder}: no checkpoints/model_<epoch>.ckpt.best")
-    return config, checkpoints[-1]
-
-
-def _epoch(path: Path) -> int:
-    digits = path.name.split(".")[0].split("_")[-1]
-    return int(digits) if digits.isdecimal() else -1
 
 
 def _fade(length: int, overlap: int, *, rise: bool, fall: bool) -> Samples:

@@ -52,8 +52,9 @@ class Attention(nn.Module):
     def __init__(self, config: PhoneEncoderConfig) -> None:
         super().__init__()
         self.heads, self.dropout = config.heads, config.dropout
-        for name in ("k_proj", "v_proj", "q_proj", "out_proj"):
-            setattr(self, name, nn.Linear(config.channels, config.channels))
+        width = config.channels
+        self.q_proj, self.k_proj = nn.Linear(width, width), nn.Linear(width, width)
+        self.v_proj, self.out_proj = nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, frames, width = x.shape

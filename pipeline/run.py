@@ -47,7 +47,7 @@ class Stage:
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
-        Stage("validate", "1", "pipeline.stages.validate:work", "pipeline.records.clip_report:ClipReport"),
+        Stage("validate", "2", "pipeline.stages.validate.stage:work", "pipeline.records.clip_report:ClipReport"),
         Stage("extract", "1", "pipeline.stages.extract:work", "pipeline.records.feature:FeatureRecord"),
         Stage("finetune", "1", "pipeline.stages.finetune:work", "pipeline.records.adapter:AdapterRecord"),
         Stage("evaluate", "1", "pipeline.stages.evaluate:work", "pipeline.records.quality:QualityReport"),
@@ -172,6 +172,11 @@ def voxline_version() -> str:
         return metadata.version("voxline")
     except metadata.PackageNotFoundError:
         return "source"
+
+
+def judging_code() -> str:
+    """Version of the code that judges voices: a refusal by another one is no reason not to try again."""
+    return " ".join([voxline_version(), *(f"{stage.name}:{stage.version}" for stage in STAGES.values())])
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.common import JsonOption, VoiceArgument, WorkOption
+from pipeline.cli.common import JsonOption, RecordOption, RegistryOption, VoiceArgument, WorkOption
 
 if TYPE_CHECKING:
     from pipeline.records.clip_report import ClipReport
@@ -31,6 +31,8 @@ def validate(
         str | None, typer.Option(help="Folder with DeepFilterNet weights.", show_default=False)
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse what could not be measured.")] = False,
+    record: RecordOption = False,
+    registry: RegistryOption = None,
     work: WorkOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -48,10 +50,11 @@ def validate(
 
     flags = {
         "voxline.work": work,
+        "voxline.registry": registry,
         "validate.denoise_weights": denoise_weights,
         "validate.strict": True if strict else None,
     }
-    found, folder = _run(voice, language, report, flags, quiet=as_json)
+    found, folder = _run(voice, language, report, flags, record=record, quiet=as_json)
     if as_json:
         print_json(found)
     else:
@@ -63,11 +66,13 @@ def validate(
 
 
 def _run(
-    voice: str, language: str | None, report: Path | None, flags: dict[str, Any], *, quiet: bool
+    voice: str, language: str | None, report: Path | None, flags: dict[str, Any], *, record: bool, quiet: bool
 ) -> tuple[ClipReport, Path | None]:
     """The report, and the folder with its files: the stage's, the one asked for, or none."""
     from pipeline.cli.common import ConsoleReporter
     from pipeline.cli.voices import find_voice_folder
+    from pipeline.errors import VoiceRefused
+    from pipeline.io.validation_report import headline
     from pipeline.io.voices import MANIFEST_FILE
 
     reporter = ConsoleReporter(quiet=quiet)
@@ -76,7 +81,10 @@ def _run(
         return _bare_folder(folder, language, report, flags, reporter), report
     from pipeline.cli.line import open_line
 
-    outcome = open_line(voice, flags, reporter).validate()
+    line = open_line(voice, flags, reporter)
+    outcome = line.validate()
+    if record and not outcome.record.accepted:
+        line.record_refusal(VoiceRefused(headline(outcome.record)))
     if report is not None:
         _copy(outcome.folder, report)
     return outcome.record, report or outcome.folder
@@ -91,7 +99,8 @@ def _bare_folder(
     from pipeline.cli.common import resolve_settings
     from pipeline.io.recordings import list_recordings
     from pipeline.io.validation_report import ReportWriter
-    from pipeline.stages.validate import load_tools, validate_folder
+    from pipeline.stages.validate.stage import validate_folder
+    from pipeline.stages.validate.tools import load_tools
 
     settings = resolve_settings(flags).settings
     recordings = list_recordings(folder, language)

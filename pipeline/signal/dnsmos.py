@@ -7,16 +7,16 @@ and hardly clipping.
 
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.signal.frames import ANALYSIS_RATE_HZ, Floats
 from pipeline.signal.mel import mel_power
+from pipeline.signal.packaged import dnsmos_file
 
 WINDOW_SAMPLES = 144_160  # 9.01 s
+MOST_WINDOWS = 12  # of a recording of half an hour
 _BATCH = 4
 # Calibration of the raw outputs to P.835 votes, highest power first (the model's publication).
 _SIG = (-0.08397278, 1.22083953, 0.0052439)
@@ -38,12 +38,30 @@ def measure_dnsmos(samples: Floats, hop_s: float = 1.0, with_p808: bool = False)
     """Mono 16 kHz in [-1, 1], (n,); shorter clips are repeated, longer ones averaged over windows every `hop_s`."""
     windows = _windows(np.clip(samples, -1, 1), int(hop_s * ANALYSIS_RATE_HZ))
     raw = np.concatenate([_run("sig_bak_ovr", windows[at : at + _BATCH]) for at in range(0, len(windows), _BATCH)])
-    sig, bak, ovr = (float(np.polyval(c, raw[:, i]).mean()) for i, c in enumerate((_SIG, _BAK, _OVR)))
     p808 = None
     if with_p808:
         features = np.stack([_p808_features(window) for window in windows])
         p808 = float(_run("model_v8", features).mean())
+    return calibrated(raw, p808)
+
+
+def calibrated(raw: Floats, p808: float | None = None) -> Opinion:
+    """The opinion of a clip from the network's outputs for its windows, (windows, 3)."""
+    sig, bak, ovr = (float(np.polyval(c, raw[:, i]).mean()) for i, c in enumerate((_SIG, _BAK, _OVR)))
     return Opinion(sig, bak, ovr, p808)
+
+
+def own_windows(samples: Floats) -> list[Floats]:
+    """The clip once, in equal pieces of about 9 s, at most `MOST_WINDOWS` of them spread over it.
+
+    The original repeats a clip of 4 s until the network's window is full, and pays for the window. The network takes a
+    maximum over time, so repetition changes little: without it the scores of short clips are 0.1 lower.
+    """
+    clipped = np.clip(samples, -1, 1)
+    count = max(1, round(len(clipped) / WINDOW_SAMPLES))
+    edges = np.linspace(0, len(clipped), count + 1).astype(int)
+    chosen = np.unique(np.linspace(0, count - 1, min(count, MOST_WINDOWS)).round().astype(int))
+    return [np.ascontiguousarray(clipped[edges[i] : edges[i + 1]]) for i in chosen]
 
 
 def _windows(samples: Floats, hop: int) -> Floats:
@@ -70,19 +88,11 @@ def _run(name: str, batch: Floats) -> Floats:
     return output
 
 
-def dnsmos_weights(name: str) -> Path | None:
-    """The network's file in the installed speechmos package, None where that is not installed."""
-    package = find_spec("speechmos")
-    if package is None or package.origin is None:
-        return None
-    return Path(package.origin).parent / "dnsmos_models" / f"{name}.onnx"
-
-
 @cache
 def _session(name: str) -> Any:
     import onnxruntime
 
-    path = dnsmos_weights(name)
+    path = dnsmos_file(name)
     if path is None:
         raise ModuleNotFoundError("speechmos")
     options = onnxruntime.SessionOptions()

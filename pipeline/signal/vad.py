@@ -8,15 +8,14 @@ first, doubt from the second.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.signal.frames import ANALYSIS_RATE_HZ, HOP_SAMPLES, Flags, Floats, Frames
+from pipeline.signal.packaged import silero_file
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -115,12 +114,11 @@ def silero_probabilities(samples: Floats) -> Floats:
 def _silero_session() -> Any:
     import onnxruntime
 
-    package = find_spec("silero_vad")
-    if package is None or package.origin is None:
+    path = silero_file()
+    if path is None:
         raise ModuleNotFoundError("silero_vad")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    path = Path(package.origin).parent / "data" / "silero_vad_16k_sequence.onnx"
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 

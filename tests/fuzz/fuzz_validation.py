@@ -29,7 +29,8 @@ from pipeline.io.metadata import parse_metadata
 from pipeline.io.recordings import list_recordings, read_recordings
 from pipeline.io.voices import load_manifest
 from pipeline.records.settings import ValidateSettings
-from pipeline.stages.validate import Tools, validate
+from pipeline.stages.validate.tools import Tools
+from pipeline.stages.validate.voice import validate
 
 FOUND = Path(__file__).resolve().parent / "found"
 ALARM_S = 20

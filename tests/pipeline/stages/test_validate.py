@@ -1,6 +1,7 @@
 """The stage on folders made here from the sample voice: repairs, seconds, files, denoising, the command."""
 
 import json
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,7 +17,9 @@ from pipeline.records.clip_report import ClipReport
 from pipeline.records.settings import ValidateSettings
 from pipeline.signal.dnsmos import Opinion
 from pipeline.signal.levels import rms_dbfs
-from pipeline.stages.validate import Tools, in_parallel, load_tools, validate_folder
+from pipeline.stages.validate.digests import tool_digests
+from pipeline.stages.validate.stage import in_parallel, validate_folder
+from pipeline.stages.validate.tools import Tools, load_tools
 
 QUICK = ValidateSettings(dnsmos=False, speakers=False, acoustic=False, denoise="off", speech_min_s=4.0)
 SAMPLE = Path(__file__).resolve().parents[3] / "voices" / "sample"
@@ -289,6 +292,20 @@ def test_two_swapped_texts_of_like_length_are_heard_by_the_acoustic_model(shared
     assert [result.verdict for result in report.clips] == ["reject", "reject", "pass"]
     assert report.clips[0].measures.phone_error > 0.75 > report.clips[2].measures.phone_error
     assert report.clips[0].reasons == ("text_audio_mismatch",)
+
+
+def test_other_weights_of_a_tool_judge_a_voice_again(deepfilternet, tmp_path):
+    settings = ValidateSettings()
+    before = tool_digests(settings, tmp_path)
+    assert set(before) == {"silero", "dnsmos", "ge2e", "phones"}
+    assert tool_digests(settings, tmp_path) == before
+    pulled = tmp_path / "deepfilternet"
+    shutil.copytree(deepfilternet, pulled)
+    with_denoiser = tool_digests(settings, tmp_path)
+    assert set(with_denoiser) - set(before) == {"deepfilternet"}
+    (pulled / "config.ini").write_text((pulled / "config.ini").read_text() + "\n")
+    assert tool_digests(settings, tmp_path)["deepfilternet"] != with_denoiser["deepfilternet"]
+    assert "dnsmos" not in tool_digests(settings.model_copy(update={"dnsmos": False}), tmp_path)
 
 
 def test_only_a_few_recordings_are_in_flight_at_a_time():

@@ -13,7 +13,9 @@ from pipeline.io.audio import AudioLimits
 from pipeline.io.recordings import list_recordings, read_recordings
 from pipeline.records.clip_report import ClipReport
 from pipeline.records.settings import ValidateSettings
-from pipeline.stages.validate import load_tools, one_thread_each, validate
+from pipeline.stages.validate.stage import one_thread_each
+from pipeline.stages.validate.tools import load_tools
+from pipeline.stages.validate.voice import validate
 
 SETTINGS = ValidateSettings()
 DATA = Path(os.environ.get("VOXLINE_SHARED", Path(__file__).resolve().parents[4] / "shared")) / "data"

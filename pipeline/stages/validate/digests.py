@@ -1,0 +1,53 @@
+"""Which networks a validation would ask, by the digests of their weights: part of the stage's key.
+
+So other weights, a newer package or a tool that was not there before judge a voice again. Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from models.bases import load_base
+from models.configs.deepfilter import weights_digest
+from models.configs.ge2e import WEIGHTS as GE2E_WEIGHTS
+from models.errors import WeightsError
+from pipeline.io.denoiser_weights import deepfilternet_folder
+from pipeline.records.settings import ValidateSettings
+from pipeline.signal.packaged import dnsmos_file, silero_file
+
+RECOGNISER_BASE = "nano"
+
+
+def tool_digests(settings: ValidateSettings, cache: Path) -> dict[str, str]:
+    """sha256 by tool, of those that the settings ask for and that are here."""
+    files = {"silero": silero_file()}
+    if settings.dnsmos:
+        files["dnsmos"] = dnsmos_file()
+    if settings.speakers:
+        files["ge2e"] = GE2E_WEIGHTS
+    if settings.acoustic:
+        files["phones"] = recogniser_weights(cache)
+    digests = {name: _digest(path) for name, path in files.items() if path is not None and path.is_file()}
+    if settings.denoise != "off":
+        try:
+            digests["deepfilternet"] = weights_digest(denoiser_folder(settings, cache))
+        except (WeightsError, OSError):  # told where they are loaded
+            pass
+    return dict(sorted(digests.items()))
+
+
+def denoiser_folder(settings: ValidateSettings, cache: Path) -> Path:
+    """The folder of DeepFilterNet: of the settings, else what was pulled."""
+    return Path(settings.denoise_weights).expanduser() if settings.denoise_weights else deepfilternet_folder(cache)
+
+
+def recogniser_weights(cache: Path) -> Path | None:
+    """The content encoder that hears phones, None where the base has none."""
+    base = load_base(RECOGNISER_BASE)
+    return base.weight_path("content", cache) if "content" in base.weights else None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,134 @@
+"""validate: judge the recordings of a voice before anything is trained on them.
+
+`work` reads a folder one recording at a time, writes what is accepted as `clips/*.flac` and the report in four forms.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from pipeline.errors import TransientError
+from pipeline.io.audio import AudioLimits, write_audio
+from pipeline.io.recordings import Folder, list_recordings, read_recording
+from pipeline.io.validation_report import ReportWriter
+from pipeline.records.clip import Clip
+from pipeline.records.clip_report import ClipReport, ClipResult
+from pipeline.records.job import Job, Reporter
+from pipeline.records.settings import ValidateSettings
+from pipeline.signal.folder_rules import Traits
+from pipeline.stages.validate.judge import Judged, judge_recording
+from pipeline.stages.validate.tools import Tools, load_tools
+from pipeline.stages.validate.voice import conclude
+
+_WORKERS = 2
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_parallel(function: Callable[[Item], Result], items: Iterable[Item], workers: int = _WORKERS) -> Iterator[Result]:
+    """Results in the order of the items, with only a few items in flight: a folder of ten hours streams through."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def validate_folder(
+    folder: Folder,
+    settings: ValidateSettings,
+    tools: Tools,
+    writer: ReportWriter,
+    *,
+    voice: str,
+    language: str | None,
+    reporter: Reporter,
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> ClipReport:
+    """Read, judge and write one recording after the other, then the report. Originals are only read.
+
+    Raises:
+        TransientError: stopped by SIGTERM; nothing is half-written, the next run begins again.
+    """
+    limits = AudioLimits(max_bytes=settings.file_max_bytes, max_duration_s=settings.file_max_s)
+
+    def judge(numbered: tuple[int, Clip]) -> Judged:
+        index, clip = numbered
+        return judge_recording(read_recording(folder, clip, limits), index, settings, tools, folder.has_transcripts)
+
+    judged: list[tuple[ClipResult, Traits]] = []
+    with one_thread_each():
+        stream = in_parallel(judge, enumerate(folder.clips))
+        for one in reporter.track(stream, description=f"{voice}: validate", total=len(folder.clips)):
+            if is_stopping():
+                raise TransientError(f"stopped after {len(judged)} of {len(folder.clips)} recordings", hint="run again")
+            _keep(one, writer)
+            judged.append((one.result, one.traits))
+    report = conclude(judged, settings, tools, voice=voice, language=language, folder=folder)
+    _remove_left_out(writer.folder, [result for result, _ in judged], report)
+    writer.finish(report)
+    return report
+
+
+def _keep(one: Judged, writer: ReportWriter) -> None:
+    """Write the training clips of one recording and draw it; then its samples can go."""
+    for output in one.outputs:
+        target = writer.folder / output.clip.file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_audio(target, output.samples, output.clip.sample_rate_hz)
+    if one.seen is not None and one.original is not None:
+        writer.add(one.result, one.original, one.seen, [output.samples for output in one.outputs])
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Recordings are judged side by side, so a network must not start threads of its own for each."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _remove_left_out(folder: Path, before: Sequence[ClipResult], report: ClipReport) -> None:
+    """Training clips of recordings that only the comparison with the others has rejected."""
+    kept = {prepared.file for prepared in report.prepared}
+    for result in before:
+        for prepared in result.prepared:
+            if prepared.file not in kept:
+                (folder / prepared.file).unlink(missing_ok=True)
+
+
+def work(job: Job) -> ClipReport:
+    """The stage: `voices/<voice>` -> `clips/*.flac`, `clip_report.json`, `junit.xml`, `report.md`, `report.html`."""
+    settings: ValidateSettings = job.settings
+    language = job.parameters.get("language")
+    statement = job.parameters.get("statement")
+    folder = list_recordings(job.voice_folder, language, leave_out=frozenset([statement] if statement else []))
+    tools = load_tools(settings, job.machine.cache)
+    writer = ReportWriter(job.folder)
+    return validate_folder(
+        folder,
+        settings,
+        tools,
+        writer,
+        voice=job.voice,
+        language=language,
+        reporter=job.reporter,
+        is_stopping=job.is_stopping,
+    )

@@ -1,0 +1,163 @@
+"""The networks that a validation asks: what the settings want and this installation has, and why others are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.errors import MissingExtraError, SettingsError
+from pipeline.io.audio import resample
+from pipeline.records.settings import ValidateSettings
+from pipeline.signal.dnsmos import Opinion, calibrated, own_windows
+from pipeline.signal.frames import Floats
+from pipeline.signal.packaged import dnsmos_file
+from pipeline.signal.speaker import speaker_mel
+from pipeline.stages.validate.digests import RECOGNISER_BASE, denoiser_folder, recogniser_weights, tool_digests
+from pipeline.text.frontend import phonemize
+
+if TYPE_CHECKING:
+    from models.content import PhoneEncoder
+
+PARTIAL_STEP_FRAMES = 50
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Networks that the core may ask, and why those that are missing are missing.
+
+    Attributes:
+        opinion: DNSMOS of mono 16 kHz samples.
+        embed: partial speaker embeddings (partials, 256) of mono 16 kHz speech.
+        denoise: DeepFilterNet: mono samples and their rate -> the same without noise.
+        recognise: phones of mono 16 kHz samples, for the languages in `recognised`.
+        absent: what cannot be measured here, and why.
+        digests: sha256 of the weights in use.
+    """
+
+    opinion: Callable[[Floats], Opinion] | None = None
+    embed: Callable[[Floats], Floats] | None = None
+    denoise: Callable[[Floats, int], Floats] | None = None
+    recognise: Callable[[Floats], list[str]] | None = None
+    recognised: frozenset[str] = frozenset()
+    absent: dict[str, str] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+
+
+NO_TOOLS = Tools()
+
+
+def load_tools(settings: ValidateSettings, cache: Path) -> Tools:
+    """The networks that the settings ask for and this installation has; the others are named with the reason."""
+    absent: dict[str, str] = {}
+    opinion = _load_dnsmos(absent) if settings.dnsmos else None
+    embed = _load_embedder() if settings.speakers else None
+    denoise = _load_denoiser(settings, cache, absent) if settings.denoise != "off" else None
+    recognise = _load_recogniser(absent, cache) if settings.acoustic else None
+    recognised = frozenset({"en"}) if recognise else frozenset()
+    return Tools(opinion, embed, denoise, recognise, recognised, absent, tool_digests(settings, cache))
+
+
+def _load_recogniser(absent: dict[str, str], cache: Path) -> Callable[[Floats], list[str]] | None:
+    """The phone encoder of base nano, which lies in the package. Loaded when the first text asks for it."""
+    path = recogniser_weights(cache)
+    if path is None or not path.is_file():
+        absent["text_by_acoustic_model"] = f"base {RECOGNISER_BASE} has no trained encoder here"
+        return None
+    try:
+        phonemize("one", "en")
+    except MissingExtraError as error:
+        absent["text_by_acoustic_model"] = error.message
+        return None
+    import torch
+
+    lock = Lock()
+    loaded: list[PhoneEncoder] = []
+
+    def recognise(samples: Floats) -> list[str]:
+        with lock:
+            if not loaded:
+                loaded.append(_recogniser(cache))
+        return loaded[0].recognise(torch.from_numpy(np.ascontiguousarray(samples)))
+
+    return recognise
+
+
+def _recogniser(cache: Path) -> PhoneEncoder:
+    from models.bases import load_base
+    from models.content import PhoneEncoder
+    from models.networks import load_content_encoder
+
+    encoder = load_content_encoder(load_base(RECOGNISER_BASE), cache)
+    if not isinstance(encoder, PhoneEncoder):
+        raise TypeError(f"base {RECOGNISER_BASE}: its content encoder recognises no phones")
+    return encoder
+
+
+def _load_dnsmos(absent: dict[str, str]) -> Callable[[Floats], Opinion] | None:
+    path = dnsmos_file()
+    if path is None:
+        absent["dnsmos"] = "the package speechmos is not installed"
+        return None
+    import torch
+
+    from models.dnsmos import load_dnsmos
+
+    network = load_dnsmos(path)
+
+    def opinion(samples: Floats) -> Opinion:
+        return calibrated(np.stack([network(torch.from_numpy(window)).numpy() for window in own_windows(samples)]))
+
+    return opinion
+
+
+def _load_embedder() -> Callable[[Floats], Floats]:
+    import torch
+
+    from models.ge2e import embed_partials
+    from models.precision import quick_dtype
+
+    def embed(speech: Floats) -> Floats:
+        mel = torch.from_numpy(speaker_mel(speech))
+        partials: Floats = embed_partials(mel, step_frames=PARTIAL_STEP_FRAMES, dtype=quick_dtype()).numpy()
+        return partials
+
+    return embed
+
+
+def _load_denoiser(
+    settings: ValidateSettings, cache: Path, absent: dict[str, str]
+) -> Callable[[Floats, int], Floats] | None:
+    """DeepFilterNet from the folder in the settings or the cache. Never downloads.
+
+    Raises:
+        SettingsError: the settings insist on it (a folder is named, or denoise = on) and it cannot be loaded.
+    """
+    folder = denoiser_folder(settings, cache)
+    is_needed = bool(settings.denoise_weights) or settings.denoise == "on"
+    if not folder.is_dir() and not is_needed:
+        absent["denoise"] = "no DeepFilterNet weights; `voxline bases pull deepfilternet` fetches them"
+        return None
+    from models.errors import WeightsError
+
+    try:
+        from models.deepfilter import Denoiser
+
+        denoiser = Denoiser(folder)
+    except (WeightsError, ModuleNotFoundError) as error:
+        if is_needed:
+            hint = "voxline bases pull deepfilternet, or set validate.denoise = off"
+            raise SettingsError(f"validate.denoise: {error}", hint=hint) from None
+        absent["denoise"] = str(error)
+        return None
+
+    def denoise(samples: Floats, sample_rate_hz: int) -> Floats:
+        cleaned = denoiser(resample(samples, sample_rate_hz, denoiser.sample_rate_hz))
+        back = resample(cleaned, denoiser.sample_rate_hz, sample_rate_hz)
+        return np.pad(back, (0, max(0, len(samples) - len(back))))[: len(samples)]
+
+    return denoise

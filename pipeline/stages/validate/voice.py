@@ -1,0 +1,125 @@
+"""The core of validation for a whole voice: all recordings together, the seconds, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pipeline.io.recordings import Folder, Recording
+from pipeline.records.clip_report import ClipReport, ClipResult, Finding, Repair, Verdict
+from pipeline.records.settings import ValidateSettings
+from pipeline.signal.clip_rules import rejects
+from pipeline.signal.folder_rules import FolderFindings, Traits, folder_findings
+from pipeline.stages.validate.judge import SEVERITIES, judge_recording, verdict_of
+from pipeline.stages.validate.tools import NO_TOOLS, Tools
+
+
+def validate(
+    recordings: Iterable[Recording],
+    settings: ValidateSettings,
+    tools: Tools = NO_TOOLS,
+    *,
+    voice: str = "",
+    language: str | None = None,
+    folder: Folder | None = None,
+) -> ClipReport:
+    """Judge every recording, then all of them together. A bad recording is a finding, never an exception."""
+    needs_text = folder is not None and folder.has_transcripts
+    judged = [
+        (judge.result, judge.traits)
+        for judge in (judge_recording(one, index, settings, tools, needs_text) for index, one in enumerate(recordings))
+    ]
+    return conclude(judged, settings, tools, voice=voice, language=language, folder=folder)
+
+
+def conclude(
+    judged: Sequence[tuple[ClipResult, Traits]],
+    settings: ValidateSettings,
+    tools: Tools,
+    *,
+    voice: str,
+    language: str | None,
+    folder: Folder | None,
+) -> ClipReport:
+    """The rules that look at all recordings, the seconds, and the verdict."""
+    together = folder_findings([traits for _, traits in judged], language, settings)
+    clips = tuple(_with_folder(result, index, together) for index, (result, _) in enumerate(judged))
+    findings = [*(folder.findings if folder else ()), *together.voice]
+    absent = dict(tools.absent)
+    if settings.strict and absent:
+        listed = "; ".join(f"{what}: {why}" for what, why in absent.items())
+        detail = f"not measured here, and strict settings refuse that: {listed}"
+        findings.append(Finding(code="not_measured", severity="reject", detail=detail))
+    unheard = sorted({t.language for _, t in judged if t.text is not None and t.language not in tools.recognised})
+    if unheard:
+        absent["text_by_acoustic_model"] = f"none for {', '.join(unheard)}; texts are judged by script and pace"
+    found_s = sum(traits.speech_s for _, traits in judged)
+    usable_s = sum(prepared.speech_s for result in clips for prepared in result.prepared)
+    verdict, reasons = _voice_verdict(findings, clips, found_s, usable_s, settings.speech_min_s)
+    if usable_s < settings.speech_min_s:
+        detail = f"{usable_s:.1f} s of good speech found, {settings.speech_min_s:.0f} s needed"
+        findings.append(
+            Finding(
+                code="not_enough_speech",
+                severity="reject",
+                value=round(usable_s, 2),
+                limit=settings.speech_min_s,
+                unit="s",
+                detail=detail,
+            )
+        )
+        reasons = tuple(dict.fromkeys((*reasons, "not_enough_speech")))
+    return ClipReport(
+        voice=voice,
+        language=language,
+        accepted=verdict != "reject" and usable_s >= settings.speech_min_s,
+        verdict=verdict,
+        reasons=reasons,
+        speech_found_s=round(found_s, 2),
+        speech_usable_s=round(usable_s, 2),
+        speech_needed_s=settings.speech_min_s,
+        findings=tuple(findings),
+        repairs=folder.repairs if folder else (),
+        clips=clips,
+        not_measured=absent,
+        tools=tools.digests,
+    )
+
+
+def _with_folder(result: ClipResult, index: int, together: FolderFindings) -> ClipResult:
+    """A result with what the comparison with the others added; copies and strangers are left out."""
+    added = together.clips.get(index, ())
+    similarity = together.similarity.get(index)
+    measures = result.measures
+    if similarity is not None:
+        measures = measures.model_copy(update={"speaker_similarity": round(similarity, 3)})
+    findings = (*result.findings, *added)
+    repairs = result.repairs
+    if any(finding.code == "duplicate" for finding in added):
+        repairs = (*repairs, Repair(code="duplicate", before=result.clip.file_name, after="left out"))
+    update = {
+        "findings": findings,
+        "verdict": verdict_of(findings),
+        "measures": measures,
+        "repairs": repairs,
+        "prepared": () if added else result.prepared,
+    }
+    return result.model_copy(update=update)
+
+
+def _voice_verdict(
+    findings: Sequence[Finding], clips: Sequence[ClipResult], found_s: float, usable_s: float, needed_s: float
+) -> tuple[Verdict, tuple[str, ...]]:
+    """Reject where the folder is at fault, where nothing is left, or where what is left is too little because of it."""
+    every = [*findings, *(finding for clip in clips for finding in clip.findings)]
+    rejected = [clip for clip in clips if clip.verdict == "reject"]
+    is_rejected = rejects(list(findings)) or (bool(clips) and len(rejected) == len(clips)) or not clips
+    is_rejected = is_rejected or (bool(rejected) and found_s >= needed_s > usable_s)
+    codes = {severity: [f.code for f in every if f.severity == severity] for severity in SEVERITIES}
+    order = tuple(dict.fromkeys(code for severity in SEVERITIES for code in codes[severity]))
+    if not clips:
+        return "reject", tuple(dict.fromkeys((*order, "empty")))
+    if is_rejected:
+        return "reject", order
+    if codes["repair"] or rejected:
+        return "repair", order
+    return ("warn" if codes["warn"] else "pass"), order
