@@ -65,12 +65,14 @@ def build_tools(python: Path, scratch: Path) -> dict[str, str]:
     """Environment variables that let pip compile: a compiler and Python.h, each only where this machine has none."""
     tools: dict[str, str] = {}
     if not any(shutil.which(name) for name in ("cc", "gcc", "clang")):
-        tools["CC"] = str(zig_compiler(python, scratch))
+        compiler = zig_compiler(python, scratch)
+        # Debian's Python asks the linker for things that Zig's does not know.
+        tools |= {"CC": str(compiler), "LDSHARED": f"{compiler} -shared", "CFLAGS": "-O2"}
     if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         package = f"libpython{version}-dev"
         headers = fetch_debian(package, scratch, f"apt-get install gcc python{version}-dev") / "usr" / "include"
-        tools["CFLAGS"] = f"-I{headers}/python{version} -I{headers}"
+        tools["CFLAGS"] = f"-O2 -I{headers}/python{version} -I{headers}"
     return tools
 
 

@@ -28,6 +28,10 @@ BaseOption = Annotated[
 RegistryOption = Annotated[
     str | None, typer.Option("--registry", help="Registry URL, e.g. file:registry.", show_default=False)
 ]
+RecordOption = Annotated[
+    bool,
+    typer.Option("--record", help="Note a refusal in the registry, so that plan does not try the same again."),
+]
 WorkOption = Annotated[str | None, typer.Option("--work", help="Folder for intermediate results.", show_default=False)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.cli.common import BaseOption, JsonOption, VoiceArgument, WorkOption
+from pipeline.cli.common import BaseOption, JsonOption, RecordOption, RegistryOption, VoiceArgument, WorkOption
 
 
 def register(app: typer.Typer) -> None:
@@ -12,7 +12,12 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    voice: VoiceArgument, base: BaseOption = None, work: WorkOption = None, as_json: JsonOption = False
+    voice: VoiceArgument,
+    base: BaseOption = None,
+    record: RecordOption = False,
+    registry: RegistryOption = None,
+    work: WorkOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure a trained voice on clips it never saw, and open or block the gate (exit 11).
 
@@ -25,11 +30,12 @@ def evaluate(
     from pipeline.cli.line import VoiceRun, open_line
     from pipeline.errors import GateBlocked
 
-    flags = {"voxline.base": base, "voxline.work": work}
+    flags = {"voxline.base": base, "voxline.registry": registry, "voxline.work": work}
     line = open_line(voice, flags, ConsoleReporter(quiet=as_json))
     run = VoiceRun(line.voice.name)
     try:
-        line.run_until("evaluate", run)
+        with line.recording_refusal(wanted=record):
+            line.run_until("evaluate", run)
     except GateBlocked:
         if as_json:
             print_json(_report(run.report))

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import GateBlocked, Interrupted, PipelineError, ReviewPending, SettingsError, VoiceRefused
+from pipeline.errors import (
+    GateBlocked,
+    Interrupted,
+    PipelineError,
+    ReviewPending,
+    SettingsError,
+    TransientError,
+    VoiceRefused,
+)
 
 if TYPE_CHECKING:
     from models.bases import Base
@@ -121,7 +130,7 @@ class Line:
         from pipeline.stages.plan import FoundVoice, decide
 
         needs_review = self.channel == "candidate"
-        found = FoundVoice(self.voice.name, self.version, needs_review)
+        found = FoundVoice(self.voice.name, self.version, needs_review=needs_review)
         entry = decide({self.voice.name: found}, {}, self.registry.states())[0]
         run.channel = self.channel
         if entry.action == "skip":
@@ -134,13 +143,50 @@ class Line:
             self.registry.republish(self.voice.name, self.version, channel=self.channel, mover=mover)
             run.status, run.message = "republished", entry.reason
         else:
-            self._publish(self.run_until("evaluate", run), run)
+            with self.recording_refusal():
+                outcomes = self.run_until("evaluate", run)
+            self._publish(outcomes, run)
             run.status = "published"
         if needs_review and entry.published != self.version:
             raise ReviewPending(
                 f"{self.voice.name} {self.version} is on channel candidate",
                 hint=f"listen to it, then: voxline registry promote {self.voice.name}",
             )
+
+    @contextmanager
+    def recording_refusal(self, *, wanted: bool = True) -> Iterator[None]:
+        """Note in the registry that this version was refused, so that the next plan does not try the same again."""
+        try:
+            yield
+        except (VoiceRefused, GateBlocked) as error:
+            if wanted:
+                self.record_refusal(error)
+            raise
+
+    def record_refusal(self, error: VoiceRefused | GateBlocked) -> None:
+        """Whatever happens here, the verdict stays: without the note the next plan only tries again."""
+        from datetime import UTC, datetime
+
+        from pipeline.io.provenance import find_mover
+        from pipeline.records.release import Refusal, judges_digest
+        from pipeline.run import judging_code
+
+        mover = find_mover(self.root, os.environ, error.message)
+        refusal = Refusal(
+            voice=self.voice.name,
+            version=self.version,
+            judges=judges_digest(self.settings, judging_code()),
+            exit_code=10 if isinstance(error, VoiceRefused) else 11,
+            reason=error.message.removeprefix(f"{self.voice.name}: "),
+            at=datetime.now(UTC),
+            actor=mover.actor,
+            git_revision=mover.git_revision,
+            pipeline=mover.pipeline,
+        )
+        try:
+            self.registry.refuse(refusal)
+        except (SettingsError, TransientError) as failure:
+            self.reporter.log(f"the refusal could not be noted in {self.registry.url}: {failure.message}")
 
     def _is_superseded(self) -> bool:
         """Whether a pipeline of a later commit was faster than this one: an old voice must not come back by itself."""
@@ -191,7 +237,7 @@ class Line:
             "finetune": ("extract",),
             "evaluate": ("extract", "finetune"),
         }[name]
-        digests = {"content": self.content_digest} if name == "validate" else {"base": self.base.digest}
+        digests = self._validate_reads() if name == "validate" else {"base": self.base.digest}
         return run_stage(
             name,
             store=self.store,
@@ -204,6 +250,13 @@ class Line:
             parameters=self._parameters(name),
             machine=self.machine,
         )
+
+    def _validate_reads(self) -> dict[str, str]:
+        """The recordings, and the networks that judge them: with other weights they are judged again."""
+        from pipeline.stages.validate.digests import tool_digests
+
+        tools = tool_digests(self.settings.validate_, self.machine.cache)
+        return {"content": self.content_digest, **{f"tool:{name}": digest for name, digest in tools.items()}}
 
     def _parameters(self, name: str) -> dict[str, Any]:
         if name == "validate":

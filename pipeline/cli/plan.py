@@ -54,6 +54,9 @@ def plan(
     changed_only: Annotated[
         bool, typer.Option("--changed-only", help="Leave out voices that did not change since the base.")
     ] = False,
+    retry_refused: Annotated[
+        bool, typer.Option("--retry-refused", help="Train also what was refused before and has not changed since.")
+    ] = False,
     show_all: Annotated[bool, typer.Option("--all", help="List voices with nothing to do, too.")] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to a file instead of the terminal.", show_default=False)
@@ -66,6 +69,7 @@ def plan(
     """Say what has to be done for each voice between two revisions.
 
     The registry decides: train what it does not hold, republish what it holds already, retire what was deleted.
+    What was refused is skipped until its folder, the limits or voxline change.
 
         voxline plan --worktree
         voxline plan --base origin/main --head HEAD --json
@@ -74,7 +78,7 @@ def plan(
     from pipeline.io.plan_formats import github_matrix, gitlab_pipeline, jenkins_branches
 
     flags = {"voxline.registry": registry, "voxline.base": base_model}
-    made = make_plan_here(flags, since=since, head=head, worktree=worktree)
+    made = make_plan_here(flags, since=since, head=head, worktree=worktree, retry_refused=retry_refused)
     if changed_only:
         kept = tuple(entry for entry in made.entries if entry.change != "unchanged")
         made = made.model_copy(update={"entries": kept})
@@ -99,13 +103,19 @@ def plan(
 
 
 def make_plan_here(
-    flags: Mapping[str, Any], *, since: str | None = None, head: str = "HEAD", worktree: bool = False
+    flags: Mapping[str, Any],
+    *,
+    since: str | None = None,
+    head: str = "HEAD",
+    worktree: bool = False,
+    retry_refused: bool = False,
 ) -> Plan:
     """The plan of the repository around the current folder. ``flags``: settings given on the command line."""
     import os
 
     from pipeline.cli.common import repository_root, resolve_settings
     from pipeline.io.registry import open_registry
+    from pipeline.run import judging_code
     from pipeline.stages.plan import Identifier, make_plan
 
     root = repository_root()
@@ -114,15 +124,16 @@ def make_plan_here(
         root=root,
         voices=settings.voices,
         registry=open_registry(settings.registry, root=root),
-        identifier=Identifier(root, os.environ, flags),
+        identifier=Identifier(root, os.environ, flags, judging_code()),
         base=since,
         head=head,
         is_worktree=worktree,
+        retries_refused=retry_refused,
         cache=root / settings.work / ".cache" / "trees.json",
     )
 
 
-STYLES = {"train": "bold green", "republish": "cyan", "retire": "yellow", "skip": "dim"}
+STYLES = {"train": "bold green", "republish": "cyan", "retire": "yellow", "skip": "dim", "refused": "red"}
 
 
 def _print_table(made: Plan, show_all: bool) -> None:
@@ -132,13 +143,13 @@ def _print_table(made: Plan, show_all: bool) -> None:
     from pipeline.cli.common import console
 
     out = console()
-    shown = made.entries if show_all else made.to_do()
+    shown = [entry for entry in made.entries if show_all or entry.action != "skip" or entry.is_refused]
     if made.note:
         out.print(Text(made.note, style="dim"))
     if shown:
         table = Table("voice", "action", "change", "version", "why", box=None)
         for entry in shown:
-            style = STYLES[entry.action]
+            style = STYLES["refused" if entry.is_refused else entry.action]
             version = entry.version or "-"
             table.add_row(entry.voice, Text(entry.action, style=style), entry.change, version, Text(entry.reason))
         out.print(table)
@@ -152,6 +163,10 @@ def _print_summary(made: Plan) -> None:
 
 
 def _summary(made: Plan) -> str:
-    counts = {action: sum(entry.action == action for entry in made.entries) for action in STYLES}
+    from pipeline.records.plan import COMMANDS
+
+    counts = {action: sum(entry.action == action for entry in made.entries) for action in COMMANDS}
+    refused = sum(entry.is_refused for entry in made.entries)
     told = ", ".join(f"{count} {action}" for action, count in counts.items())
+    told += f", of which {refused} refused" if refused else ""
     return f"{len(made.entries)} {'voice' if len(made.entries) == 1 else 'voices'}: {told}"

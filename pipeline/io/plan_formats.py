@@ -13,7 +13,7 @@ from pipeline.records.plan import COMMANDS, FOLDER_DELETED, Plan, PlanEntry
 # The exit codes that are worth another try, and how often: out of memory after degrading, and transient failures.
 RETRY = {"max": 2, "exit_codes": [20, 75]}
 NEEDS_GPU = frozenset({"finetune"})
-JUDGES = frozenset({"validate", "evaluate"})  # the stages that leave a JUnit report
+JUDGES = frozenset({"validate", "evaluate"})  # the stages that refuse, and leave a JUnit report
 KEEP_FOR = "2 weeks"
 IS_PROTECTED = '$CI_COMMIT_REF_PROTECTED == "true"'
 
@@ -30,15 +30,17 @@ class Step:
 def steps_of(entry: PlanEntry, *, only_validate: bool) -> list[Step]:
     """The commands of one voice, in order. With ``only_validate`` nothing that trains, publishes or retires is left."""
     names = [name for name in COMMANDS[entry.action] if name == "validate" or not only_validate]
-    return [Step(name, _command(name, entry), name in NEEDS_GPU) for name in names]
+    return [Step(name, _command(name, entry, records=not only_validate), name in NEEDS_GPU) for name in names]
 
 
-def _command(name: str, entry: PlanEntry) -> str:
+def _command(name: str, entry: PlanEntry, *, records: bool) -> str:
     # Only checked names and fixed words may stand in a command line: reasons quote what users wrote.
     if name == "retire":
         reason = FOLDER_DELETED if entry.reason == FOLDER_DELETED else "consent missing or expired"
         return f"voxline registry retire {entry.voice} --reason '{reason}'"
-    return f"voxline {name} {entry.voice}"
+    # A merge request must not write into the registry, not even that a voice was refused.
+    note = " --record" if records and name in JUDGES else ""
+    return f"voxline {name} {entry.voice}{note}"
 
 
 def gitlab_pipeline(plan: Plan, *, only_validate: bool = False) -> str:

@@ -3,6 +3,7 @@
 ```
 <voice>/releases/<version>/release.json  card.md  adapter/...  reference/  report/
 <voice>/channels/<channel>.json          <voice>/events/<time-sortable id>.json
+.refusals/<voice>.json                   what was tried last and not published, so that it is not tried again
 ```
 Order of writing: files, then release.json, then the channel's pointer (compare-and-swap), then the event's own file.
 The pointer holds a copy of its event, so whoever moves the channel next completes what a killed publisher left out.
@@ -26,11 +27,12 @@ from pipeline.io.objects import Backend, FileBackend, Stored
 from pipeline.io.voices import check_name
 from pipeline.io.weights import check_safetensors
 from pipeline.records.base import Record
-from pipeline.records.release import CHANNELS, Action, Channel, ChannelPointer, Event, Release, ReleaseFile
+from pipeline.records.release import CHANNELS, Action, Channel, ChannelPointer, Event, Refusal, Release, ReleaseFile
 
 Kind = TypeVar("Kind", bound=Record)
 
 RECORD_FILE = "release.json"
+REFUSALS = ".refusals"  # a name that no voice can have, and that is not listed among them
 SWAP_ATTEMPTS = 20
 
 # What may lie in a release, by its top folder; adapter/ holds weights and is the strictest.
@@ -169,6 +171,16 @@ class Registry:
             found[voice] = VoiceState(production, candidate, versions, rolled_back)
         return found
 
+    def refusals(self) -> dict[str, Refusal]:
+        """The last refusal of every voice that has one."""
+        found = {}
+        for name in self.backend.children(REFUSALS):
+            stored = self.backend.get(f"{REFUSALS}/{name}")
+            if stored is not None:
+                refusal = _parse(Refusal, stored, f"{self.url}/{REFUSALS}/{name}")
+                found[refusal.voice] = refusal
+        return found
+
     def trees(self, voice: str, state: VoiceState) -> dict[str, str]:
         """Git tree id -> content digest, of the releases on the voice's channels that recorded their tree."""
         found = {}
@@ -301,6 +313,15 @@ class Registry:
             if pointer is not None and pointer.version is not None:
                 moved.append(self.move(voice, channel, None, action="retire", mover=mover))
         return [event for event in moved if event is not None]
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Note that a version was tried and refused, in place of the voice's refusal before."""
+        key = f"{REFUSALS}/{check_name(refusal.voice)}.json"
+        for _ in range(SWAP_ATTEMPTS):
+            stored = self.backend.get(key)
+            if self.backend.compare_and_swap(key, _dump(refusal), stored.tag if stored else None):
+                return
+        raise TransientError(f"{self.url}/{key}: written by others {SWAP_ATTEMPTS} times meanwhile", hint="run again")
 
     # Upkeep
 

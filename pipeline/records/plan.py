@@ -28,6 +28,7 @@ class PlanEntry(Record):
         version: version of the folder's content with its base and recipe; None when voice.yaml cannot be read.
         published: what production serves now.
         copied_from: the voice under whose name the registry already holds this version (a renamed folder).
+        is_refused: skipped because this very content was refused before, or cannot be read: a person has to mend it.
     """
 
     voice: str
@@ -37,6 +38,7 @@ class PlanEntry(Record):
     version: Version | None = None
     published: Version | None = None
     copied_from: str | None = None
+    is_refused: bool = False
 
 
 class Plan(Record):

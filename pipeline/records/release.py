@@ -56,6 +56,13 @@ def release_version(content_digest: str, base_digest: str, recipe: str) -> str:
     return hashlib.sha256("\n".join((content_digest, base_digest, recipe)).encode()).hexdigest()[:12]
 
 
+def judges_digest(settings: Settings, code: str) -> str:
+    """What a verdict rests on besides the version: the limits, and the version of the code that judges."""
+    sections = [section.model_dump(mode="json") for section in (settings.validate_, settings.evaluate, settings.gate)]
+    content = json.dumps([code, sections], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
 class Provenance(Record):
     """Where a release comes from.
 
@@ -128,6 +135,25 @@ class Event(Record):
     git_revision: str = ""
     pipeline: str = ""
     reason: str = ""
+
+
+class Refusal(Record):
+    """Why the last version of a voice that was tried is not published; a plan does not try the same again.
+
+    Attributes:
+        judges: ``judges_digest`` of the limits and the code that refused it.
+        exit_code: 10 for the recordings, 11 for the gate.
+    """
+
+    voice: VoiceName
+    version: Version
+    judges: Digest
+    exit_code: Literal[10, 11]
+    reason: str
+    at: datetime
+    actor: str
+    git_revision: str = ""
+    pipeline: str = ""
 
 
 class ChannelPointer(Record):

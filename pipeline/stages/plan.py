@@ -23,7 +23,7 @@ from pipeline.io.snapshots import Snapshot, TreeDigests, read_commit, read_workt
 from pipeline.io.voices import MANIFEST_FILE, check_consent, parse_manifest
 from pipeline.io.yaml import parse_table
 from pipeline.records.plan import FOLDER_DELETED, Change, Plan, PlanEntry
-from pipeline.records.release import ChannelPointer, recipe_digest, release_version
+from pipeline.records.release import ChannelPointer, Refusal, judges_digest, recipe_digest, release_version
 from pipeline.records.voice import VoiceManifest
 
 
@@ -32,6 +32,7 @@ class FoundVoice:
     """A voice folder at the planned revision.
 
     Attributes:
+        judges: what a verdict on this version would rest on.
         needs_review: a candidate waits for a person instead of going to production.
         problem: why voice.yaml cannot be used; the run will say the same and stop there.
         consent_problem: why the voice may not be used.
@@ -39,6 +40,7 @@ class FoundVoice:
 
     name: str
     version: str | None = None
+    judges: str = ""
     needs_review: bool = False
     problem: str = ""
     consent_problem: str = ""
@@ -50,6 +52,7 @@ def decide(
     states: Mapping[str, VoiceState],
     *,
     elsewhere: Mapping[str, str] | None = None,
+    refusals: Mapping[str, Refusal] | None = None,
 ) -> list[PlanEntry]:
     """The core: what to do for every voice, in order of name. Reads nothing.
 
@@ -58,6 +61,7 @@ def decide(
         changes: what happened to folders since the base; empty when there is no base to compare with.
         states: the registry.
         elsewhere: voices that another repository published -> its name; never retired from here.
+        refusals: what was tried last and refused; the same again is skipped.
     """
     holders = {version: voice for voice, state in states.items() for version in state.versions}
     untouched: Change = "unchanged" if changes else "unknown"
@@ -65,7 +69,7 @@ def decide(
     for name in sorted({*found, *changes, *states}):
         change, state = changes.get(name, untouched), states.get(name)
         if name in found:
-            entries.append(_decide_present(found[name], change, state, holders))
+            entries.append(_decide_present(found[name], change, state, holders, (refusals or {}).get(name)))
         elif state is not None and _is_served(state):
             entries.append(_decide_gone(name, change, state, (elsewhere or {}).get(name, "")))
         elif change == "deleted":
@@ -74,7 +78,11 @@ def decide(
 
 
 def _decide_present(
-    voice: FoundVoice, change: Change, state: VoiceState | None, holders: Mapping[str, str]
+    voice: FoundVoice,
+    change: Change,
+    state: VoiceState | None,
+    holders: Mapping[str, str],
+    refusal: Refusal | None,
 ) -> PlanEntry:
     production = state.production if state else None
     entry = PlanEntry(
@@ -86,15 +94,16 @@ def _decide_present(
         published=production.version if production else None,
     )
 
-    def answer(action: str, reason: str, **more: str) -> PlanEntry:
+    def answer(action: str, reason: str, **more: object) -> PlanEntry:
         return entry.model_copy(update={"action": action, "reason": reason, **more})
 
-    if voice.consent_problem:
-        if state is not None and _is_served(state):
-            return answer("retire", voice.consent_problem)
-        return answer("train", f"{voice.consent_problem}; the run will refuse it")
-    if voice.problem:
-        return answer("train", f"{voice.problem}; the run will refuse it")
+    if voice.consent_problem and state is not None and _is_served(state):
+        return answer("retire", voice.consent_problem)
+    problem = voice.consent_problem or voice.problem
+    if problem and change == "unchanged":
+        return answer("skip", problem, is_refused=True)
+    if problem:
+        return answer("train", f"{problem}; the run will refuse it")
     version = voice.version or ""
     if production is not None and production.version == version:
         return answer("skip", f"production serves {version}")
@@ -109,6 +118,8 @@ def _decide_present(
     if version in holders:
         source = holders[version]
         return answer("republish", f"the registry holds {version} as {source}", copied_from=source)
+    if refusal is not None and (refusal.version, refusal.judges) == (version, voice.judges):
+        return answer("skip", f"refused on {refusal.at:%Y-%m-%d}: {refusal.reason}", is_refused=True)
     return answer("train", _why_train(change, production))
 
 
@@ -152,19 +163,25 @@ def _is_served(state: VoiceState) -> bool:
 
 @dataclass
 class Identifier:
-    """Versions of voices: resolves settings and base of each, remembering what voices have in common."""
+    """Versions of voices: resolves settings and base of each, remembering what voices have in common.
+
+    Attributes:
+        code: version of the code that judges, see ``judges_digest``.
+    """
 
     root: Path
     environment: Mapping[str, str]
     flags: Mapping[str, Any]
-    _known: dict[str, tuple[str, str, bool]] = field(default_factory=dict)
+    code: str = ""
+    _known: dict[str, tuple[str, str, str, bool]] = field(default_factory=dict)
 
-    def version(self, manifest: VoiceManifest, content: str, source: str) -> tuple[str, bool]:
-        """(version, whether it goes to the candidate channel). Raises SettingsError."""
-        base, recipe, is_candidate = self._shared(manifest.settings_overrides(), source)
-        return release_version(content, base, recipe), is_candidate or manifest.review == "required"
+    def identify(self, name: str, manifest: VoiceManifest, content: str, source: str) -> FoundVoice:
+        """A readable voice with its version. Raises SettingsError."""
+        base, recipe, judges, is_candidate = self._shared(manifest.settings_overrides(), source)
+        needs_review = is_candidate or manifest.review == "required"
+        return FoundVoice(name, release_version(content, base, recipe), judges, needs_review)
 
-    def _shared(self, overrides: dict[str, Any], source: str) -> tuple[str, str, bool]:
+    def _shared(self, overrides: dict[str, Any], source: str) -> tuple[str, str, str, bool]:
         key = json.dumps(overrides, sort_keys=True, default=str)
         if key not in self._known:
             settings = resolve(
@@ -177,6 +194,7 @@ class Identifier:
             self._known[key] = (
                 base_digest(settings.voxline.base, self.root / settings.voxline.bases),
                 recipe_digest(settings),
+                judges_digest(settings, self.code),
                 settings.publish.channel == "candidate",
             )
         return self._known[key]
@@ -199,6 +217,7 @@ def make_plan(
     base: str | None = None,
     head: str = "HEAD",
     is_worktree: bool = False,
+    retries_refused: bool = False,
     cache: Path | None = None,
 ) -> Plan:
     """Compare a revision, or the files on disk, with the registry.
@@ -208,6 +227,7 @@ def make_plan(
         voices: folder of the voices, relative to ``root``.
         base: revision that changes are counted from; anything unusable counts as none and is noted.
         is_worktree: plan the files on disk, with what is not committed yet.
+        retries_refused: train also what was refused before.
         cache: file that remembers content digests of Git trees.
 
     Raises:
@@ -243,7 +263,15 @@ def make_plan(
         head=None if is_worktree else head_commit,
         registry=registry.url,
         note=note,
-        entries=tuple(decide(found, changes, states, elsewhere=elsewhere)),
+        entries=tuple(
+            decide(
+                found,
+                changes,
+                states,
+                elsewhere=elsewhere,
+                refusals={} if retries_refused else registry.refusals(),
+            )
+        ),
     )
 
 
@@ -292,13 +320,13 @@ def _identify(name: str, manifest_bytes: bytes | None, content: str, identifier:
         return FoundVoice(name, problem=f"{source} is missing")
     try:
         manifest = parse_manifest(parse_table(manifest_bytes, source), source)
-        version, is_candidate = identifier.version(manifest, content, source)
+        voice = identifier.identify(name, manifest, content, source)
         check_consent(manifest, source)
     except ConsentError as error:
         return FoundVoice(name, consent_problem=error.message)
     except SettingsError as error:
         return FoundVoice(name, problem=error.message)
-    return FoundVoice(name, version=version, needs_review=is_candidate)
+    return voice
 
 
 def _published_elsewhere(

@@ -39,7 +39,13 @@ PLAN = Plan(
     ),
 )
 EXPECTED = {
-    "ana": [f"voxline {stage} ana" for stage in ("validate", "extract", "finetune", "evaluate", "publish")],
+    "ana": [
+        "voxline validate ana --record",
+        "voxline extract ana",
+        "voxline finetune ana",
+        "voxline evaluate ana --record",
+        "voxline publish ana",
+    ],
     "back": ["voxline publish back"],
     "gone": ["voxline registry retire gone --reason 'folder deleted'"],
     "out": ["voxline registry retire out --reason 'consent missing or expired'"],
@@ -217,7 +223,7 @@ def test_jenkins_runs_the_plan_s_commands_in_order(tmp_path):
 
 def test_jenkins_retries_twice_on_75_and_20_and_not_at_all_on_others(tmp_path):
     lines = run_jenkins(tmp_path, "75,20,0,10,75,75,75,0", "")
-    assert lines.count("sh voxline validate ana") == 3
+    assert lines.count("sh voxline validate ana --record") == 3
     assert lines.count("sh voxline extract ana") == 1
     assert "failed ana: voxline extract ana: exit 10" in lines
     assert "sh voxline finetune ana" not in lines

@@ -103,7 +103,7 @@ class Line:
 
     def version(self, name: str) -> str:
         folder = self.root / "voices" / name
-        return self.identifier().version(load_manifest(folder), content_digest(folder), name)[0]
+        return self.identifier().identify(name, load_manifest(folder), content_digest(folder), name).version
 
     def publish(self, name: str, *, channel: str = "production") -> Release:
         """What the line leaves behind when this voice goes through it."""
@@ -124,7 +124,9 @@ class Line:
         files = {"adapter/synthesizer/adapter_model.safetensors": weights}
         return self.registry.publish(name, release, files, channel=channel, actor="Ana Perez")
 
-    def plan(self, base: str | None = None, *, head: str = "HEAD", is_worktree: bool = False) -> Plan:
+    def plan(
+        self, base: str | None = None, *, head: str = "HEAD", is_worktree: bool = False, retries_refused: bool = False
+    ) -> Plan:
         return make_plan(
             root=self.root,
             voices="voices",
@@ -133,6 +135,7 @@ class Line:
             base=base,
             head=head,
             is_worktree=is_worktree,
+            retries_refused=retries_refused,
             cache=self.root / "work" / ".cache" / "trees.json",
         )
 

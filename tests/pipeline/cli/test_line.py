@@ -70,7 +70,7 @@ def test_a_random_base_is_blocked_and_the_report_says_why(walked: Path, voxline)
     assert "Blocked" in report
     assert "Base has trained weights" in answer.err
     assert "index.html" in answer.out
-    assert not (walked / "registry").exists()
+    assert not (walked / "registry" / "ana").exists()
 
 
 def test_what_is_done_costs_nothing_and_needs_no_networks(walked: Path) -> None:
@@ -245,3 +245,35 @@ def test_a_reviewed_voice_waits_as_a_candidate(copy: Path, voxline, open_gate) -
     assert voxline("run", "ana").code == 12
     assert voxline("registry", "promote", "ana").code == 0
     assert voxline("run", "ana").code == 0
+
+
+def test_a_refusal_is_noted_by_run_and_on_request_and_the_plan_skips_the_voice(
+    copy: Path, voxline, write_tiny_voice
+) -> None:
+    write_tiny_voice(copy, "ben", clips=1)
+    subprocess.run(["rm", "-rf", str(copy / "registry")], check=True)
+
+    def planned() -> dict[str, tuple[str, str]]:
+        entries = json.loads(voxline("plan", "--worktree", "--json").out)["entries"]
+        return {entry["voice"]: (entry["action"], entry["reason"]) for entry in entries}
+
+    assert voxline("validate", "ben").code == 10
+    assert voxline("evaluate", "ana").code == 11
+    assert {action for action, _ in planned().values()} == {"train"}, "looking at a voice leaves no note"
+    assert voxline("validate", "ben", "--record").code == 10
+    assert voxline("evaluate", "ana", "--record").code == 11
+    assert {name: action for name, (action, _) in planned().items()} == {"ana": "skip", "ben": "skip"}
+    assert "Base has trained weights" in planned()["ana"][1]
+    assert "10 s needed" in planned()["ben"][1]
+    assert json.loads(voxline("run", "--plan", "auto", "--json").out) == []
+    assert voxline("run", "ben").code == 10, "who names a voice wants to see it tried"
+    subprocess.run(["rm", "-rf", str(copy / "registry")], check=True)
+    assert voxline("run", "ana").code == 11
+    assert planned()["ana"][0] == "skip"
+
+
+def test_a_registry_that_cannot_be_written_does_not_hide_the_verdict(copy: Path, voxline) -> None:
+    (copy / "occupied").write_text("no folder")
+    answer = voxline("evaluate", "ana", "--record", "--registry", "file:occupied/below")
+    assert answer.code == 11
+    assert "could not be noted" in answer.err

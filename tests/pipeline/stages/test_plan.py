@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from datetime import UTC, datetime
 
 import pytest
 
+from pipeline.config import resolve
 from pipeline.errors import SettingsError, UsageError
 from pipeline.io.registry import Mover
+from pipeline.records.release import Refusal, judges_digest
 
 ZEROS = "0" * 40
 SOMEBODY = Mover("Ben")
@@ -318,3 +321,93 @@ def test_a_damaged_cache_is_only_a_cache(line):
     assert cache.exists()
     cache.write_text("{ damaged")
     assert line.planned()["ana"].version == version
+
+
+def refuse(line, name: str, *, code: str = "", **changes) -> Refusal:
+    """What a run leaves that refused this voice."""
+    settings = resolve(root=line.root, environment={}).settings
+    told = {
+        "voice": name,
+        "version": line.version(name),
+        "judges": judges_digest(settings, code),
+        "exit_code": 10,
+        "reason": "20.0 s of good speech found, 60 s needed",
+        "at": datetime(2026, 1, 10, tzinfo=UTC),
+        "actor": "CI",
+    }
+    refusal = Refusal.model_validate({**told, **changes})
+    line.registry.refuse(refusal)
+    return refusal
+
+
+def test_a_refused_voice_is_not_tried_again_until_it_changes(line):
+    line.write_voice("ana")
+    before = line.commit()
+    refuse(line, "ana")
+    entry = line.planned(before)["ana"]
+    assert (entry.action, entry.is_refused) == ("skip", True)
+    assert entry.reason == "refused on 2026-01-10: 20.0 s of good speech found, 60 s needed"
+    line.write_voice("ana", sound=b"take two")
+    line.commit()
+    assert line.actions(before) == {"ana": "train"}
+
+
+@pytest.mark.parametrize("changes", [{"judges": "0" * 64}, {"version": "0" * 12}, {"code": "voxline 0.0.9"}])
+def test_other_limits_other_code_or_another_version_are_a_reason_to_try_again(line, changes):
+    line.write_voice("ana")
+    line.commit()
+    refuse(line, "ana", **changes)
+    assert line.actions() == {"ana": "train"}
+
+
+def test_looser_limits_are_a_reason_to_try_again(line):
+    line.write_voice("ana")
+    line.commit()
+    refuse(line, "ana")
+    (line.root / "pipeline.toml").write_text("[validate]\nspeech_min_s = 15\n")
+    line.commit()
+    assert line.actions() == {"ana": "train"}
+
+
+def test_a_person_can_ask_for_another_try(line):
+    line.write_voice("ana")
+    line.commit()
+    refuse(line, "ana")
+    assert line.actions() == {"ana": "skip"}
+    assert line.actions(retries_refused=True) == {"ana": "train"}
+
+
+def test_a_revert_of_a_refused_change_republishes_the_version_before(line):
+    line.write_voice("ana")
+    line.commit()
+    old = line.publish("ana")
+    line.write_voice("ana", sound=b"take two")
+    refused = line.commit()
+    refuse(line, "ana")
+    assert line.actions() == {"ana": "skip"}
+    assert line.planned()["ana"].published == old.version
+    line.git("revert", "--no-edit", "HEAD")
+    assert line.planned(refused)["ana"].reason == f"production serves {old.version}"
+    line.git("revert", "--no-edit", "HEAD")
+    assert (line.actions(), line.planned()["ana"].is_refused) == ({"ana": "skip"}, True)
+
+
+def test_a_refusal_is_no_voice_of_the_registry(line):
+    line.write_voice("ana")
+    line.commit()
+    refuse(line, "ana")
+    assert line.registry.voices() == []
+    shutil.rmtree(line.root / "voices" / "ana")
+    line.commit()
+    assert line.actions() == {}
+
+
+def test_a_manifest_that_was_broken_before_this_push_is_told_and_not_tried_again(line, manifest_text):
+    line.write_voice("ana", manifest=manifest_text.replace("consent:", "agreement:"))
+    first = line.commit()
+    assert line.actions(ZEROS) == {"ana": "train"}
+    (line.root / "README.md").write_text("words")
+    line.commit()
+    entry = line.planned(first)["ana"]
+    assert (entry.action, entry.is_refused) == ("skip", True)
+    assert "consent" in entry.reason
