@@ -50,7 +50,6 @@ MEASURES = (
     "measure_reverberation",
     "measure_dropouts",
     "measure_voicing",
-    "syllable_nuclei",
     "fingerprint",
     "compare_channels",
 )

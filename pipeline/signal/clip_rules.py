@@ -313,7 +313,7 @@ def measures_of(seen: Examination, heard: Heard, info: tuple[str, str]) -> Measu
         dropouts=seen.dropouts.count,
         voiced_share=round(seen.voicing.voiced_share, 3),
         pitch_hz=round(seen.voicing.pitch_hz, 1),
-        syllables=seen.syllables,
+        syllables=seen.voicing.syllables,
         dnsmos_sig=None if opinion is None else round(opinion.sig, 2),
         dnsmos_bak=None if opinion is None else round(opinion.bak, 2),
         dnsmos_ovr=None if opinion is None else round(opinion.ovr, 2),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.signal.frames import Flags, Floats
+from pipeline.signal.frames import Floats
 
 _FLAT = 0.004  # of the peak: about what one quantisation step is worth for 16-bit speech at -36 dBFS
 _MIN_RUN = 3
@@ -43,22 +43,24 @@ def measure_clipping(samples: Floats) -> Clipping:
         peak = float(half.max())
         if peak <= 1e-5:
             continue
-        lengths = _run_lengths(half >= peak * (1 - _FLAT))
+        lengths = _run_lengths(np.flatnonzero(half >= peak * (1 - _FLAT)))
         tops = lengths[lengths >= _MIN_RUN]
         if len(tops) > 1:  # one flat top is how a slow wave looks at its maximum
             flat += int(tops.sum())
             events += len(tops)
-        loud += int((half > 0.1 * peak).sum())
+        loud += int(np.count_nonzero(half > 0.1 * peak))
     magnitudes = np.abs(samples)
     return Clipping(flat / max(loud, 1), events, _pile_up(magnitudes), _crest_db(magnitudes))
 
 
 def _pile_up(magnitudes: Floats) -> float:
-    peak = float(np.partition(magnitudes, -3)[-3]) if len(magnitudes) > 3 else 0.0
+    loud = magnitudes[magnitudes > 0.5 * magnitudes.max(initial=0.0)]
+    loud = loud if len(loud) > 3 else magnitudes  # a single click stands above everything
+    peak = float(np.partition(loud, -3)[-3]) if len(loud) > 3 else 0.0
     if peak <= 1e-5:
         return 0.0
-    top = int((magnitudes > peak * (1 - _DENSITY_TOP)).sum())
-    below = int((magnitudes > peak * (1 - 3 * _DENSITY_TOP)).sum()) - top
+    top = int(np.count_nonzero(loud > peak * (1 - _DENSITY_TOP)))
+    below = int(np.count_nonzero(loud > peak * (1 - 3 * _DENSITY_TOP))) - top
     return 2 * top / max(below, 10)
 
 
@@ -70,6 +72,7 @@ def _crest_db(magnitudes: Floats) -> float:
     return float(20 * np.log10(highest / usual))
 
 
-def _run_lengths(flags: Flags) -> npt.NDArray[np.int64]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
-    return np.asarray(edges[1::2] - edges[::2])
+def _run_lengths(places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Lengths of the runs of neighbouring samples among the few that are near the peak."""
+    borders = np.flatnonzero(np.diff(places) > 1) + 1
+    return np.diff(np.concatenate([[0], borders, [len(places)]]))

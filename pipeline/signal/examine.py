@@ -17,7 +17,7 @@ from pipeline.signal.noise import Noise, measure_noise
 from pipeline.signal.reverberation import Reverberation, measure_reverberation
 from pipeline.signal.similarity import Fingerprint, fingerprint
 from pipeline.signal.vad import Region, Speech, find_speech, kept_seconds, regions_of
-from pipeline.signal.voicing import Voicing, measure_voicing, syllable_nuclei
+from pipeline.signal.voicing import Voicing, measure_voicing
 
 FRAME_S = 0.01
 BURST_MIN_S = 0.09
@@ -58,7 +58,6 @@ class Examination:
     reverberation: Reverberation
     dropouts: Dropouts
     voicing: Voicing
-    syllables: int
     fingerprint: Fingerprint
 
     @property
@@ -101,7 +100,6 @@ def examine(samples: Floats, sample_rate_hz: int, pause_max_s: float) -> Examina
         reverberation=measure_reverberation(frames),
         dropouts=measure_dropouts(voice, sample_rate_hz, active_level_dbfs(analysis)),
         voicing=measure_voicing(frames, speech.webrtc),
-        syllables=syllable_nuclei(frames, speech.webrtc),
         fingerprint=fingerprint(frames, first_frame),
     )
 

@@ -27,7 +27,7 @@ _GUARD_FRAMES = 5  # next to speech: its decay, not the room
 _STEADY_SHARE = 0.8  # of the pause frames: a click or a cough in a pause is no steady noise
 _DIP_PERCENTILE = 5
 _HUM_HARMONICS = 10
-_HUM_WINDOWS = 40
+_HUM_WINDOWS = 24
 _HUM_BINS = 60 * _HUM_HARMONICS // 2 + 12
 
 

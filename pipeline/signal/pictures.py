@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def spectrogram_png(signal: Signal, sample_rate_hz: int, width: int = 600, heigh
     """PNG of the magnitude in dB, 70 dB below the loudest; time to the right, frequency upwards and linear."""
     magnitudes = spectrogram(signal, sample_rate_hz, hop_s=0.005)
     if not magnitudes.size:
-        return _png(np.zeros((height, width, 3), np.uint8))
+        return _png(np.zeros((height, width), np.uint8))
     return level_png(20.0 * np.log10(np.maximum(magnitudes, 1e-6)), width, height)
 
 
@@ -46,22 +47,25 @@ def level_png(level_db: npt.NDArray[Any], width: int = 600, height: int = 160) -
     shade = np.clip((level_db - level_db.max()) / 70.0 + 1.0, 0.0, 1.0)
     columns = np.linspace(0, shade.shape[0] - 1, width).round().astype(int)
     rows = np.linspace(shade.shape[1] - 1, 0, height).round().astype(int)
-    return _png(_colour(shade[columns][:, rows].T))  # (frames, bins) -> (height, width)
+    places = (shade[columns][:, rows].T * 255).round().astype(np.uint8)  # (frames, bins) -> (height, width)
+    return _png(places)
 
 
-def _colour(shade: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
-    """Shades 0 to 1 (height, width) to RGB (height, width, 3)."""
-    places = np.linspace(0.0, 1.0, len(_COLOURS))
-    channels = [np.interp(shade, places, _COLOURS[:, channel]) for channel in range(3)]
-    return np.stack(channels, axis=-1).round().astype(np.uint8)
+@cache
+def _palette() -> bytes:
+    """The colours of 256 shades as PNG wants them."""
+    places = np.linspace(0.0, len(_COLOURS) - 1.0, 256)
+    channels = [np.interp(places, np.arange(len(_COLOURS)), _COLOURS[:, channel]) for channel in range(3)]
+    return np.stack(channels, axis=-1).round().astype(np.uint8).tobytes()
 
 
-def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """A PNG file of RGB pixels (height, width, 3)."""
-    height, width, _ = pixels.shape
-    lines = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)], axis=1)  # filter 0 per line
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 9)), (b"IEND", b"")]
+def _png(shades: npt.NDArray[np.uint8]) -> bytes:
+    """A PNG file of shades (height, width), each an index into the palette."""
+    height, width = shades.shape
+    lines = np.concatenate([np.zeros((height, 1), np.uint8), shades], axis=1)  # filter 0 per line
+    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
+    data = zlib.compress(lines.tobytes(), 6)
+    chunks = [(b"IHDR", header), (b"PLTE", _palette()), (b"IDAT", data), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, data) for name, data in chunks)
 
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import dct, irfft, next_fast_len, rfft
-from scipy.signal import get_window
 
 Signal = npt.NDArray[Any]  # float32 or float64
 Frames = npt.NDArray[np.float64]  # (frames, values)
@@ -135,8 +134,14 @@ def spectrogram(signal: Signal, sample_rate_hz: int, *, hop_s: float, window_s: 
         return np.zeros((0, 0))
     n_fft = 1 << (window_samples - 1).bit_length()
     frames = np.lib.stride_tricks.sliding_window_view(signal, window_samples)[::hop]
-    magnitudes: Frames = np.abs(rfft(frames * get_window("hann", window_samples), n_fft, axis=1))
+    magnitudes: Frames = np.abs(rfft(frames * hann(window_samples), n_fft, axis=1))
     return magnitudes
+
+
+def hann(window_samples: int) -> npt.NDArray[np.float64]:
+    """The periodic Hann window, (window_samples,). `scipy.signal` has it too and takes half a second to import."""
+    window: npt.NDArray[np.float64] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window_samples) / window_samples)
+    return window
 
 
 def mel_filters(sample_rate_hz: int, n_fft: int, bands: int) -> Frames:
@@ -230,7 +235,7 @@ def pitch_track(signal: Signal, sample_rate_hz: int) -> npt.NDArray[np.float64]:
     if len(signal) < window_samples:
         return np.zeros(0)
     frames = np.lib.stride_tricks.sliding_window_view(signal.astype(np.float64), window_samples)[::hop]
-    window = get_window("hann", window_samples)
+    window = hann(window_samples)
     frames = (frames - frames.mean(axis=1, keepdims=True)) * window
     n_fft = next_fast_len(2 * window_samples)
     correlation = irfft(np.abs(rfft(frames, n_fft, axis=1)) ** 2, n_fft, axis=1)

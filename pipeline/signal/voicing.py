@@ -7,7 +7,6 @@ import scipy.fft
 
 from pipeline.signal.frames import (
     ANALYSIS_RATE_HZ,
-    FRAMES_PER_S,
     HOP_SAMPLES,
     Flags,
     Floats,
@@ -26,22 +25,22 @@ VOICED = 0.5  # normalised autocorrelation of a voice is 0.6 to 1, of whisper an
 
 @dataclass(frozen=True)
 class Voicing:
-    """`voiced_share` of the speech frames; `pitch_hz` median over them; `syllables_per_s` of speech."""
+    """`voiced_share` of the speech frames; `pitch_hz` median over them; `syllables` in them."""
 
     voiced_share: float
     pitch_hz: float
-    syllables_per_s: float
+    syllables: int
 
 
 def measure_voicing(frames: Frames, speech: Flags) -> Voicing:
     """Autocorrelation of the 60 to 2000 Hz band for pitch, peaks of the envelope for syllables."""
     if speech.sum() < 5:
-        return Voicing(0.0, 0.0, 0.0)
+        return Voicing(0.0, 0.0, 0)
     strength, pitch = _periodicity(frames.samples, len(speech))
     voiced = speech & (strength > VOICED)
     share = float(voiced.sum() / speech.sum())
     pitch_hz = float(np.median(pitch[voiced])) if voiced.any() else 0.0
-    return Voicing(share, pitch_hz, syllable_nuclei(frames, speech) / (speech.sum() / FRAMES_PER_S))
+    return Voicing(share, pitch_hz, syllable_nuclei(frames, speech))
 
 
 def syllable_nuclei(frames: Frames, speech: Flags) -> int:
@@ -49,12 +48,13 @@ def syllable_nuclei(frames: Frames, speech: Flags) -> int:
     level = moving_mean(to_db(frames.power[band_bins(300, 3300)].sum(axis=0)), 7)
     floor = np.median(level[speech]) - 12 if speech.any() else 0.0
     count, last_dip, candidate = 0, float(level[0]), -1
-    for index in range(1, len(level) - 1):
-        value = float(level[index])
-        is_peak = level[index - 1] <= value > level[index + 1] and value - last_dip >= 2 and value > floor
-        if is_peak and speech[index] and (candidate < 0 or value > level[candidate]):
+    levels, spoken = level.tolist(), speech.tolist()  # plain numbers: a loop over an array makes an object per value
+    for index in range(1, len(levels) - 1):
+        value = levels[index]
+        is_peak = levels[index - 1] <= value > levels[index + 1] and value - last_dip >= 2 and value > floor
+        if is_peak and spoken[index] and (candidate < 0 or value > levels[candidate]):
             candidate = index
-        if candidate >= 0 and level[candidate] - value >= 2:
+        if candidate >= 0 and levels[candidate] - value >= 2:
             count, candidate, last_dip = count + 1, -1, value
         last_dip = min(last_dip, value) if candidate < 0 else last_dip
     return count + (candidate >= 0)
