@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,23 +11,10 @@ import typer
 
 from pipeline.cli.common import JsonOption
 
-# What each extra brings, by the module that proves it is there.
-EXTRAS = {
-    "audio": (
-        "numpy",
-        "scipy",
-        "soundfile",
-        "soxr",
-        "pyloudnorm",
-        "webrtcvad",
-        "onnxruntime",
-        "pesq",
-        "pystoi",
-        "jinja2",
-    ),
-    "train": ("torch", "torchaudio", "peft", "transformers", "safetensors", "resemblyzer", "df"),
-    "hub": ("huggingface_hub",),
-}
+# Extras without which no voice is trained; the others are worth a remark.
+NEEDED_EXTRAS = ("core", "audio", "train")
+EXTRAS = (*NEEDED_EXTRAS, "hub", "lang-en", "lang-zh", "lang-ja", "lang-ko", "lang-yue")
+REQUIREMENT = re.compile(r"([\w.-]+)(?:==([^\s;]+))?\s*(?:;.*extra == ['\"]([\w-]+)['\"])?")
 
 
 @dataclass(frozen=True)
@@ -60,15 +48,15 @@ def doctor(as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"ready": not needed, "findings": [asdict(one) for one in findings]})
     else:
-        from rich.table import Table
+        from rich.text import Text
 
-        marks = {"ok": "[green]ok[/green]", "missing": "[red]missing[/red]", "note": "[yellow]note[/yellow]"}
-        table = Table("", "what", "", "found", "to do", box=None, header_style="bold")
+        styles = {"ok": "green", "missing": "red", "note": "yellow"}
         for one in findings:
-            table.add_row(marks[one.state], one.topic, one.name, one.detail, one.advice)
-        console().print(table)
+            start = Text.assemble((f"{one.state:8}", styles[one.state]), f"{one.topic:13} {one.name}: {one.detail}")
+            advice = f"\n{'':22} -> {one.advice}" if one.advice else ""
+            console().print(start.append(advice), soft_wrap=True)  # whole lines, so that they can be copied
     if needed:
-        raise SettingsError(f"{len(needed)} things are missing: {', '.join(one.name for one in needed)}")
+        raise SettingsError(f"missing: {', '.join(one.name for one in needed)}", hint=needed[0].advice)
 
 
 def _python() -> list[Finding]:
@@ -78,21 +66,54 @@ def _python() -> list[Finding]:
 
 
 def _packages() -> list[Finding]:
-    """Looked up without importing, so that a broken one cannot take the doctor down."""
+    """Each extra against its own metadata, without importing, so that a broken package cannot take the doctor down."""
     from importlib import metadata
-    from importlib.util import find_spec
 
-    owners = metadata.packages_distributions()
+    wanted: dict[str, list[tuple[str, str]]] = {extra: [] for extra in EXTRAS}
+    try:
+        requirements = metadata.requires("voxline") or []
+    except metadata.PackageNotFoundError:
+        return [Finding("packages", "voxline", "missing", "not installed, run from its folder", "make install")]
+    for line in requirements:
+        match = REQUIREMENT.match(line)
+        if match and (match[3] or "core") in wanted and match[1] != "voxline":
+            wanted[match[3] or "core"].append((match[1], match[2] or ""))
+    wanted["train"] = [package for package in wanted["train"] if package not in wanted["audio"]]
+    return [finding for extra, packages in wanted.items() for finding in _extra(extra, packages)]
+
+
+def _extra(extra: str, packages: list[tuple[str, str]]) -> list[Finding]:
+    """One line for an extra that is complete, else one for each package that is missing or another version."""
+    found = {name: _installed_version(name) for name, _ in packages}
+    advice = f"pip install 'voxline[{extra}]'"
     findings = []
-    for extra, modules in EXTRAS.items():
-        for module in modules:
-            if find_spec(module) is None:
-                state: Literal["missing", "note"] = "note" if extra == "hub" else "missing"
-                findings.append(Finding("packages", module, state, f"extra {extra}", f"pip install 'voxline[{extra}]'"))
-                continue
-            owner = owners.get(module, [module])[0]
-            findings.append(Finding("packages", module, "ok", f"{owner} {metadata.version(owner)}"))
-    return findings
+    for name, version in packages:
+        here = found[name]
+        if here is None:
+            state: Literal["missing", "note"] = "missing" if extra in NEEDED_EXTRAS else "note"
+            findings.append(Finding("packages", name, state, f"extra {extra}", _how_to_get(name, advice)))
+        elif version and here.partition("+")[0] != version:
+            findings.append(Finding("packages", name, "note", f"{here}, tested with {version}", advice))
+    count = f"{sum(version is not None for version in found.values())} of {len(packages)} packages"
+    if not any(found.values()) and packages:
+        state = "missing" if extra in NEEDED_EXTRAS else "note"
+        return [Finding("packages", extra, state, count, advice)]
+    return findings or [Finding("packages", extra, "ok", count)]
+
+
+def _installed_version(name: str) -> str | None:
+    from importlib import metadata
+
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _how_to_get(name: str, advice: str) -> str:
+    if name == "pesq":  # the only one without a wheel
+        return f"apt-get install gcc python3-dev, then {advice}; or make install, which needs neither"
+    return advice
 
 
 def _gpu() -> list[Finding]:

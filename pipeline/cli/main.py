@@ -31,7 +31,7 @@ from pipeline.cli import (
     settings,
     validate,
 )
-from pipeline.errors import PipelineError
+from pipeline.errors import MissingExtraError, PipelineError
 
 app = typer.Typer(
     name="voxline",
@@ -98,14 +98,24 @@ def main() -> None:
 def run_command(arguments: list[str] | None = None) -> int:
     """Run one command line and return its exit code; every expected failure is one clear message on stderr.
 
-    Typer answers its own errors (unknown option, missing argument: 2) and Ctrl-C (130); what is left over is a bug,
-    and shows its traceback.
+    Typer answers its own errors (unknown option, missing argument: 2) and Ctrl-C (130). A package of ours that is not
+    there is an extra that was not installed; what is left over is a bug, and shows its traceback.
     """
     try:
         app(arguments)
     except PipelineError as error:
         print_error(error)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "pipeline", "models"):
+            raise
+        told = MissingExtraError(
+            f"this command needs the package {missing}, which is not installed",
+            hint="pip install 'voxline[all]'; voxline doctor says what else is missing",
+        )
+        print_error(told)
+        return told.exit_code
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except BrokenPipeError:  # the reader of our output has gone, as in `voxline plan | head`

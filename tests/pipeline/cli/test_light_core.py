@@ -1,0 +1,84 @@
+"""What works, and what is said, where only the light core is installed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXTRAS = (
+    "numpy",
+    "scipy",
+    "torch",
+    "soundfile",
+    "soxr",
+    "jinja2",
+    "transformers",
+    "peft",
+    "safetensors",
+    "onnxruntime",
+)
+
+
+def light(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command line in a Python that cannot import anything of the extras."""
+    code = (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({EXTRAS!r}))\n"
+        "from pipeline.cli.main import run_command\n"
+        f"sys.exit(run_command({list(arguments)!r}))\n"
+    )
+    return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["plan", "--json"],
+        ["plan", "--format", "gitlab"],
+        ["registry", "list"],
+        ["settings", "--explain"],
+        ["schema", "voice"],
+        ["bases", "list"],
+        ["new", "ben"],
+    ],
+)
+def test_the_core_works_alone(line, arguments):
+    line.write_voice("ana")
+    line.commit()
+    done = light(line.root, *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["validate", "ana"], ["run", "ana"], ["say", "ana", "Hello."], ["export", "ana"], ["bases", "pull", "x"]],
+)
+def test_what_needs_more_says_so_in_one_sentence(line, arguments):
+    line.write_voice("ana")
+    done = light(line.root, *arguments)
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+    assert "which is not installed" in done.stderr and "pip install" in done.stderr
+
+
+def test_the_doctor_lists_every_extra_and_what_to_type(line, voxline):
+    findings = json.loads(voxline("doctor", "--json").out)["findings"]
+    packages = {one["name"]: one for one in findings if one["topic"] == "packages"}
+    assert {"core", "audio", "train"} <= packages.keys()
+    assert all(one["state"] == "ok" for name, one in packages.items() if name in ("core", "audio", "train"))
+
+
+def test_the_doctor_names_a_package_that_is_missing(line, voxline, monkeypatch):
+    from pipeline.cli import doctor
+
+    there = doctor._installed_version
+    monkeypatch.setattr(doctor, "_installed_version", lambda name: None if name == "pesq" else there(name))
+    answer = voxline("doctor")
+    assert answer.code == 3
+    assert "pesq: extra audio" in answer.out and "apt-get install gcc python3-dev" in answer.out
+    assert "missing: pesq" in answer.err
