@@ -1,10 +1,10 @@
 """Semantic tokens one after another: the text-to-semantic network for generation (SPEC section 6.5).
 
-The keys and values of every layer stay in preallocated memory, query, key and value are one product, the weights lie
-ready for products with few rows (`models/projections.py`), rows that ended leave the batch, and on an accelerator the
-host looks only every few tokens whether a row ended.
+The keys and values of every layer stay in preallocated memory (`models/kv_cache.py`), query, key and value are one
+product, the weights lie ready for products with few rows (`models/projections.py`), rows that ended leave the batch,
+and on an accelerator the host looks only every few tokens whether a row ended.
 
-Letters: B rows, T columns of the prefill, C columns so far, D width, H heads, V vocabulary, L layers.
+Letters: B rows, T columns of the prefill, D width, H heads, V vocabulary.
 A row is [padding | text | prompt | new tokens]: padded on the left, so that all rows grow at the same column.
 """
 
@@ -17,12 +17,12 @@ from torch import Tensor
 
 from models.configs.text2semantic import SamplingConfig
 from models.errors import ModelsError
+from models.kv_cache import Memory, build_memory
 from models.lora import effective_linear
 from models.projections import Projection, WeightKind, build_projection
 from models.sampling import RowNoise, Sampler
 from models.text2semantic import Block, Text2Semantic
 
-CACHE_STEP = 256  # columns by which the cache grows
 STEPS_PER_LOOK = 8  # tokens between two looks of the host on an accelerator; on a CPU looking is free
 
 
@@ -61,9 +61,7 @@ class _Batch:
     """What grows while a batch is decoded."""
 
     rows: list[int]  # request index of every row that is still running
-    cache: list[Tensor]  # per layer (2, B, H, capacity, D/H): keys, values
-    bias: Tensor | None  # (B, 1, 1, capacity): -inf at padding; None when no row is padded
-    column: int  # where the next token goes
+    memory: Memory
     positions: Tensor  # (B,) audio position of the next token
     found: list[list[int]] = field(default_factory=list)  # per request
     ended: list[bool] = field(default_factory=list)
@@ -148,24 +146,17 @@ class Decoder:
     def _prefill(self, requests: Sequence[Request]) -> tuple[_Batch, Tensor]:
         """Text and prompt of every row: the filled batch and the logits (B, V) of the first new token."""
         x, used, is_text = self._embed(requests)
-        heads, total = self.config.heads, x.shape[1]
-        mask = _prefill_mask(used, is_text)
-        cache = []
+        mask, memory = _prefill_mask(used, is_text), build_memory(used)
         for layer in self.layers:
-            qkv = _over_rows(layer.qkv, x).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, H, T, D/H)
-            attended = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], mask)
+            qkv = _over_rows(layer.qkv, x).unflatten(-1, (3, self.config.heads, -1)).permute(2, 0, 3, 1, 4)
+            query, keys, values = qkv  # each (B, H, T, D/H)
+            attended = F.scaled_dot_product_attention(query, keys, values, mask)
             x = _norm(x + _over_rows(layer.out, attended.transpose(1, 2).flatten(2)), layer.norm1)
             x = _norm(x + _over_rows(layer.down, _over_rows(layer.up, x).relu_()), layer.norm2)
-            room = qkv.new_empty(2, *qkv.shape[1:3], total + CACHE_STEP, qkv.shape[4])
-            room[:, :, :, :total] = qkv[1:]
-            cache.append(room)
-        bias = None
-        if not used.all():
-            bias = torch.zeros(len(requests), 1, 1, total + CACHE_STEP, device=self.device)
-            bias[..., :total].masked_fill_(~used[:, None, None], -torch.inf)
+            memory.add_layer(keys, values)
         prompts = [0 if request.prompt is None else len(request.prompt) for request in requests]
         positions = torch.tensor(prompts, device=self.device)
-        return _Batch(list(range(len(requests))), cache, bias, total, positions), self.predict(x[:, -1])
+        return _Batch(list(range(len(requests))), memory, positions), self.predict(x[:, -1])
 
     def _embed(self, requests: Sequence[Request]) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings (B, T, D) padded on the left, the used columns (B, T) and those of them that hold text."""
@@ -189,20 +180,14 @@ class Decoder:
 
     def _step(self, batch: _Batch, token: Tensor) -> Tensor:
         """Append one token per row (B,) and return the logits (B, V) of the next."""
-        network, heads, column = self.network, self.config.heads, batch.column
-        _make_room(batch, network)
-        position = network.ar_audio_position
-        x = network.ar_audio_embedding.word_embeddings(token) + position.alpha * position.table[batch.positions]
-        end = column + 1
-        bias = None if batch.bias is None else batch.bias[..., :end]
-        for layer, cache in zip(self.layers, batch.cache, strict=True):
-            qkv = layer.qkv(x).unflatten(-1, (3, heads, -1)).transpose(0, 1)  # (3, B, H, D/H)
-            cache[:, :, :, column] = qkv[1:]
-            query, keys, values = qkv[0][:, :, None], cache[0, :, :, :end], cache[1, :, :, :end]
-            attended = F.scaled_dot_product_attention(query, keys, values, bias).flatten(1)
+        position = self.network.ar_audio_position
+        batch.memory.open_column()
+        position.rows(0, batch.memory.columns)  # positions are fewer than columns
+        x = self.network.ar_audio_embedding.word_embeddings(token) + position.alpha * position.table[batch.positions]
+        for index, layer in enumerate(self.layers):
+            attended = batch.memory.attend(index, layer.qkv(x))
             x = _norm(x + layer.out(attended), layer.norm1)
             x = _norm(x + layer.down(layer.up(x).relu_()), layer.norm2)
-        batch.column = end
         batch.positions += 1
         return self.predict(x)
 
@@ -243,16 +228,6 @@ def _prefill_mask(used: Tensor, is_text: Tensor) -> Tensor:
     return (allowed | torch.eye(total, dtype=torch.bool, device=used.device))[:, None]
 
 
-def _make_room(batch: _Batch, network: Text2Semantic) -> None:
-    capacity = batch.cache[0].shape[3]
-    if batch.column < capacity:
-        return
-    batch.cache = [F.pad(cache, (0, 0, 0, CACHE_STEP)) for cache in batch.cache]
-    if batch.bias is not None:
-        batch.bias = F.pad(batch.bias, (0, CACHE_STEP))
-    network.ar_audio_position.rows(0, capacity + 2 * CACHE_STEP)
-
-
 def _cut(drawn: list[list[int]], ends: list[list[bool]]) -> tuple[list[list[int]], list[bool]]:
     """Tokens of every row up to its end, which is not among them, and whether it ended."""
     stops = [row.index(True) if True in row else len(row) for row in ends]
@@ -266,8 +241,7 @@ def _drop(batch: _Batch, sampler: Sampler, logits: Tensor, running: list[bool]) 
     if not kept:
         return logits[:0]
     rows = torch.tensor(kept, device=logits.device)
-    batch.cache = [cache[:, rows] for cache in batch.cache]
-    batch.bias = None if batch.bias is None else batch.bias[rows]
+    batch.memory.keep(rows)
     batch.positions = batch.positions[rows]
     sampler.keep(rows)
     return logits[rows]
