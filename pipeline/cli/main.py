@@ -90,8 +90,9 @@ def voxline(
 
 def main() -> None:
     """Entry point of the console script: runs the command and exits with the code of DESIGN section 4."""
-    # Waiting threads of OpenMP spin by default; beside another busy process, as on a CI runner, that costs a lot.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from models.threads import choose_waiting
+
+    choose_waiting(os.environ)  # read when torch is first imported
     sys.exit(run_command())
 
 
