@@ -107,7 +107,12 @@ class Base(StrictConfig):
     @property
     def random_roles(self) -> tuple[str, ...]:
         """Networks of this base that have no weights file at all, so that they start from random numbers."""
-        needed = {"synthesizer": self.synthesizer or self.cfm, "text2semantic": self.text2semantic, "content": True}
+        needed = {
+            "synthesizer": self.synthesizer or self.cfm,
+            "text2semantic": self.text2semantic,
+            "content": True,
+            "vocoder": self.vocoder,
+        }
         return tuple(role for role, config in needed.items() if config is not None and role not in self.weights)
 
     def missing_weights(self, cache: Path) -> list[str]:

@@ -135,11 +135,11 @@ class SynthesizerLearner:
         frames = max(max(clip["spectrogram"].shape[1] for clip in clips), config.segment_frames)
         frames += -frames % step
         batch = {
-            "spec": torch.stack([_pad_to(clip["spectrogram"].float(), frames) for clip in clips]).to(device),
+            "spec": torch.stack([pad_to(clip["spectrogram"].float(), frames) for clip in clips]).to(device),
             "spec_lengths": torch.tensor([clip["spectrogram"].shape[1] for clip in clips], device=device),
             "text": pad_sequence([clip["phones"].long() for clip in clips], batch_first=True).to(device),
             "text_lengths": torch.tensor([len(clip["phones"]) for clip in clips], device=device),
-            "codes": torch.stack([_pad_to(clip["tokens"].long()[None], frames // step) for clip in clips]).to(device),
+            "codes": torch.stack([pad_to(clip["tokens"].long()[None], frames // step) for clip in clips]).to(device),
         }
         if "speaker" in clips[0]:
             batch["speaker"] = torch.stack([clip["speaker"].float() for clip in clips]).to(device)
@@ -148,7 +148,7 @@ class SynthesizerLearner:
     def _pad(self, waves: Sequence[Tensor]) -> Tensor:
         least = self.network.config.segment_frames * self.network.config.spectrogram.hop_samples
         samples = max(max(len(wave) for wave in waves), least)
-        return torch.stack([_pad_to(wave, samples) for wave in waves]).to(self.device)
+        return torch.stack([pad_to(wave, samples) for wave in waves]).to(self.device)
 
     def _noise(self, clips: Sequence[Clip], seeds: Sequence[int], frames: int) -> tuple[Tensor, Tensor]:
         """Posterior noise (B, Z, T) and slice positions (B,), drawn on the CPU from each clip's own seed."""
@@ -157,7 +157,7 @@ class SynthesizerLearner:
             generator = torch.Generator().manual_seed(seed)
             places.append(torch.rand((), generator=generator))
             own = torch.randn(self.network.config.inter_channels, clip["spectrogram"].shape[1], generator=generator)
-            rows.append(_pad_to(own, frames))
+            rows.append(pad_to(own, frames))
         return torch.stack(rows).to(self.device), torch.stack(places).to(self.device)
 
     def _feature_distance(self, real: Tensor, generated: Tensor) -> Tensor:
@@ -206,7 +206,7 @@ class Text2SemanticLearner:
             longest = batch["phones"].shape[1]
             width = self.network.config.bert_dim
             rows = [clip.get("bert", torch.zeros(width, len(clip["phones"]))) for clip in clips]
-            batch["bert"] = torch.stack([_pad_to(row.float(), longest) for row in rows]).to(device)
+            batch["bert"] = torch.stack([pad_to(row.float(), longest) for row in rows]).to(device)
         return batch
 
 
@@ -214,6 +214,6 @@ def _kl(out: SynthesizerOutput) -> Tensor:
     return kl_loss(out.z_p, out.logs_q, out.m_p, out.logs_p, out.mask)
 
 
-def _pad_to(x: Tensor, length: int) -> Tensor:
+def pad_to(x: Tensor, length: int) -> Tensor:
     """Zeros on the right of the last dimension."""
     return F.pad(x, (0, length - x.shape[-1]))

@@ -116,8 +116,16 @@ def save_adapter(network: nn.Module, folder: Path, base: str) -> None:
     config = _config(list(layers), first.r[ADAPTER], first.lora_alpha[ADAPTER], 0.0)
     config.base_model_name_or_path, config.inference_mode = base, True
     config.save_pretrained(folder)
+    _sort_targets(folder / CONFIG_FILE)
     state = {FILE_PREFIX + name: value.contiguous().cpu() for name, value in adapter_state(network).items()}
     save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+
+
+def _sort_targets(path: Path) -> None:
+    """peft writes a set in the order of this process; the same adapter has to be the same bytes."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["target_modules"].sort()
+    path.write_text(json.dumps(content, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def load_adapter(network: nn.Module, folder: Path) -> str:

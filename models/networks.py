@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.bases import Base
+from models.bert import BertFeatures
 from models.bigvgan import BigVGAN
 from models.configs.content import ContentConfig, HubertConfig
 from models.configs.speaker import SpeakerEncoderConfig
@@ -97,6 +98,11 @@ def load_synthesizer(base: Base, cache: Path) -> Synthesizer:
     return _frozen(network.remove_weight_norm())
 
 
+def load_any_synthesizer(base: Base, cache: Path) -> Synthesizer | CfmSynthesizer:
+    """The synthesizer of any base."""
+    return load_cfm_synthesizer(base, cache) if base.cfm else load_synthesizer(base, cache)
+
+
 def load_text2semantic(base: Base, cache: Path) -> Text2Semantic:
     """The text-to-semantic network, in eval mode, frozen, on the CPU."""
     if base.text2semantic is None:
@@ -134,6 +140,14 @@ def load_speaker_encoder(base: Base, cache: Path) -> SpeakerEncoder | None:
     network = SpeakerEncoder(base.speaker or SpeakerEncoderConfig())
     _fill(network, base, "speaker", cache)
     return _frozen(network)
+
+
+def load_bert(base: Base, cache: Path, device: torch.device) -> BertFeatures | None:
+    """BERT features for Chinese text; None for a base without them, whose network then hears zeros."""
+    width = base.text2semantic.bert_dim if base.text2semantic else 0
+    if "bert" not in base.weights or not width:
+        return None
+    return BertFeatures(base.weight_path("bert", cache), device, width)
 
 
 def read_weights(base: Base, role: str, cache: Path) -> tuple[dict[str, Tensor], Path]:

@@ -20,11 +20,11 @@ class TokensAndSpeaker(nn.Module):
 
     def __init__(self, numbers: SynthesizerConfig) -> None:
         super().__init__()
-        self._numbers = numbers
+        self.numbers = numbers  # of the parts that both kinds have
 
     def _add_parts(self) -> None:
         """Make `ref_enc`, `ssl_proj` and `quantizer`, in the order of the files."""
-        numbers, step = self._numbers, self._numbers.frames_per_token
+        numbers, step = self.numbers, self.numbers.frames_per_token
         self.ref_enc = StyleEncoder(
             numbers.style_bins, numbers.style_hidden, numbers.gin_channels, numbers.style_heads, numbers.style_dropout
         )
@@ -38,10 +38,10 @@ class TokensAndSpeaker(nn.Module):
 
     def token_frames(self, codes: Tensor) -> Tensor:
         """Codebook vectors at the frame rate: (B, 1, T // 2) -> (B, D, T)."""
-        return self.quantizer.decode(codes).repeat_interleave(self._numbers.frames_per_token, dim=-1)
+        return self.quantizer.decode(codes).repeat_interleave(self.numbers.frames_per_token, dim=-1)
 
     def condition(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:
         """ref_enc of reference spectrograms, their lowest bins: (B, F, T) -> (B, G, 1)."""
         if lengths is None:
             lengths = torch.full((spec.shape[0],), spec.shape[-1], device=spec.device)
-        return self.ref_enc(spec[:, : self._numbers.style_bins], lengths)
+        return self.ref_enc(spec[:, : self.numbers.style_bins], lengths)

@@ -13,10 +13,9 @@ from models.decoding import Decoder
 from models.fbank import fbank
 from models.lora import load_adapter, merge
 from models.networks import (
-    load_cfm_synthesizer,
+    load_any_synthesizer,
     load_content_encoder,
     load_speaker_encoder,
-    load_synthesizer,
     load_text2semantic,
     load_vocoder,
 )
@@ -59,7 +58,7 @@ def load_voice(
     adapters, options = adapters or AdapterFolders(), options or VoiceOptions()
     text2semantic = load_text2semantic(base, cache)
     _adapt(text2semantic, adapters.text2semantic)
-    synthesizer = load_cfm_synthesizer(base, cache) if base.cfm else load_synthesizer(base, cache)
+    synthesizer = load_any_synthesizer(base, cache)
     _adapt(synthesizer, adapters.synthesizer)
     renderer: Renderer
     if isinstance(synthesizer, Synthesizer):

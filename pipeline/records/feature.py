@@ -14,8 +14,8 @@ class ClipFeatures(Record):
     """One clip. Its tensors lie in ``features.safetensors`` under ``<index>.<name>``.
 
     ``wave`` (samples,) float32; ``spectrogram`` (bins, T50); ``content`` (ssl_dim, T50); ``tokens`` (T25,);
-    ``phones`` (P,); ``speaker`` (speaker_dim,); ``bert`` (bert_dim, P) only where the base has BERT features for the
-    language.
+    ``phones`` (P,); ``speaker`` (speaker_dim,) where the base takes a speaker vector; ``mel`` (mel_channels, L) for v3
+    and v4, scaled; ``bert`` (bert_dim, P) where the base has BERT features and the text has Chinese in it.
 
     Attributes:
         clip: the recording's path inside the voice's folder, as metadata.csv writes it.

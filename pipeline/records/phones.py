@@ -37,6 +37,18 @@ class Phones(BaseModel):
     unknown: tuple[str, ...]
     spans: tuple[LanguageSpan, ...]
 
+    @property
+    def bert_spans(self) -> tuple[tuple[str, tuple[int, ...] | None, int], ...]:
+        """Normalised text, phones per character and phones of every span; only Mandarin has BERT features."""
+        return tuple(
+            (
+                span.normalised_text,
+                span.word2ph if span.language == "zh" else None,
+                span.last_symbol - span.first_symbol,
+            )
+            for span in self.spans
+        )
+
     @model_validator(mode="after")
     def _counts_agree(self) -> Phones:
         if self.word2ph is not None:

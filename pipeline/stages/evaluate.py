@@ -23,10 +23,10 @@ from torch import Tensor
 from models.bases import Base, find_base
 from models.content import PhoneEncoder
 from models.ge2e import embed_speaker
-from models.lora import adapters_off, load_adapter
-from models.networks import choose_device, load_content_encoder, load_synthesizer
+from models.lora import adapters_off
+from models.networks import choose_device, load_bert, load_content_encoder
+from models.resynthesis import Resynthesizer, load_resynthesizer
 from models.symbols import phones_to_ids
-from models.synthesizer import Synthesizer
 from models.voice import Reference, Sentence, Speech
 from models.voice_loading import AdapterFolders, load_voice
 from pipeline.errors import TransientError
@@ -94,26 +94,23 @@ class Studio:
         self.training = [self.features.index_of(clip) for clip in self.adapter.training_clips]
         self.reference = self.training[choose_reference([self.features.clips[i].duration_s for i in self.training])]
 
-    def tensor(self, index: int, name: str) -> Tensor:
-        return self.tensors[f"{index}.{name}"].to(self.device)
-
     def wave(self, index: int) -> Wave:
         return self.tensors[f"{index}.wave"].numpy()
 
     @cached_property
-    def synthesizer(self) -> Synthesizer:
+    def resynthesizer(self) -> Resynthesizer:
         """With the adapter in place, so that it can be switched off."""
-        network = load_synthesizer(self.base, self.cache).to(self.device)
-        load_adapter(network, self.adapter_folder / "synthesizer")
-        return network.eval()
+        return load_resynthesizer(self.base, self.cache, self.device, self.adapter_folder / "synthesizer")
 
-    def speaker_of(self, index: int) -> Tensor | None:
-        return self.tensor(index, "speaker")[None] if f"{index}.speaker" in self.tensors else None
+    def clip(self, index: int) -> dict[str, Tensor]:
+        """Tensors of a clip by name."""
+        start = f"{index}."
+        return {name.removeprefix(start): one for name, one in self.tensors.items() if name.startswith(start)}
 
     def reference_clip(self) -> ReferenceClip:
         """What is published for others to speak with."""
-        clip, speaker = self.features.clips[self.reference], self.speaker_of(self.reference)
-        vector = None if speaker is None else tuple(round(float(value), 7) for value in speaker[0])
+        clip, speaker = self.features.clips[self.reference], self.clip(self.reference).get("speaker")
+        vector = None if speaker is None else tuple(round(float(value), 7) for value in speaker)
         return ReferenceClip(
             clip=clip.clip,
             text=clip.text,
@@ -132,31 +129,27 @@ def choose_reference(durations_s: Sequence[float]) -> int:
     return min(fitting or range(len(durations_s)), key=lambda index: abs(durations_s[index] - REFERENCE_BEST_S))
 
 
-@torch.inference_mode()
 def resound(studio: Studio, index: int, seed: int) -> HeldOut:
     """A held-out clip through every path: copied, from its tokens, by the bare base, from shuffled tokens."""
-    network = studio.synthesizer
-    spec, tokens = studio.tensor(index, "spectrogram")[None], studio.tensor(index, "tokens").long()[None, None]
-    phones = studio.tensor(index, "phones").long()[None]
-    own = network.condition(spec, speaker=studio.speaker_of(index))
-    copy = network.copy_synthesis(spec, own)
-    order = torch.randperm(tokens.shape[2], generator=torch.Generator().manual_seed(seed)).to(studio.device)
-
-    def speak(codes: Tensor) -> Wave:
-        spectrogram = studio.tensor(studio.reference, "spectrogram")[None]
-        other = network.condition(spectrogram, speaker=studio.speaker_of(studio.reference))
-        generator = torch.Generator(studio.device).manual_seed(seed)
-        return _wave(network.decode(codes, phones, other, generator=generator))
-
-    adapted, shuffled = speak(tokens), speak(tokens[:, :, order])
-    with adapters_off(network):
-        bare = speak(tokens)
+    again, tensors, reference = studio.resynthesizer, studio.clip(index), studio.clip(studio.reference)
+    tokens = tensors["tokens"]
+    shuffled = tokens[torch.randperm(len(tokens), generator=torch.Generator().manual_seed(seed))]
+    with adapters_off(again.network):
+        bare = again.speak(tokens, tensors, reference, seed)
     clip = studio.features.clips[index]
-    return HeldOut(clip.clip, clip.text, studio.wave(index), _wave(copy), adapted, bare, shuffled)
+    return HeldOut(
+        clip=clip.clip,
+        text=clip.text,
+        recording=studio.wave(index),
+        copy=_wave(again.copy(tensors)),
+        adapted=_wave(again.speak(tokens, tensors, reference, seed)),
+        bare=_wave(bare),
+        shuffled=_wave(again.speak(shuffled, tensors, reference, seed)),
+    )
 
 
 def _wave(sound: Tensor) -> Wave:
-    return sound[0, 0].float().cpu().numpy()
+    return sound.float().cpu().numpy()
 
 
 def speak_sentences(
@@ -171,16 +164,19 @@ def speak_sentences(
         wave=studio.tensors[f"{studio.reference}.wave"],
         sample_rate_hz=clip.sample_rate_hz,
         phones=torch.tensor(phones_to_ids(list(clip.symbols), symbols)),
+        bert=studio.clip(studio.reference).get("bert"),
         speaker=None if clip.speaker is None else torch.tensor(clip.speaker),
     )
+    bert = load_bert(studio.base, studio.cache, studio.device)
     spoken: list[FreeSentence] = []
     for text in gate_sentences(language)[: settings.sentences]:
         phones = phonemize_for_synthesis(text, known_language(language))
         ids = torch.tensor(phones_to_ids(list(phones.symbols), symbols))
+        sentence = Sentence(ids, bert.of(phones.bert_spans) if bert else None)
         for seed in range(settings.seeds):
             if is_stopping():
                 raise TransientError("stopped while speaking", hint="run again")
-            speech = voice.speak([Sentence(ids)], reference, seed=seed)
+            speech = voice.speak([sentence], reference, seed=seed)
             name = f"{len(spoken) + 1:02d}"
             spoken.append(FreeSentence(name, text, phones.symbols, speech.wave.numpy(), _problems(speech)))
     return spoken

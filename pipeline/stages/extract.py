@@ -1,13 +1,15 @@
 """extract: accepted recordings become what the networks learn from, at the base's rate.
 
-Phones, content features, semantic tokens, spectrogram and speaker vector of every clip, in one safetensors file.
+Phones, BERT features, content features, semantic tokens, spectrogram, mel and speaker vector of every clip, as far as
+the base has them, in one safetensors file.
 Tokens come from the base's own frozen quantizer, so they stay valid while the voice is fine-tuned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +20,24 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from models.bases import Base, find_base
+from models.bert import BertFeatures
 from models.configs.speaker import FbankConfig
 from models.content import HubertEncoder, PhoneEncoder
 from models.fbank import fbank
 from models.ge2e import EMBEDDING_SIZE, embed_speaker
-from models.networks import choose_device, load_content_encoder, load_speaker_encoder, load_synthesizer
+from models.networks import (
+    choose_device,
+    load_any_synthesizer,
+    load_bert,
+    load_content_encoder,
+    load_speaker_encoder,
+)
 from models.speaker import SpeakerEncoder
-from models.spectrogram import Spectrogram
+from models.spectrogram import MelSpectrogram, Spectrogram, scale_mel
 from models.symbols import phones_to_ids
 from models.synthesizer import Synthesizer
+from models.synthesizer_cfm import CfmSynthesizer
+from models.waves import CONTENT_SCALE, mix_levels, resample_sinc
 from pipeline.errors import SettingsError, TransientError, VoiceRefused
 from pipeline.io.audio import read_audio, resample
 from pipeline.io.files import write_atomically
@@ -50,9 +61,11 @@ class Networks:
 
     base: Base
     content: PhoneEncoder | HubertEncoder
-    synthesizer: Synthesizer
+    synthesizer: Synthesizer | CfmSynthesizer
     speaker: SpeakerEncoder | None
+    bert: BertFeatures | None
     spectrogram: Spectrogram
+    mel: MelSpectrogram | None  # of v3 and v4, whose flow makes mels
     device: torch.device
 
 
@@ -67,11 +80,18 @@ class Extracted:
 
 def load_networks(base: Base, cache: Path, device: torch.device) -> Networks:
     """Raises ``models.errors.ModelsError`` where weights are missing or do not fit."""
-    synthesizer = load_synthesizer(base, cache).to(device)
-    encoder = load_content_encoder(base, cache).to(device)
+    synthesizer = load_any_synthesizer(base, cache).to(device)
     speaker = load_speaker_encoder(base, cache)
-    spectrogram = Spectrogram(synthesizer.config.spectrogram).to(device)
-    return Networks(base, encoder, synthesizer, speaker.to(device) if speaker else None, spectrogram, device)
+    return Networks(
+        base=base,
+        content=load_content_encoder(base, cache).to(device),
+        synthesizer=synthesizer,
+        speaker=speaker.to(device) if speaker else None,
+        bert=load_bert(base, cache, device),
+        spectrogram=Spectrogram(synthesizer.numbers.spectrogram).to(device),
+        mel=MelSpectrogram(synthesizer.config.mel).to(device) if isinstance(synthesizer, CfmSynthesizer) else None,
+        device=device,
+    )
 
 
 def extract_clip(clip: PreparedClip, samples: npt.NDArray[np.float32], networks: Networks) -> Extracted | LeftOutClip:
@@ -102,46 +122,66 @@ def extract_clip(clip: PreparedClip, samples: npt.NDArray[np.float32], networks:
 def _tensors(
     samples: npt.NDArray[np.float32], sample_rate_hz: int, phones: Phones, networks: Networks
 ) -> dict[str, Tensor]:
-    """Everything on one grid: T frames of hop samples, T even, T / 2 tokens."""
-    base, device = networks.base, networks.device
-    wave = torch.from_numpy(resample(samples, sample_rate_hz, base.sample_rate_hz)).to(device)
-    speech = resample(samples, sample_rate_hz, CONTENT_RATE_HZ)
-    spectrogram = networks.spectrogram(wave[None])[0]  # (F, T)
-    content = networks.content(torch.from_numpy(speech).to(device)[None])[0]  # (D, T)
-    step = networks.synthesizer.config.frames_per_token
+    """Everything on one grid: T frames of 20 ms, T even, T / 2 tokens."""
+    base, synthesizer = networks.base, networks.synthesizer
+    numbers, device = synthesizer.numbers, networks.device
+    rate_hz = numbers.spectrogram.sample_rate_hz
+
+    @cache
+    def at(wanted_hz: int) -> npt.NDArray[np.float32]:
+        return resample(samples, sample_rate_hz, wanted_hz)
+
+    spectrogram = networks.spectrogram(torch.from_numpy(at(rate_hz)).to(device)[None])[0]  # (F, T)
+    content = networks.content(_heard(at, rate_hz, networks).to(device)[None])[0]  # (D, T)
+    step = numbers.frames_per_token
     frames = min(spectrogram.shape[1], content.shape[1]) // step * step
-    tokens = networks.synthesizer.extract_tokens(content[None, :, :frames])[0, 0]
+    tokens = synthesizer.extract_tokens(content[None, :, :frames])[0, 0]
+    length = frames * numbers.spectrogram.hop_samples * base.sample_rate_hz // rate_hz
     found = {
-        "wave": wave[: frames * networks.spectrogram.config.hop_samples],
+        "wave": torch.from_numpy(at(base.sample_rate_hz))[:length],
         "spectrogram": spectrogram[:, :frames],
         "content": content[:, :frames],
         "tokens": tokens.to(torch.int32),
         "phones": torch.tensor(phones_to_ids(list(phones.symbols), base.text.symbols), dtype=torch.int32),
     }
-    speaker = speaker_vector(speech, networks)
+    if networks.mel is not None and isinstance(synthesizer, CfmSynthesizer):
+        mel = scale_mel(networks.mel(torch.from_numpy(at(networks.mel.config.sample_rate_hz)).to(device)[None]))[0]
+        found["mel"] = mel[:, : int(frames * synthesizer.config.frames_ratio)]  # (M, L)
+    bert = networks.bert.of(phones.bert_spans) if networks.bert else None
+    if bert is not None:
+        found["bert"] = bert
+    speaker = speaker_vector(at(rate_hz), rate_hz, networks)
     if speaker is not None:
         found["speaker"] = speaker
     return {name: tensor.cpu().contiguous() for name, tensor in found.items()}
 
 
+def _heard(at: Callable[[int], npt.NDArray[np.float32]], rate_hz: int, networks: Networks) -> Tensor:
+    """What the content encoder is fed, (n,) at 16 kHz: GPT-SoVITS's HuBERT learned tokens from a mixture of levels."""
+    if not isinstance(networks.content, HubertEncoder):
+        return torch.from_numpy(at(CONTENT_RATE_HZ))
+    mixed = mix_levels(torch.from_numpy(at(rate_hz))) * CONTENT_SCALE
+    return torch.from_numpy(resample(mixed.numpy(), rate_hz, CONTENT_RATE_HZ))
+
+
 @torch.inference_mode()
-def speaker_vector(speech: npt.NDArray[np.float32], networks: Networks) -> Tensor | None:
-    """Who speaks, from 16 kHz speech (n,): by the base's own encoder, else GE2E's unit vector; None for v2.
+def speaker_vector(samples: npt.NDArray[np.float32], sample_rate_hz: int, networks: Networks) -> Tensor | None:
+    """Who speaks: by the base's own encoder, else GE2E's unit vector; None for a base without such vectors.
 
     Raises SettingsError for a base that wants vectors of another size.
     """
-    config, encoder = networks.synthesizer.config, networks.speaker
-    if config.speaker_dim is None:
+    wanted, encoder = networks.synthesizer.numbers.speaker_dim, networks.speaker
+    if wanted is None:
         return None
     if encoder is not None:
-        features = fbank(torch.from_numpy(speech).to(networks.device), FbankConfig())  # (T, bins)
-        vector: Tensor = encoder(features[None])[0]
+        speech = resample_sinc(torch.from_numpy(samples).to(networks.device), sample_rate_hz, CONTENT_RATE_HZ)
+        vector: Tensor = encoder(fbank(speech, FbankConfig())[None])[0]  # (T, bins) -> (speaker_dim,)
         return vector
-    if config.speaker_dim != EMBEDDING_SIZE:
+    if wanted != EMBEDDING_SIZE:
         raise SettingsError(
-            f"base {networks.base.name}: speaker_dim is {config.speaker_dim}, vectors of GE2E have {EMBEDDING_SIZE}"
+            f"base {networks.base.name}: speaker_dim is {wanted}, vectors of GE2E have {EMBEDDING_SIZE}"
         )
-    return embed_speaker(torch.from_numpy(speaker_mel(speech)))
+    return embed_speaker(torch.from_numpy(speaker_mel(resample(samples, sample_rate_hz, CONTENT_RATE_HZ))))
 
 
 def work(job: Job) -> FeatureRecord:

@@ -23,14 +23,16 @@ from torch import Tensor
 
 from models.bases import Base, find_base
 from models.finetuning import Clip, Learner, SynthesizerLearner, Text2SemanticLearner
+from models.finetuning_cfm import CfmLearner
 from models.lora import adapter_parameters, adapter_state, count_parameters, inject, save_adapter, set_adapter_state
 from models.networks import (
     choose_device,
+    load_any_synthesizer,
     load_discriminator,
-    load_synthesizer,
     load_text2semantic,
     training_precision,
 )
+from models.synthesizer_cfm import CfmSynthesizer
 from pipeline.errors import OutOfMemoryError, TransientError
 from pipeline.io.files import write_atomically
 from pipeline.records.adapter import ADAPTER_FOLDER, PARTS, AdapterRecord, CurvePoint, Part, TrainedGroup, TrainedPart
@@ -371,9 +373,12 @@ def _learner(part: Part, base: Base, job: Job, device: torch.device) -> Learner:
     cache = job.machine.cache
     if part == "text2semantic":
         return Text2SemanticLearner(load_text2semantic(base, cache).to(device), device)
+    network = load_any_synthesizer(base, cache).to(device)
+    if isinstance(network, CfmSynthesizer):
+        return CfmLearner(network, device)
     discriminator = load_discriminator(base, cache)
     judge = discriminator.to(device) if discriminator is not None else None
-    return SynthesizerLearner(load_synthesizer(base, cache).to(device), judge, device)
+    return SynthesizerLearner(network, judge, device)
 
 
 def _log(job: Job, part: TrainedPart) -> None:

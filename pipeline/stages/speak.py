@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 from models.bases import find_base
+from models.bert import BertFeatures
 from models.errors import ModelsError
-from models.networks import choose_device
+from models.networks import choose_device, load_bert
 from models.symbols import phones_to_ids
 from models.voice import Reference, Sentence, Speech
 from models.voice_loading import AdapterFolders, load_voice
@@ -21,7 +22,7 @@ from pipeline.records.job import Machine, Reporter
 from pipeline.records.reference import REFERENCE_AUDIO, REFERENCE_FOLDER, REFERENCE_RECORD, ReferenceClip
 from pipeline.records.release import Release
 from pipeline.records.spoken import Spoken
-from pipeline.text.frontend import is_silent, phonemize_for_synthesis
+from pipeline.text.frontend import is_silent, phonemize, phonemize_for_synthesis
 from pipeline.text.languages import known_language
 from pipeline.text.splitting import pause_after_s, split_sentences
 
@@ -95,8 +96,9 @@ def _say(
         torch.set_num_threads(machine.threads)
     folders = AdapterFolders(folder / "adapter" / "text2semantic", folder / "adapter" / "synthesizer")
     networks = load_voice(base, machine.cache, choose_device(machine.device), folders)
-    sentences, notes = read_sentences(text, language or release.language, base.text.symbols)
-    reference = read_reference(folder / REFERENCE_FOLDER, base.text.symbols)
+    bert = load_bert(base, machine.cache, networks.decoder.device)
+    sentences, notes = read_sentences(text, language or release.language, base.text.symbols, bert)
+    reference = read_reference(folder / REFERENCE_FOLDER, base.text.symbols, bert)
     clock = time.perf_counter()
     speech = networks.speak(sentences, reference, seed=seed, speed=speed)
     seconds = time.perf_counter() - clock
@@ -109,7 +111,9 @@ def _say(
     return speech, notes, seconds
 
 
-def read_sentences(text: str, language: str, symbols: str) -> tuple[list[Sentence], list[str]]:
+def read_sentences(
+    text: str, language: str, symbols: str, bert: BertFeatures | None = None
+) -> tuple[list[Sentence], list[str]]:
     """Sentences as phone ids, and what could not be read. Raises UsageError where there is nothing to say."""
     if len(text) > MAX_CHARACTERS:
         raise UsageError(f"{len(text)} characters, at most {MAX_CHARACTERS} at once", hint="say it in parts")
@@ -120,22 +124,30 @@ def read_sentences(text: str, language: str, symbols: str) -> tuple[list[Sentenc
         unknown.update(dict.fromkeys(phones.unknown))
         if not is_silent(phones):
             ids = torch.tensor(phones_to_ids(list(phones.symbols), symbols))
-            sentences.append(Sentence(ids, pause_s=pause_after_s(piece)))
+            features = bert.of(phones.bert_spans) if bert else None
+            sentences.append(Sentence(ids, features, pause_after_s(piece)))
     if not sentences:
         raise UsageError(f"nothing to pronounce in {text[:40]!r}", hint="give words in the voice's language")
     return sentences, [f"not spoken, nobody could read: {' '.join(unknown)}"] if unknown else []
 
 
-def read_reference(folder: Path, symbols: str) -> Reference:
+def read_reference(folder: Path, symbols: str, bert: BertFeatures | None = None) -> Reference:
     """The clip a release is published with. Raises SettingsError where it is damaged."""
     try:
         record = ReferenceClip.model_validate_json((folder / REFERENCE_RECORD).read_bytes())
     except (OSError, ValueError) as error:
         raise SettingsError(f"{folder}: damaged: {error}", hint="voxline registry verify") from None
     audio = read_audio(folder / REFERENCE_AUDIO)
+    phones = phonemize(record.text, known_language(record.language)) if bert else None
+    if phones is not None and phones.symbols != record.symbols:
+        raise SettingsError(
+            f"{folder}: {record.text[:40]!r} is read in another way here than where the voice was published",
+            hint="install the versions of the language's libraries that pyproject.toml names, or train the voice again",
+        )
     return Reference(
         wave=torch.from_numpy(audio.mono),
         sample_rate_hz=audio.sample_rate_hz,
         phones=torch.tensor(phones_to_ids(list(record.symbols), symbols)),
+        bert=bert.of(phones.bert_spans) if bert and phones else None,
         speaker=None if record.speaker is None else torch.tensor(record.speaker),
     )

@@ -11,6 +11,7 @@ import torch
 
 from models.bases import find_base
 from models.lora import adapter_parameters
+from models.resynthesis import VitsResynthesizer
 from pipeline.records.quality import Floor, Floors
 from pipeline.records.settings import EvaluateSettings
 from pipeline.signal import gate
@@ -26,10 +27,10 @@ def studio(walked, tmp_path: Path) -> Studio:
     """The voice with a decoder that works: its linear path is set from the training clips (``set_pca``)."""
     job = walked.job(tmp_path, ("extract", "finetune"), EvaluateSettings())
     made = Studio(job, find_base("tiny", walked.root / "bases"))
-    frames = torch.cat([made.tensor(index, "spectrogram") for index in made.training], dim=1).T
+    frames = torch.cat([made.clip(index)["spectrogram"] for index in made.training], dim=1).T
     from models.lora import adapters_off
 
-    network = made.synthesizer
+    network = made.resynthesizer.network
     skips = [network.enc_q.skip, network.dec.skip]
     assert all(skip is not None for skip in skips)
     with adapters_off(network):
@@ -37,7 +38,7 @@ def studio(walked, tmp_path: Path) -> Studio:
 
         plain = Synthesizer(wider(network.config)).remove_weight_norm()
         plain.set_pca(frames)
-    made.__dict__["synthesizer"] = adapted(plain.eval())
+    made.__dict__["resynthesizer"] = VitsResynthesizer(adapted(plain.eval()), made.device)
     return made
 
 
@@ -71,14 +72,14 @@ def test_a_decoder_that_works_passes_and_the_same_with_a_random_adapter_or_no_we
     assert copy_checks(studio) == []
 
     with torch.no_grad():
-        for parameter in adapter_parameters(studio.synthesizer):
+        for parameter in adapter_parameters(studio.resynthesizer.network):
             parameter.normal_(0, 0.3, generator=torch.Generator().manual_seed(1))
     assert "copy_synthesis.pesq_wb" in copy_checks(studio) and "copy_synthesis.stoi" in copy_checks(studio)
 
     with torch.no_grad():
-        for parameter in adapter_parameters(studio.synthesizer):
+        for parameter in adapter_parameters(studio.resynthesizer.network):
             parameter.zero_()
-        for parameter in studio.synthesizer.dec.parameters():
+        for parameter in studio.resynthesizer.network.dec.parameters():
             parameter.zero_()
     assert set(copy_checks(studio)) == {"copy_synthesis.pesq_wb", "copy_synthesis.stoi"}
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from models.bases import find_base
 from pipeline.errors import TransientError, VoiceRefused
 from pipeline.records.feature import FEATURES_FILE
 from pipeline.records.job import Input
 from pipeline.records.settings import ExtractSettings
 from pipeline.stages import extract
+
+FEATURES = torch.ones(16, 9)
 
 
 @pytest.fixture
@@ -72,6 +77,26 @@ def test_a_clip_without_text_is_left_out_and_named(job) -> None:
     )
     assert [(one.clip, one.code) for one in record.left_out] == [(first, "no_transcript")]
     assert len(record.clips) == 5
+
+
+def test_chinese_text_has_bert_features_where_the_base_has_a_bert_and_other_text_needs_none(walked) -> None:
+    pytest.importorskip("pypinyin")
+    clip = walked.input("validate").record.prepared[0]
+    base = find_base("tiny", walked.root / "bases")
+    networks = extract.load_networks(base, walked.root, torch.device("cpu"))
+    silence = np.zeros(clip.sample_rate_hz * 2, np.float32)
+    heard = {}
+    for language, text in (("zh", "你好，hello。"), ("en", "Hello there.")):
+        asked: list[tuple[object, ...]] = []
+        told = replace(networks, bert=SimpleNamespace(of=lambda spans, asked=asked: asked.append(spans) or FEATURES))
+        one = clip.model_copy(update={"text": text, "language": language})
+        extracted = extract.extract_clip(one, silence, told)
+        heard[language] = (asked[0], extracted.tensors["bert"])
+    spans = heard["zh"][0]
+    assert [span[0] for span in spans if span[1]] == ["你好,"]
+    assert [sum(counts) == phones for _, counts, phones in spans if counts] == [True]
+    assert not any(span[1] for span in heard["en"][0])
+    assert torch.equal(heard["zh"][1], FEATURES)
 
 
 def test_too_few_usable_clips_refuse_the_voice(job) -> None:
