@@ -49,7 +49,7 @@ class Dnsmos(nn.Module):
     @torch.inference_mode()
     def forward(self, samples: Tensor) -> Tensor:
         frames = self._log_power(samples).to(self.dtype)
-        x = self._late(torch.cat([self._early(frames, at) for at in range(0, len(frames), _TILE_FRAMES)], dim=2))
+        x = self._late(torch.cat([self._early(frames, at) for at in range(0, len(frames) - 1, _TILE_FRAMES)], dim=2))
         x = x.amax((2, 3)).float()
         for index, (weight, bias) in enumerate(self.linear):
             x = torch.addmm(bias, x, weight)

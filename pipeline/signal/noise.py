@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 import scipy.fft
 
 from pipeline.signal.frames import (
@@ -25,6 +26,8 @@ SNR_CEILING_DB = 80.0  # digital silence in the pauses: no noise to measure
 MIN_PAUSE_FRAMES = 20
 _GUARD_FRAMES = 5  # next to speech: its decay, not the room
 _STEADY_SHARE = 0.8  # of the pause frames: a click or a cough in a pause is no steady noise
+_EVENT_DB = -3.0  # to the speech: as loud as this no room is between sentences that can be heard at all
+_EVENT_GUARD_FRAMES = 20
 _DIP_PERCENTILE = 5
 _HUM_HARMONICS = 10
 _HUM_WINDOWS = 24
@@ -59,7 +62,7 @@ def measure_noise(frames: Frames, speech: Flags, pause: Flags) -> Noise:
     loud = float(np.mean(active))
     dips = float(np.percentile(active, _DIP_PERCENTILE))
     range_snr_db = min(SNR_CEILING_DB, ACTIVE_LEVEL_DBFS - 10 * float(np.log10(max(dips, FLOOR_POWER))))
-    quiet = pause & ~_widened(speech, _GUARD_FRAMES)
+    quiet = _without_events(pause & ~_widened(speech, _GUARD_FRAMES), power, loud)
     noise, pause_snr_db = dips, None
     if quiet.sum() >= MIN_PAUSE_FRAMES:
         steady = np.sort(power[quiet])[: max(1, int(_STEADY_SHARE * quiet.sum()))]
@@ -69,6 +72,13 @@ def measure_noise(frames: Frames, speech: Flags, pause: Flags) -> Noise:
     snr_db = range_snr_db if pause_snr_db is None else pause_snr_db
     noise_dbfs = 10 * float(np.log10(max(noise, FLOOR_POWER))) - frames.gain_db
     return Noise(snr_db, pause_snr_db, range_snr_db, noise_dbfs, hum_db, hum_hz)
+
+
+def _without_events(quiet: Flags, power: npt.NDArray[np.float64], loud: float) -> Flags:
+    """Pauses without coughs and knocks: what is nearly as loud as the voice is an event, with its breath around it."""
+    events = quiet & (power > loud * 10 ** (_EVENT_DB / 10))
+    steady = quiet & ~_widened(events, _EVENT_GUARD_FRAMES)
+    return steady if steady.sum() >= MIN_PAUSE_FRAMES else quiet
 
 
 def _snr(loud: float, noise: float) -> float:
