@@ -17,6 +17,7 @@ from torch import Tensor
 
 from models.configs.text2semantic import SamplingConfig
 from models.errors import ModelsError
+from models.guidance import Followed
 from models.kv_cache import Memory, build_memory
 from models.lora import effective_linear
 from models.projections import Projection, WeightKind, build_projection
@@ -123,7 +124,7 @@ class Decoder:
                     token, end = sampler.next(logits)
                     drawn.append(token)
                     ends.append(end)
-                    logits = self._step(batch, token)
+                    logits = self._step(batch, token, sampler.followed)
                 done += steps
                 found, finished = _cut(torch.stack(drawn, 1).tolist(), torch.stack(ends, 1).tolist())
                 new = dict(zip(batch.rows, found, strict=True))
@@ -139,7 +140,12 @@ class Decoder:
         padded = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True)
         used = torch.arange(padded.shape[1]) < lengths[:, None]
         noise = RowNoise([request.seed for request in requests], self.config.vocab_size, self.device)
-        return Sampler(sampling, padded.to(self.device), used.to(self.device), self.config.vocab_size, noise)
+        followed = self._follow(requests)
+        return Sampler(sampling, padded.to(self.device), used.to(self.device), self.config.vocab_size, noise, followed)
+
+    def _follow(self, requests: Sequence[Request]) -> Followed | None:
+        guide = self.network.guide
+        return None if guide is None else guide.follow([request.phones for request in requests])
 
     # -- the network ----------------------------------------------------------------------------------------------
 
@@ -178,12 +184,14 @@ class Decoder:
         is_text = used & (columns < starts + torch.tensor(texts)[:, None])
         return x, used.to(self.device), is_text.to(self.device)
 
-    def _step(self, batch: _Batch, token: Tensor) -> Tensor:
-        """Append one token per row (B,) and return the logits (B, V) of the next."""
+    def _step(self, batch: _Batch, token: Tensor, followed: Followed | None) -> Tensor:
+        """Append one token per row (B,) and return the logits (B, V) of the next; `followed` knows of the token."""
         position = self.network.ar_audio_position
         batch.memory.open_column()
         position.rows(0, batch.memory.columns)  # positions are fewer than columns
         x = self.network.ar_audio_embedding.word_embeddings(token) + position.alpha * position.table[batch.positions]
+        if followed:
+            x = x + followed.told()
         for index, layer in enumerate(self.layers):
             attended = batch.memory.attend(index, layer.qkv(x))
             x = _norm(x + layer.out(attended), layer.norm1)
@@ -195,9 +203,13 @@ class Decoder:
     def score(self, request: Request, tokens: Sequence[int]) -> Tensor:
         """Logits (n + 1, V) before each of n given tokens and after the last, the way generation computes them."""
         batch, logits = self._prefill([request])
+        followed = self._follow([request])
         found = [logits]
         for token in tokens:
-            found.append(self._step(batch, torch.tensor([token], device=self.device)))
+            drawn = torch.tensor([token], device=self.device)
+            if followed:
+                followed.push(drawn)
+            found.append(self._step(batch, drawn, followed))
         return torch.cat(found)
 
 

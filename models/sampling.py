@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from models.configs.text2semantic import SamplingConfig
+from models.guidance import Followed
 
 NOISE_BLOCK = 32  # steps of noise drawn at once; part of what a seed means, so never a setting
 
@@ -82,12 +83,22 @@ class Sampler:
     """The sampling state of a batch: what each row has seen, its noise and its step."""
 
     def __init__(
-        self, config: SamplingConfig, prompt: Tensor, prompt_mask: Tensor, vocab_size: int, noise: RowNoise
+        self,
+        config: SamplingConfig,
+        prompt: Tensor,
+        prompt_mask: Tensor,
+        vocab_size: int,
+        noise: RowNoise,
+        followed: Followed | None = None,
     ) -> None:
-        """prompt: (B, N) tokens that count as already said where prompt_mask (B, N) is true."""
+        """prompt: (B, N) tokens that count as already said where prompt_mask (B, N) is true.
+
+        followed: how far the rows are in their texts; what fits there is drawn more often, whatever the temperature.
+        """
         self.config = config
         self.end_token = vocab_size - 1
         self.noise = noise
+        self.followed = followed
         self.step = 0
         seen = torch.zeros(prompt.shape[0], vocab_size, dtype=torch.int32, device=prompt.device)
         self.seen = seen.scatter_add_(1, prompt, prompt_mask.int()).bool()
@@ -99,6 +110,8 @@ class Sampler:
         truncation; the end token cannot appear in the first `min_tokens` steps.
         """
         logits = logits.float()
+        if self.followed:
+            logits = logits + max(self.config.temperature, 1e-5) * self.followed.weights()
         if self.step < self.config.min_tokens:
             logits[:, self.end_token] = -torch.inf
         penalised = penalise(logits, self.seen, self.config.repetition_penalty)
@@ -110,6 +123,8 @@ class Sampler:
             probabilities = token_probabilities(penalised, config.top_k, config.top_p, config.temperature)
             token = draw(probabilities, self.noise.next())
         self.seen.scatter_(1, token[:, None], True)
+        if self.followed:
+            self.followed.push(token)
         self.step += 1
         return token, (token == self.end_token) | (best == self.end_token)
 
@@ -117,3 +132,5 @@ class Sampler:
         """Go on with the rows of this index (B') only."""
         self.seen = self.seen[rows]
         self.noise.keep(rows)
+        if self.followed:
+            self.followed.keep(rows)

@@ -37,3 +37,9 @@ def sounds_of_ids() -> dict[int, tuple[str, ...]]:
     """The same by id of the symbol."""
     table = sounds_of_symbols()
     return {number: table[symbol] for number, symbol in enumerate(load_symbols("v2")) if symbol in table}
+
+
+@cache
+def pause_ids() -> frozenset[int]:
+    """Ids of the symbols that stand for a pause."""
+    return frozenset(number for number, symbol in enumerate(load_symbols("v2")) if symbol in PAUSES)

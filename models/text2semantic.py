@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from models.configs.text2semantic import Text2SemanticConfig
 from models.dropout import Dropout, drop_attention
+from models.guidance import TextGuide
 
 INITIAL_POSITIONS = 4000
 IGNORED = -100  # target of positions outside the loss
@@ -179,6 +180,9 @@ class Text2Semantic(nn.Module):
         self.ar_audio_position = SinePosition(dim, config.position_dropout)
         self.h = Stack(config)
         self.ar_predict_layer = nn.Linear(dim, config.vocab_size, bias=False)
+        self.guide = None
+        if config.guide:
+            self.guide = TextGuide(config.guide, config.phoneme_vocab_size, config.vocab_size - 1, dim)
 
     def embed_text(self, phones: Tensor, bert: Tensor | None = None) -> Tensor:
         """phones: (B, X) ids; bert: (B, bert_dim, X), None for a network without BERT or for all-zero features."""
@@ -201,11 +205,13 @@ class Text2Semantic(nn.Module):
         token_lengths: Tensor,
         bert: Tensor | None = None,
         upstream_padding: bool = False,
+        heard: Tensor | None = None,
     ) -> Prediction:
         """Teacher forcing on right-padded rows: phones (B, X), tokens (B, Y), bert (B, bert_dim, X), lengths (B,).
 
         `upstream_padding` reproduces GPT-SoVITS: the text mask of left padding over right-padded phones, the first
         prediction read at the last column whatever the row's length, and padded positions trained to predict the end.
+        `heard` (B, Y): tokens to go on from in place of the right ones, so that training meets mistakes, too.
         """
         text_columns = torch.arange(phones.shape[1], device=phones.device)
         audio_columns = torch.arange(tokens.shape[1], device=tokens.device)
@@ -214,7 +220,11 @@ class Text2Semantic(nn.Module):
             text_used = text_used.flip(1)
         audio_used = audio_columns < token_lengths[:, None]
         inputs = tokens.masked_fill(~audio_used, self.config.end_token)
-        x = torch.cat([self.embed_text(phones, bert), self.embed_audio(inputs)], dim=1)  # (B, X + Y, D)
+        said = inputs if heard is None else torch.where(audio_used, heard, inputs)
+        audio = self.embed_audio(said)
+        if self.guide is not None:
+            audio = audio + self.guide.teach(phones, phone_lengths, said)
+        x = torch.cat([self.embed_text(phones, bert), audio], dim=1)  # (B, X + Y, D)
         x = self.h(x, sequence_mask(text_used, audio_used))
 
         last_text = torch.full_like(phone_lengths, phones.shape[1]) if upstream_padding else phone_lengths

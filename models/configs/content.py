@@ -11,6 +11,7 @@ ARPABET = (
     "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH", "IH", "IY", "JH", "K",
     "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH",
 )  # fmt: skip
+PHONE_CLASSES = ("SIL", *ARPABET)
 
 
 class HubertConfig(StrictConfig):
@@ -36,7 +37,7 @@ class PhoneEncoderConfig(StrictConfig):
     position_kernel: PositiveInt = 16
     position_groups: PositiveInt = 16
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    phones: tuple[str, ...] = ("SIL", *ARPABET)  # classes of the frame head; the CTC head has a blank in place of SIL
+    phones: tuple[str, ...] = PHONE_CLASSES  # classes of the frame head; the CTC head has a blank in place of SIL
     pitch_weight: float = 1.0
     voicing_weight: float = 0.5
     level_weight: float = 0.3

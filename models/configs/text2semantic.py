@@ -2,6 +2,7 @@
 
 from pydantic import Field, model_validator
 
+from models.configs.content import PHONE_CLASSES
 from models.configs.strict import StrictConfig
 
 
@@ -14,6 +15,15 @@ class SamplingConfig(StrictConfig):
     repetition_penalty: float = Field(default=1.35, gt=0)
     min_tokens: int = Field(default=11, ge=0, description="the end token cannot be drawn before this many tokens")
     max_tokens: int = Field(default=1500, ge=1, description="generation is cut here and reported as truncated")
+
+
+class GuideConfig(StrictConfig):
+    """How the network and its sampler follow the text (`models/guidance.py`); for codes that tell their phone."""
+
+    classes: tuple[str, ...] = Field(default=PHONE_CLASSES, description="of the content encoder, silence first")
+    longest_tokens: int = Field(default=14, ge=1, description="a phone that lasts longer counts as lasting this long")
+    embedding_dim: int = Field(default=64, ge=1)
+    strength: float = Field(default=1.0, ge=0, description="of the sampler's respect for the text; 0 for none")
 
 
 class Text2SemanticConfig(StrictConfig):
@@ -33,6 +43,7 @@ class Text2SemanticConfig(StrictConfig):
     token_rate_hz: float = Field(default=25.0, gt=0)
     max_duration_s: float = Field(default=54.0, gt=0, description="longest clip used in training")
     prompted: bool = Field(default=True, description="whether it continues the tokens of a reference clip")
+    guide: GuideConfig | None = Field(default=None, description="only for a network that is not prompted")
     sampling: SamplingConfig = Field(default=SamplingConfig(), description="used unless a caller asks otherwise")
 
     @property
@@ -43,4 +54,6 @@ class Text2SemanticConfig(StrictConfig):
     def _check_heads(self) -> "Text2SemanticConfig":
         if self.hidden_dim % self.heads or self.hidden_dim % 2:
             raise ValueError(f"hidden_dim {self.hidden_dim} must be even and divisible by heads {self.heads}")
+        if self.guide and self.prompted:
+            raise ValueError("a guide follows one text from its first token: it needs prompted: false")
         return self

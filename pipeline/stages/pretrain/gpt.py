@@ -1,13 +1,17 @@
 """Train the text-to-semantic network: phones to tokens, two attention heads taught where in the text each token is."""
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.configs.text2semantic import GuideConfig
+from models.guidance import TextGuide
 from models.text2semantic import SelfAttention, Text2Semantic, sequence_mask
 from pipeline.stages.pretrain.align import Phone
 from pipeline.stages.pretrain.loop import Losses, train
@@ -20,6 +24,10 @@ GUIDED_LAYER = 1
 GUIDED_HEADS = 2  # the first learns the phone a token belongs to, the second the phone after it
 LONGEST_S = 9.0
 PAUSES = {",", "."}
+KEPT_ONE_IN = 33
+SMOOTHING = 20.0  # phones of average length that are added to the count of each class
+LEAD_S, TAIL_S = (0.0, 0.15), (0.12, 0.25)  # silence left around a stretch
+SKIPPED_PAUSES = 0.25  # share of commas that are read over
 
 
 @dataclass(frozen=True)
@@ -45,12 +53,15 @@ class GptBatch:
 class Spans:
     """Draws stretches of transcribed clips: single phrases at first, longer ones later."""
 
-    def __init__(self, corpus: Corpus, tokens: list[NDArray[np.int64]], stage: Stage) -> None:
+    def __init__(
+        self, corpus: Corpus, tokens: list[NDArray[np.int64]], stage: Stage, part: Literal["all", "heard", "unheard"]
+    ) -> None:
+        """part: all transcribed clips, those that are trained on, or those kept to measure on."""
         self.stage = stage
         rows = [
             (clip, row)
             for clip, row in zip(corpus.clips, tokens, strict=True)
-            if clip.phones and not clip.guessed and "gpt" in clip.uses
+            if clip.phones and not clip.guessed and "gpt" in clip.uses and part in ("all", part_of(clip))
         ]
         self.clips, self.tokens = [clip for clip, _ in rows], [row for _, row in rows]
         seconds = np.array([clip.samples for clip in self.clips], dtype=np.float64)
@@ -76,6 +87,11 @@ class Spans:
         return cut_span(self.clips[pick], self.tokens[pick], target_s, rng)
 
 
+def part_of(clip: Clip) -> Literal["heard", "unheard"]:
+    """One transcribed clip in KEPT_ONE_IN is not trained on, chosen by its name."""
+    return "heard" if zlib.crc32(clip.file.encode()) % KEPT_ONE_IN else "unheard"
+
+
 def cut_span(clip: Clip, tokens: NDArray[np.int64], target_s: float, rng: np.random.Generator) -> Span:
     """A stretch of whole words of at most about `target_s`, from a start of a phrase where one fits.
 
@@ -97,7 +113,7 @@ def cut_span(clip: Clip, tokens: NDArray[np.int64], target_s: float, rng: np.ran
         last = words[-1] - 1 if words else ends[0]
     chosen = phones[first : last + 1]
     ends_phrase = chosen[-1].symbol in PAUSES
-    lead_s, tail_s = rng.uniform(0.0, 0.15), rng.uniform(0.12, 0.25) if ends_phrase else 0.0
+    lead_s, tail_s = rng.uniform(*LEAD_S), rng.uniform(*TAIL_S) if ends_phrase else 0.0
     spoken_end_s = chosen[-2].end_s if ends_phrase and len(chosen) > 1 else chosen[-1].end_s
     begin = max(0, round((chosen[0].start_s - lead_s) * TOKENS_PER_SECOND))
     end = max(begin + 2, min(len(tokens), round((spoken_end_s + tail_s) * TOKENS_PER_SECOND)))
@@ -114,26 +130,72 @@ def token_places(phones: list[Phone], begin: int, end: int) -> NDArray[np.int64]
     return np.clip(np.searchsorted(starts, middles, side="right") - 1, 0, len(phones) - 1).astype(np.int64)
 
 
+@torch.no_grad()
+def set_guide(guide: TextGuide, codebook: Tensor, corpus: Corpus) -> None:
+    """Fill the guide's tables: what the codes (K, C) say, by their phone evidence, and how long phones last."""
+    classes = len(guide.config.classes)
+    said = codebook[:, :classes].float().clamp(min=0).square()  # features are roots of posteriors
+    guide.said.copy_(said / said.sum(1, keepdim=True))
+    guide.lasting.copy_(torch.from_numpy(count_durations(corpus, guide.config)))
+
+
+def count_durations(corpus: Corpus, config: GuideConfig) -> NDArray[np.float32]:
+    """Chance of lasting 0, 1, 2 .. tokens for every class, then for silence before, within and after a text."""
+    index = {name: number for number, name in enumerate(config.classes)}
+    longest = config.longest_tokens
+    phones, pause = np.full((len(index), longest + 1), 1e-2), np.full(longest + 1, 1e-2)
+    for clip in corpus.clips:
+        if clip.guessed:
+            continue
+        for phone in clip.phones[:-1]:  # the last is what follows the text
+            for sound, start_s, end_s in phone.sounds():
+                tokens = round(end_s * TOKENS_PER_SECOND) - round(start_s * TOKENS_PER_SECOND)
+                (pause if phone.word < 0 else phones[index[sound]])[min(tokens, longest)] += 1
+    average = phones.sum(0) / phones.sum()
+    pause[0] = SKIPPED_PAUSES / (1 - SKIPPED_PAUSES) * pause.sum()
+    table = np.stack([*(phones + SMOOTHING * average), _even(*LEAD_S, longest), pause, _even(*TAIL_S, longest)])
+    chances: NDArray[np.float32] = (table / table.sum(1, keepdims=True)).astype(np.float32)
+    return chances
+
+
+def _even(shortest_s: float, longest_s: float, longest: int) -> NDArray[np.float64]:
+    """Durations (in tokens) of silences drawn evenly between two lengths, which begin anywhere within a token."""
+    drawn = np.random.default_rng(0).uniform((shortest_s, 0), (longest_s, 1 / TOKENS_PER_SECOND), (4000, 2))
+    tokens = np.floor(drawn.sum(1) * TOKENS_PER_SECOND).astype(int)
+    return np.bincount(np.minimum(tokens, longest), minlength=longest + 1).astype(np.float64)
+
+
 def train_gpt(
     network: Text2Semantic,
     spans: Spans,
-    held_out: Spans,
+    held_out: dict[str, Spans],
     stage: Stage,
     folder: Path,
     seed: int,
     device: torch.device,
 ) -> None:
-    """The stage `gpt`."""
+    """The stage `gpt`; `held_out` are spans to measure on, by name."""
     losses = GuidedLosses(network, stage.options.get("guide", 1.0), device)
+    mistakes = stage.options.get("mistakes", 0.0)
 
     def forward(step: int, rng: np.random.Generator) -> Losses:
-        return losses(spans.batch(rng, step / stage.steps))
+        batch = spans.batch(rng, step / stage.steps)
+        return losses(batch, make_mistakes(batch.tokens, mistakes, rng))
 
     def evaluate(step: int) -> dict[str, float]:
-        fixed = np.random.default_rng(0)
-        return {name: float(value) for name, value in losses(held_out.batch(fixed, 0.5)).items()}
+        return {
+            f"{part}/{name}": float(value)
+            for part, unheard in held_out.items()
+            for name, value in losses(unheard.batch(np.random.default_rng(0), 0.5)).items()
+        }
 
     train(network, forward, stage, folder, seed, device, evaluate=evaluate, evaluate_every=250)
+
+
+def make_mistakes(tokens: Tensor, share: float, rng: np.random.Generator) -> Tensor:
+    """Tokens (B, Y) with a share of them replaced by others of the batch, as generation will now and then draw them."""
+    others = tokens.flatten()[torch.from_numpy(rng.integers(0, tokens.numel(), tokens.shape))]
+    return torch.where(torch.from_numpy(rng.random(tokens.shape) < share), others, tokens)
 
 
 class GuidedLosses:
@@ -147,12 +209,12 @@ class GuidedLosses:
         attention.register_forward_pre_hook(lambda module, args: self._seen.append(args[0]))
         self._attention = attention
 
-    def __call__(self, batch: GptBatch) -> Losses:
+    def __call__(self, batch: GptBatch, heard: Tensor | None = None) -> Losses:
         device = self.device
         self._seen.clear()
         prediction = self.network(
             batch.phones.to(device), batch.phone_lengths.to(device), batch.tokens.to(device),
-            batch.token_lengths.to(device),
+            batch.token_lengths.to(device), heard=None if heard is None else heard.to(device),
         )  # fmt: skip
         guide = self._guide(self._seen.pop(), batch)
         accuracy = prediction.top_accuracy(3, self.network.config.end_token)

@@ -17,7 +17,7 @@ from models.text2semantic import Text2Semantic
 from pipeline.errors import SettingsError
 from pipeline.stages.pretrain.content import train_content
 from pipeline.stages.pretrain.features import clip_tokens, speaker_vectors
-from pipeline.stages.pretrain.gpt import Spans, train_gpt
+from pipeline.stages.pretrain.gpt import Spans, set_guide, train_gpt
 from pipeline.stages.pretrain.loop import CHECKPOINT, load_network
 from pipeline.stages.pretrain.posterior import train_posterior
 from pipeline.stages.pretrain.prepare import Corpus, prepare
@@ -99,19 +99,22 @@ class Pretraining:
         network = self._new_synthesizer()
         self._load_codebook(network)
         stage = self.stage("gpt")
-        spans = [
-            Spans(corpus, clip_tokens(self._encoder(), network, corpus, self._cached(name, "tokens.npz")), stage)
+        tokens = [
+            clip_tokens(self._encoder(), network, corpus, self._cached(name, "tokens.npz"))
             for name, corpus in zip(("train", "held_out"), self.corpora, strict=True)
         ]
+        heard, unheard = self.corpora
+        text2semantic = self._new_text2semantic()
+        if text2semantic.guide is not None:
+            set_guide(text2semantic.guide, network.quantizer.codebook.embed, heard)
+        kept = {
+            "sentences": Spans(heard, tokens[0], stage, "unheard"),
+            "speakers": Spans(unheard, tokens[1], stage, "all"),
+        }
         train_gpt(
-            self._new_text2semantic().to(self.device),
-            spans[0],
-            spans[1],
-            stage,
-            self.work / "gpt",
-            self.recipe.seed,
-            self.device,
-        )
+            text2semantic.to(self.device), Spans(heard, tokens[0], stage, "heard"), kept, stage, self.work / "gpt",
+            self.recipe.seed, self.device,
+        )  # fmt: skip
 
     def export(self) -> None:
         """Half-precision weights of every finished stage, into `<work>/export`, as base.yaml names them."""
