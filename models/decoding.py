@@ -152,7 +152,8 @@ class Decoder:
     def _prefill(self, requests: Sequence[Request]) -> tuple[_Batch, Tensor]:
         """Text and prompt of every row: the filled batch and the logits (B, V) of the first new token."""
         x, used, is_text = self._embed(requests)
-        mask, memory = _prefill_mask(used, is_text), build_memory(used)
+        mask = _prefill_mask(used, is_text)
+        memory = build_memory(used, torch.float32 if self.weights == "f32" else torch.float16)
         for layer in self.layers:
             qkv = _over_rows(layer.qkv, x).unflatten(-1, (3, self.config.heads, -1)).permute(2, 0, 3, 1, 4)
             query, keys, values = qkv  # each (B, H, T, D/H)

@@ -35,11 +35,13 @@ class Memory(Protocol):
         ...
 
 
-def build_memory(used: Tensor) -> Memory:
-    """used: (B, T), false where a row of the prefill is padded."""
+def build_memory(used: Tensor, dtype: torch.dtype = torch.float32) -> Memory:
+    """used: (B, T), false where a row of the prefill is padded. dtype: how a CPU keeps keys and values."""
     bias = None if used.all() else torch.zeros(used.shape, device=used.device).masked_fill_(~used, -torch.inf)
     columns = used.shape[1]
-    return DenseMemory(columns, bias) if used.device.type != "cpu" else WeightedSumMemory(columns, bias)
+    if used.device.type == "cpu":
+        return WeightedSumMemory(columns, bias, dtype)
+    return DenseMemory(columns, bias)
 
 
 def _capacity(columns: int) -> int:
@@ -86,13 +88,14 @@ class WeightedSumMemory:
     rows of values, weighted by the softmax of the scores. So keys lie as (B H d, L) and values as (B H L, d).
     """
 
-    def __init__(self, columns: int, bias: Tensor | None) -> None:
-        self.columns = columns
+    def __init__(self, columns: int, bias: Tensor | None, dtype: torch.dtype) -> None:
+        self.columns, self.dtype = columns, dtype
         self.bias = None if bias is None else bias[:, None]  # (B, 1, T)
         self.layers: list[tuple[Tensor, Tensor]] = []  # keys (B, H, d, L), values (B, H, L, d)
 
     def add_layer(self, keys: Tensor, values: Tensor) -> None:
         room = _capacity(self.columns + 1) - self.columns
+        keys, values = keys.to(self.dtype), values.to(self.dtype)
         self.layers.append((F.pad(keys.transpose(2, 3), (0, room)), F.pad(values, (0, 0, 0, room))))
 
     def open_column(self) -> None:
@@ -110,13 +113,18 @@ class WeightedSumMemory:
         query, key, value = qkv.view(rows, 3, heads, width).unbind(1)
         keys[..., self.columns - 1] = key
         values[:, :, self.columns - 1] = value
-        weights = query.reshape(-1) / math.sqrt(width)
-        scores = _sums(keys.view(-1, capacity), self.key_rows, self.key_bags, weights)  # (B H, L)
+        weights = (query / math.sqrt(width)).view(-1)
+        scores = self._sums(keys.view(-1, capacity), self.key_rows, self.key_bags, weights)  # (B H, L)
         scores = scores.view(rows, heads, capacity)[..., : self.columns]
         if self.bias is not None:
             scores[..., : self.bias.shape[-1]] += self.bias
-        weights = scores.softmax(-1).view(-1)  # (B H C,)
-        return _sums(values.view(-1, width), self.value_rows, self.value_bags, weights).view(rows, -1)
+        weights = scores.softmax(-1, dtype=torch.float32).view(-1)  # (B H C,)
+        attended = self._sums(values.view(-1, width), self.value_rows, self.value_bags, weights)  # (B H, d)
+        return attended.view(rows, -1).float()
+
+    def _sums(self, table: Tensor, rows: Tensor, bags: Tensor, weights: Tensor) -> Tensor:
+        """Weighted sums of rows of the table (R, W), one per bag: (bags, W). They are summed in float32."""
+        return torch.embedding_bag(table, rows, bags, False, 0, False, weights.to(self.dtype))[0]
 
     def keep(self, rows: Tensor) -> None:
         self.layers = [(keys[rows], values[rows]) for keys, values in self.layers]
@@ -128,8 +136,3 @@ def _bags(bags: int, used: int, stride: int) -> tuple[Tensor, Tensor]:
     starts = torch.arange(0, bags * stride, stride, dtype=torch.int32)
     rows = (starts[:, None] + torch.arange(used, dtype=torch.int32)).view(-1)
     return rows, torch.arange(0, bags * used, used, dtype=torch.int32)
-
-
-def _sums(table: Tensor, rows: Tensor, bags: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sums of rows of the table (R, W), one per bag: (bags, W)."""
-    return torch.embedding_bag(table, rows, bags, False, 0, False, weights)[0]
