@@ -3,7 +3,7 @@
 Letters: B batch (1 here), N samples, T 50 Hz frames, S phones, G width of ge, C condition channels, L mel frames.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +30,11 @@ class SpokenReference:
     prompt_features: Tensor | None = None  # (1, C, L)
 
 
+def mean_reference(references: Sequence[SpokenReference]) -> SpokenReference:
+    """Several clips of one speaker: the mean of their conditions, as the v2 family takes it."""
+    return SpokenReference(torch.stack([one.ge for one in references]).mean(0))
+
+
 @dataclass(frozen=True)
 class Utterance:
     """What belongs to one sentence beside its tokens."""
@@ -44,7 +49,8 @@ class Renderer(Protocol):
     """A synthesizer with what it needs to speak."""
 
     sample_rate_hz: int
-    reference_rates_hz: tuple[int, ...]
+    reference_rates_hz: tuple[int, ...]  # the spectrogram's first
+    takes_several: bool  # whether it can speak like the mean of several clips
 
     def extract_tokens(self, content: Tensor) -> Tensor:
         """Content features (1, D, T) -> tokens (1, 1, T // 2)."""
@@ -67,6 +73,8 @@ class Renderer(Protocol):
 
 class VitsRenderer:
     """The v2 family: one network from tokens to wave."""
+
+    takes_several = True
 
     def __init__(self, synthesizer: Synthesizer, device: torch.device) -> None:
         config = synthesizer.config.spectrogram
@@ -159,6 +167,8 @@ def cross_fade(held: Tensor, wave: Tensor, search: int) -> Tensor:
 
 class CfmRenderer:
     """v3 and v4: tokens to a mel by flow matching, continued from the reference clip, and a vocoder."""
+
+    takes_several = False
 
     def __init__(
         self,

@@ -27,7 +27,8 @@ from models.generation import (
     task_sampling,
     task_tempo,
 )
-from models.rendering import Renderer, SpokenReference, Utterance, pieces_of
+from models.rendering import Renderer, SpokenReference, Utterance, mean_reference, pieces_of
+from models.waves import resample_sinc
 
 CONTENT_RATE_HZ = 16_000
 TAIL_S = 0.3  # silence after the reference clip, so that its last sound does not run into the first new one
@@ -47,6 +48,7 @@ class Reference:
     phones: Tensor | None = None  # (X,) ids of what is said
     bert: Tensor | None = None  # (bert_dim, X)
     speaker: Tensor | None = None  # (speaker_dim,) where the base has no speaker encoder of its own
+    others: tuple["Reference", ...] = ()  # v2 family: more clips of the speaker; the mean of all is spoken like
 
     @property
     def digest(self) -> str:
@@ -54,6 +56,8 @@ class Reference:
         digest = hashlib.sha256(f"{self.sample_rate_hz}".encode())
         for part in (self.wave, self.phones, self.bert, self.speaker):
             digest.update(b"-" if part is None else str(tuple(part.shape)).encode() + part.cpu().numpy().tobytes())
+        for other in self.others:
+            digest.update(other.digest.encode())
         return digest.hexdigest()
 
 
@@ -146,6 +150,8 @@ class Voice:
         return self._prepared[key]
 
     def _prepare(self, reference: Reference) -> PreparedReference:
+        if reference.others and not self.renderer.takes_several:
+            raise ModelsError("v3 and v4 speak on from one clip: several references are for the v2 family")
         if reference.wave.dim() != 1 or not len(reference.wave) or not reference.wave.isfinite().all():
             raise ModelsError(f"a reference clip is one channel of finite samples, not {list(reference.wave.shape)}")
         wave = reference.wave.float() / max(1.0, float(reference.wave.abs().max()))
@@ -155,11 +161,13 @@ class Voice:
         content = self.content(torch.cat([speech, tail])[None].to(device))
         tokens = self.renderer.extract_tokens(content)[0, 0]
         speaker = reference.speaker
-        if speaker is None and self.embed_speaker is not None:
-            speaker = self.embed_speaker(speech.to(device))
         rates = self.renderer.reference_rates_hz
         waves = {rate_hz: _resampled(wave, reference.sample_rate_hz, rate_hz) for rate_hz in rates}
+        if speaker is None and self.embed_speaker is not None:
+            speaker = self.embed_speaker(resample_sinc(waves[rates[0]], rates[0], CONTENT_RATE_HZ).to(device))
         spoken = self.renderer.reference(waves, speaker, tokens, reference.phones)
+        if reference.others:
+            spoken = mean_reference([spoken, *(self.prepare(other).spoken for other in reference.others)])
         if not self.decoder.config.prompted:
             return PreparedReference(tokens, None, None, spoken)
         return PreparedReference(tokens, reference.phones, reference.bert, spoken)

@@ -21,6 +21,10 @@ def say(
     language: Annotated[str | None, typer.Option(help="zh, en, ja, ko or yue.", show_default="the voice's own")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same audio.")] = 0,
     speed: Annotated[float, typer.Option(min=0.5, max=2.0, help="1 is the voice's own pace, 2 twice as fast.")] = 1.0,
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another recording of the speaker to sound like; may be given several times."),
+    ] = None,
     channel: Annotated[str, typer.Option(help="production, candidate, or a version.")] = "production",
     registry: RegistryOption = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default=False)] = None,
@@ -49,6 +53,7 @@ def say(
         language=language,
         seed=seed,
         speed=speed,
+        references=reference or (),
         output=output,
         machine=machine,
         reporter=ConsoleReporter(quiet=as_json),

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from models.bases import find_base
 from models.bert import BertFeatures
 from models.errors import ModelsError
+from models.ge2e import SAMPLE_RATE_HZ, embed_speaker
 from models.networks import choose_device, load_bert
 from models.symbols import phones_to_ids
 from models.voice import Reference, Sentence, Speech
 from models.voice_loading import AdapterFolders, load_voice
 from pipeline.errors import ConsentError, SettingsError, UsageError
-from pipeline.io.audio import read_audio, write_audio
+from pipeline.io.audio import AudioFileError, read_audio, resample, write_audio
 from pipeline.io.registry import Registry
 from pipeline.records.job import Machine, Reporter
 from pipeline.records.reference import REFERENCE_AUDIO, REFERENCE_FOLDER, REFERENCE_RECORD, ReferenceClip
 from pipeline.records.release import Release
 from pipeline.records.spoken import Spoken
+from pipeline.signal.speaker import speaker_mel
 from pipeline.text.frontend import is_silent, phonemize, phonemize_for_synthesis
 from pipeline.text.languages import known_language
 from pipeline.text.splitting import pause_after_s, split_sentences
 
 MAX_CHARACTERS = 20_000
 WRITTEN = (".wav", ".flac", ".ogg")
+SAME_SPEAKER = 0.65  # GE2E cosine of one clip to another
 
 
 def speak(
@@ -42,12 +49,16 @@ def speak(
     language: str | None = None,
     seed: int = 0,
     speed: float = 1.0,
+    references: Sequence[Path] = (),
 ) -> Spoken:
     """Say a text and write it to ``output``.
 
+    Args:
+        references: more recordings of the speaker; the voice sounds like the mean of them and the published clip.
+
     Raises:
-        UsageError: no such voice, nothing to say, or a file name that is not written.
-        ConsentError: the consent has expired since the voice was published.
+        UsageError: no such voice, nothing to say, a file name that is not written, or references for v3 and v4.
+        ConsentError: the consent has expired since the voice was published, or a reference is of somebody else.
         SettingsError: the base is not here, or is not the one the voice was trained on.
     """
     if output.suffix.lower() not in WRITTEN:
@@ -56,7 +67,7 @@ def speak(
     _check_consent(release)
     folder = registry.fetch(voice, release.version)
     try:
-        speech, notes, seconds = _say(release, folder, text, language, machine, seed, speed)
+        speech, notes, seconds = _say(release, folder, text, language, machine, seed, speed, references)
     except ModelsError as error:
         raise SettingsError(str(error), hint="voxline bases list") from error
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +94,14 @@ def _check_consent(release: Release) -> None:
 
 
 def _say(
-    release: Release, folder: Path, text: str, language: str | None, machine: Machine, seed: int, speed: float
+    release: Release,
+    folder: Path,
+    text: str,
+    language: str | None,
+    machine: Machine,
+    seed: int,
+    speed: float,
+    references: Sequence[Path],
 ) -> tuple[Speech, list[str], float]:
     base = find_base(release.base, machine.bases)
     if base.digest != release.base_digest:
@@ -92,6 +110,11 @@ def _say(
             f" ({release.base_digest[:12]}, here {base.digest[:12]})",
             hint="train the voice again, or check out the revision that has that base",
         )
+    if references and base.cfm is not None:
+        raise UsageError(
+            f"base {base.name} speaks on from one clip: --reference is for bases of the v2 family",
+            hint="leave --reference out",
+        )
     if machine.threads:
         torch.set_num_threads(machine.threads)
     folders = AdapterFolders(folder / "adapter" / "text2semantic", folder / "adapter" / "synthesizer")
@@ -99,6 +122,10 @@ def _say(
     bert = load_bert(base, machine.cache, networks.decoder.device)
     sentences, notes = read_sentences(text, language or release.language, base.text.symbols, bert)
     reference = read_reference(folder / REFERENCE_FOLDER, base.text.symbols, bert)
+    if references:
+        has_encoder = networks.embed_speaker is not None
+        others = tuple(read_other(path, reference, release, has_encoder) for path in references)
+        reference = replace(reference, others=others)
     clock = time.perf_counter()
     speech = networks.speak(sentences, reference, seed=seed, speed=speed)
     seconds = time.perf_counter() - clock
@@ -151,3 +178,31 @@ def read_reference(folder: Path, symbols: str, bert: BertFeatures | None = None)
         bert=bert.of(phones.bert_spans) if bert and phones else None,
         speaker=None if record.speaker is None else torch.tensor(record.speaker),
     )
+
+
+def read_other(path: Path, published: Reference, release: Release, has_encoder: bool) -> Reference:
+    """One more recording to speak like; the base embeds it where it ``has_encoder``, else GE2E does.
+
+    Raises:
+        ConsentError: it does not sound like the published clip; the consent is of that speaker only.
+    """
+    try:
+        audio = read_audio(path)
+    except AudioFileError as error:
+        raise UsageError(error.message, hint="give a recording of the speaker as --reference") from None
+    vector, known = (_embed(one, rate) for one, rate in ((audio.mono, audio.sample_rate_hz), _samples(published)))
+    similarity = float(vector @ known)
+    if similarity < SAME_SPEAKER:
+        raise ConsentError(
+            f"{path}: not {release.consent.speaker} (speaker similarity {similarity:.2f}, at least {SAME_SPEAKER})",
+            hint=f"the consent of {release.voice} covers that speaker only; give recordings of the same person",
+        )
+    return Reference(torch.from_numpy(audio.mono), audio.sample_rate_hz, speaker=None if has_encoder else vector)
+
+
+def _samples(reference: Reference) -> tuple[npt.NDArray[np.float32], int]:
+    return reference.wave.numpy(), reference.sample_rate_hz
+
+
+def _embed(samples: npt.NDArray[np.float32], sample_rate_hz: int) -> torch.Tensor:
+    return embed_speaker(torch.from_numpy(speaker_mel(resample(samples, sample_rate_hz, SAMPLE_RATE_HZ))))

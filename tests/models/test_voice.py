@@ -1,5 +1,6 @@
 """Speaking with tiny random networks of every family: what is promised about seeds, streams, references, problems."""
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -239,3 +240,21 @@ def test_bfloat16_waves_are_an_option_that_changes_little():
     assert isinstance(light.synthesizer.dec, ChannelsLastDecoder)
     exact, rough = (one.render(torch.arange(20), utterance(9)) for one in (renderer("v2"), light))
     assert 0 < (exact - rough).abs().max() < 0.05 * exact.abs().max()
+
+
+@pytest.mark.parametrize("family", ["v2", "v2pro"])
+def test_several_references_are_spoken_like_their_mean(family: str) -> None:
+    speaking, first = voice(family), reference(family)
+    second = replace(first, wave=first.wave.flip(0) * 0.5, phones=None)
+    ge = speaking.prepare(replace(first, others=(second,))).spoken.ge
+    expected = (speaking.prepare(first).spoken.ge + speaking.prepare(second).spoken.ge) / 2
+    torch.testing.assert_close(ge, expected)
+    assert not torch.equal(ge, speaking.prepare(first).spoken.ge)
+    said = speaking.speak(sentences()[:1], replace(first, others=(second,)), attempts=1)
+    assert not torch.equal(said.wave, speaking.speak(sentences()[:1], first, attempts=1).wave)
+
+
+def test_v4_speaks_on_from_one_clip_and_says_so() -> None:
+    first = reference("v4")
+    with pytest.raises(ModelsError, match="several references are for the v2 family"):
+        voice("v4").prepare(replace(first, others=(first,)))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 
 import pytest
 
 from models.bases import find_base
-from pipeline.errors import ConsentError, GateBlocked
+from pipeline.errors import ConsentError, GateBlocked, SettingsError, UsageError
+from pipeline.io.audio import read_audio, write_audio
 from pipeline.io.registry import open_registry
 from pipeline.io.voices import load_voice
-from pipeline.records.job import Input
+from pipeline.records.job import Input, Machine
 from pipeline.records.release import Provenance
 from pipeline.stages.publish import Publication, publish
 from pipeline.stages.speak import speak
@@ -82,9 +84,6 @@ def test_a_release_carries_its_measurements_and_a_card_that_nobody_can_write_mar
 
 
 def test_a_base_that_changed_since_is_not_spoken_on(walked, what, registry, tmp_path) -> None:
-    from pipeline.errors import SettingsError
-    from pipeline.records.job import Machine
-
     publish(what, passed(walked), registry)
     other = tmp_path / "bases" / "tiny"
     other.mkdir(parents=True)
@@ -96,3 +95,42 @@ def test_a_base_that_changed_since_is_not_spoken_on(walked, what, registry, tmp_
             machine=Machine("cpu", 1, tmp_path, tmp_path / "bases"),
         )  # fmt: skip
     assert not (tmp_path / "a.wav").exists()
+
+
+class TestMoreReferences:
+    """Other recordings of the same speaker; whoever is heard in them must be the one who consented."""
+
+    @pytest.fixture
+    def say(self, walked, what, registry, tmp_path):
+        publish(what, passed(walked), registry)
+
+        def run(name: str, *references: Path) -> bytes:
+            path = tmp_path / f"{name}.wav"
+            machine = Machine("cpu", 1, tmp_path, walked.root / "bases")
+            text = "Hello there, good morning."
+            speak(registry, "ana", text, output=path, reporter=None, machine=machine, references=references)
+            return path.read_bytes()
+
+        return run
+
+    @pytest.fixture
+    def clips(self, walked) -> list[Path]:
+        return sorted((walked.root / "voices" / "ana" / "wavs").iterdir())
+
+    def test_they_change_the_sound_and_twice_the_same_is_the_same(self, say, clips) -> None:
+        alone, one, two = say("0"), say("1", clips[0]), say("2", clips[0], clips[1])
+        assert len({alone, one, two}) == 3
+        assert say("again", clips[0], clips[1]) == two
+
+    def test_somebody_else_is_refused(self, say, clips, tmp_path) -> None:
+        audio = read_audio(clips[0])
+        write_audio(tmp_path / "child.wav", audio.mono, int(audio.sample_rate_hz * 1.7))
+        with pytest.raises(ConsentError, match="speaker similarity") as error:
+            say("a", tmp_path / "child.wav")
+        assert error.value.exit_code == 13
+
+    def test_no_recording_is_a_wrong_command(self, say, tmp_path) -> None:
+        (tmp_path / "no.wav").write_text("not a sound")
+        for path in (tmp_path / "no.wav", tmp_path / "absent.wav"):
+            with pytest.raises(UsageError):
+                say("a", path)
