@@ -26,8 +26,16 @@ class WeightsError(ModelsError):
         )
 
 
+def shorten(text: object, length: int = 100) -> str:
+    """Text out of somebody's file as a message may show it: one line, no control characters, not long."""
+    if not isinstance(text, str):
+        return f"a {type(text).__name__}"
+    shown = text[:length] if text.isprintable() else repr(text[:length])
+    return shown + ("..." if len(text) > length else "")
+
+
 def _some(what: str, names: Iterable[str], shown: int = 5) -> str:
-    listed = sorted(names)
+    listed = [shorten(name) for name in sorted(names)]
     if not listed:
         return f"{what}: none"
     more = f" and {len(listed) - shown} more" if len(listed) > shown else ""

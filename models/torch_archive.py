@@ -8,6 +8,7 @@ in the file.
 from __future__ import annotations
 
 import math
+import os
 import struct
 import zipfile
 import zlib
@@ -19,13 +20,15 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from models.errors import WeightsError
+from models.errors import WeightsError, shorten
 from models.unpickler import Construct, Mapped, Record, Unpickler
 
 MAX_FILE_BYTES = 16 * 2**30
 MAX_ENTRIES = 20_000
 MAX_PICKLE_BYTES = 32 * 2**20
 MAX_DIMENSIONS = 8
+MAX_READ_BYTES = 64 * 2**20  # at once, of the zip's directory
+MAX_PATH = 4096
 LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 
 STORAGES = {
@@ -65,6 +68,23 @@ def _read(path: Path, file: IO[bytes], first_bytes: bytes) -> Any:
     return unpickler.load(archive.read("data.pkl", limit=MAX_PICKLE_BYTES))
 
 
+class _Bounded:
+    """A file whose readers cannot be talked into taking all of it into memory: zipfile believes sizes it is told."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.seek, self.tell = file, file.seek, file.tell
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        start, end = self.tell(), self.seek(0, os.SEEK_END)
+        self.seek(start)
+        if (end - start if size < 0 else min(size, end - start)) > MAX_READ_BYTES:
+            raise ValueError(f"its directory claims {size} bytes")
+        return self.file.read(size)
+
+
 class _Archive:
     """The checked zip directory of one file."""
 
@@ -74,7 +94,7 @@ class _Archive:
         if size > MAX_FILE_BYTES:
             raise self.refused(f"is larger than {MAX_FILE_BYTES >> 30} GiB")
         try:
-            directory = zipfile.ZipFile(file)
+            directory = zipfile.ZipFile(_Bounded(file))  # type: ignore[call-overload]
         except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error) as error:
             raise self.refused(f"is no file of torch.save since 1.6 (not a zip: {error})") from error
         entries = directory.infolist()
@@ -95,17 +115,17 @@ class _Archive:
         roots = {name.split("/", 1)[0] for name in names}
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
-            raise self.refused(f"holds the entry {twice[0]!r} twice")
+            raise self.refused(f"holds the entry {shorten(twice[0])!r} twice")
         if len(roots) != 1 or any("/" not in name for name in names):
             raise self.refused("has entries outside one folder")
         for entry in entries:
             parts = entry.filename.split("/")
             if entry.orig_filename != entry.filename or "\\" in entry.filename or {"", ".", ".."} & set(parts):
-                raise self.refused(f"holds an entry with the path {entry.orig_filename!r}")
+                raise self.refused(f"holds an entry with the path {shorten(entry.orig_filename)!r}")
             if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
-                raise self.refused(f"compresses {entry.filename!r}; torch.save never does")
+                raise self.refused(f"compresses {shorten(entry.filename)!r}; torch.save never does")
             if entry.flag_bits & 0x1:
-                raise self.refused(f"encrypts {entry.filename!r}")
+                raise self.refused(f"encrypts {shorten(entry.filename)!r}")
 
     def _check_places(self, entries: list[zipfile.ZipInfo], directory_start: int) -> dict[str, tuple[int, int, int]]:
         """(start, length, crc) of every entry's bytes, by its name below the root."""
@@ -117,7 +137,7 @@ class _Archive:
         for entry, end in zip(ordered, ends, strict=True):
             start = self._data_start(entry)
             if start + entry.file_size > end:
-                raise self.refused(f"has entries that overlap at {entry.filename!r}")
+                raise self.refused(f"has entries that overlap at {shorten(entry.filename)!r}")
             places[entry.filename.split("/", 1)[1]] = (start, entry.file_size, entry.CRC)
         return places
 
@@ -125,13 +145,13 @@ class _Archive:
         self.file.seek(entry.header_offset)
         header = self.file.read(LOCAL_HEADER.size)
         if len(header) < LOCAL_HEADER.size:
-            raise self.refused(f"ends before {entry.filename!r}")
+            raise self.refused(f"ends before {shorten(entry.filename)!r}")
         magic, _, flags, method, *_, name_length, extra_length = LOCAL_HEADER.unpack(header)
         expected = (self.first_bytes if entry.header_offset == 0 else b"PK") + b"\x03\x04"
         name = self.file.read(name_length)
         encoding = "utf-8" if entry.flag_bits & 0x800 else "cp437"  # as zipfile decoded it
         if magic != expected or method != 0 or flags & 0x1 or name != entry.orig_filename.encode(encoding):
-            raise self.refused(f"describes {entry.filename!r} in two ways")
+            raise self.refused(f"describes {shorten(entry.filename)!r} in two ways")
         return entry.header_offset + LOCAL_HEADER.size + name_length + extra_length
 
     def length(self, name: str) -> int | None:
@@ -203,7 +223,7 @@ class _Tensors:
         storage, offset, size, stride = arguments[:4]
         values = storage.values
         if not _is_size(offset) or not _are_sizes(size) or not _are_sizes(stride) or len(size) != len(stride):
-            raise self.archive.refused(f"claims a tensor of size {size!r}, stride {stride!r}, offset {offset!r}")
+            raise self.archive.refused("claims a tensor whose size, stride and offset are none")
         count = math.prod(size)
         last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True)) if count else offset
         if count > len(values) or last > max(len(values) - 1, 0) or offset > len(values):
@@ -213,10 +233,12 @@ class _Tensors:
         self.bytes_left -= count * values.dtype.itemsize
         if self.bytes_left < 0:
             raise self.archive.refused("claims more numbers than the file can hold")
-        view = values.as_strided(size, stride, offset)
-        return (
-            view if count == len(values) and view.is_contiguous() else view.clone(memory_format=torch.contiguous_format)
-        )
+        try:
+            view = values.as_strided(size, stride, offset)
+        except RuntimeError as error:
+            raise self.archive.refused(f"claims a tensor of size {list(size)} ({error})") from error
+        is_whole = count == len(values) and view.is_contiguous()
+        return view if is_whole else view.clone(memory_format=torch.contiguous_format)
 
     def _parameter(self, arguments: tuple[Any, ...]) -> Tensor:
         if not arguments or not isinstance(arguments[0], Tensor):
@@ -239,7 +261,7 @@ class _Tensors:
         return tuple(arguments[0])
 
     def _path(self, arguments: tuple[Any, ...]) -> str:
-        if not all(isinstance(part, str) for part in arguments):
+        if not all(isinstance(part, str) for part in arguments) or sum(map(len, arguments)) > MAX_PATH:
             raise self.archive.refused("holds a path that is none")
         return "/".join(arguments)
 

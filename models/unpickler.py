@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from models.errors import WeightsError
+from models.errors import WeightsError, shorten
 
 MAX_OPCODES = 5_000_000
 MAX_STRING = 1_000_000
 MAX_STACK = 1_000_000
+MAX_COPIED = 5_000_000  # entries of dictionaries that are poured into others
 MAX_DEPTH = 64
 MAX_INTEGER_BITS = 63
 
@@ -67,6 +68,7 @@ class Unpickler:
         self.source, self.allowed, self.persistent = source, allowed, persistent
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.copied = 0
 
     def load(self, data: bytes | bytearray) -> Any:
         """The value, made of dict, list, tuple, str, numbers, None and what the constructors return.
@@ -155,11 +157,13 @@ class Unpickler:
     def find(self, name: str) -> None:
         construct = self.allowed.get(name)
         if construct is None:
-            raise self._refused(f"names the global {name!r}, which is not part of any weight file we read")
+            raise self._refused(f"names the global {shorten(name)!r}, which is not part of any weight file we read")
         self.stack.append(Global(name, construct))
 
     def find_on_stack(self) -> None:
         name, module = self.pop(), self.pop()
+        if not isinstance(name, str) or not isinstance(module, str):
+            raise self._refused(f"names a global by a {type(name).__name__} and a {type(module).__name__}")
         self.find(f"{module} {name}")
 
     def call(self) -> None:
@@ -172,6 +176,9 @@ class Unpickler:
         state, target = self.pop(), self.stack[-1]
         if not isinstance(target, Mapped) or not isinstance(state, dict):
             raise self._refused(f"sets attributes of a {type(target).__name__}")
+        self.copied += len(state)
+        if self.copied > MAX_COPIED:
+            raise self._refused("has too many operations")
         if target.keeps_state:
             target.update(state)
 

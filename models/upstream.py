@@ -22,7 +22,7 @@ from torch import Tensor
 from models.configs.cfm import CfmSynthesizerConfig
 from models.configs.synthesizer import HifiGanDecoderConfig, SynthesizerConfig
 from models.configs.text2semantic import Text2SemanticConfig
-from models.errors import WeightsError
+from models.errors import WeightsError, shorten
 from models.torch_archive import read_torch_archive
 
 Version = Literal["v1", "v2", "v3", "v4", "v2Pro", "v2ProPlus"]
@@ -105,10 +105,10 @@ def read_upstream(path: Path) -> UpstreamFile:
 def _read_weight_file(path: Path, content: dict[str, Any], header: bytes, md5: str) -> UpstreamFile:
     weights = _tensors(path, content["weight"])
     config = content["config"] if isinstance(content.get("config"), dict) else {}
-    info = content["info"] if isinstance(content.get("info"), str) else ""
+    info = shorten(content["info"]) if isinstance(content.get("info"), str) else ""
     rank = content.get("lora_rank")
     if rank is not None and (type(rank) is not int or rank < 1):
-        raise WeightsError(f"{path}: lora_rank is {rank!r}, not a positive whole number")
+        raise WeightsError(f"{path}: lora_rank is no positive whole number")
     if all(name.startswith(TEXT2SEMANTIC_PREFIX) for name in weights):
         stripped = {name.removeprefix(TEXT2SEMANTIC_PREFIX): value for name, value in weights.items()}
         return UpstreamFile(path, "text2semantic", stripped, config=config, info=info)
@@ -125,7 +125,7 @@ def _tensors(path: Path, state: Any) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: holds no weights")
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise WeightsError(f"{path}: {name!r} is a {type(value).__name__}, not a named tensor")
+            raise WeightsError(f"{path}: {shorten(name)!r} is a {type(value).__name__}, not a named tensor")
     return state
 
 

@@ -203,6 +203,7 @@ def test_operations_that_weight_files_do_not_need_are_refused(refuse: Any, data:
         ("2,2", "1"),
         ("9223372036854775807", "1"),
         ("1,1,1,1,1,1,1,1,1", "1,1,1,1,1,1,1,1,1"),
+        ("140737488355328,140737488355328,0", "1,1,1"),  # no numbers at all, but more than torch can count
     ],
 )
 def test_a_tensor_that_claims_more_than_its_storage_is_refused(refuse: Any, size: str, stride: str) -> None:
@@ -251,6 +252,52 @@ def test_references_that_multiply_cost_nothing(tmp_path: Path) -> None:
     started = time.monotonic()
     assert len(read_torch_archive(path)) == 10
     assert time.monotonic() - started < 60  # without sharing it would not end
+
+
+def doubled(times: int) -> bytes:
+    """Pickle source of a tuple that refers to the one before it twice, so often: 2^times items if it is spelled out."""
+    return b")" + b"q\x000h\x00h\x00\x86" * times
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x80\x04" + doubled(60) + doubled(60) + b"\x93.",  # as the module and the name of a global
+        b"\x80\x02" + doubled(60) + b"Q.",  # as the id of a storage
+        b"\x80\x02ctorch\nSize\n" + doubled(60) + b"\x85R.",
+        tensor_pickle("", "").replace(b"(t(t", doubled(60) + b")", 1),  # as the size of a tensor
+    ],
+    ids=["global", "storage", "size", "tensor"],
+)
+def test_a_message_never_spells_out_what_a_file_only_refers_to(refuse: Any, data: bytes) -> None:
+    started = time.monotonic()
+    assert len(refuse(archive(data, {"0": FLOATS}), "refused")) < 500
+    assert time.monotonic() - started < 60  # spelled out it would not end
+
+
+def test_paths_cannot_be_multiplied_into_memory(refuse: Any) -> None:
+    part = b"X" + struct.pack("<I", 100_000) + b"a" * 100_000
+    refuse(archive(b"\x80\x02cpathlib\nPosixPath\n(" + part + b"q\x00" + b"h\x00" * 100_000 + b"tR."), "path")
+
+
+def test_pouring_a_large_dictionary_into_another_again_and_again_is_refused(refuse: Any) -> None:
+    entries = b"".join(b"M" + struct.pack("<H", number) + b"K\x00" for number in range(50_000))
+    state = b"}(" + entries + b"uq\x00"
+    data = b"\x80\x02" + state + b"cutils\nHParams\n)\x81" + b"h\x00b" * 200_000 + b"\x86."
+    refuse(archive(data), "too many operations")
+
+
+def test_what_a_file_calls_itself_cannot_write_to_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "given.pth"
+    path.write_bytes(
+        saved({"weight": {"enc_p.x": torch.ones(1)}, "config": {}, "info": "\x1b]0;owned\x07" + "a" * 9999})
+    )
+    info = read_upstream(path).info
+    assert info.isprintable() and len(info) < 200
+    path.write_bytes(saved({"weight": {"\x1b[2J" + "a" * 9999: 1}, "config": {}, "info": ""}))
+    with pytest.raises(WeightsError) as raised:
+        read_upstream(path)
+    assert str(raised.value).isprintable() and len(str(raised.value)) < 400
 
 
 def test_a_huge_integer_is_refused(refuse: Any) -> None:
@@ -303,6 +350,12 @@ def test_a_name_that_differs_in_the_two_headers_is_refused(refuse: Any) -> None:
     first = content.index(b"archive/data/0")
     content[first : first + 14] = b"archive/data/1"
     refuse(bytes(content), "two ways")
+
+
+def test_a_directory_that_wants_all_memory_is_refused(refuse: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.torch_archive.MAX_READ_BYTES", 100_000)
+    content = archive(GOOD, {str(number): FLOATS for number in range(2000)})
+    refuse(content, "directory")
 
 
 def test_entries_that_share_bytes_are_refused(refuse: Any) -> None:
