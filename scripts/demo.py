@@ -20,10 +20,11 @@ GATE_BLOCKED = 11
 SMALLEST_SOUND_BYTES = 1000  # a FLAC file without a single sample is smaller
 
 
-def voxline(*arguments: str, capture: bool = False) -> subprocess.CompletedProcess[str]:
-    """Run the command line exactly as a user does."""
-    command = [sys.executable, "-m", "pipeline.cli.main", *arguments]
-    return subprocess.run(command, cwd=REPOSITORY, check=False, text=True, stdout=subprocess.PIPE if capture else None)
+def voxline(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line exactly as a user does, whatever registry the environment names."""
+    command = [sys.executable, "-m", "pipeline.cli.main", *arguments, "--registry", "file:registry"]
+    sys.stdout.flush()
+    return subprocess.run(command, cwd=REPOSITORY, check=False, text=True)
 
 
 def main() -> int:
