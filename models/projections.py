@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.errors import ModelsError
+from models.linear import product
 
 WeightKind = Literal["f32", "bf16", "int8"]
 Projection = Callable[[Tensor], Tensor]
@@ -60,7 +61,7 @@ class FloatProjection:
             return F.linear(x, self.weight, self.bias)
         if self.packed is None:
             self.packed = _pack(self.weight)
-        return _packed_linear(x, self.packed, self.bias)
+        return product(x, self.packed, self.bias)
 
     def _single(self, x: Tensor) -> Tensor:
         if self.columns is None:
@@ -82,7 +83,7 @@ class Bfloat16Projection:
         self.bias = None if bias is None else bias.to(torch.bfloat16)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return _packed_linear(x.to(torch.bfloat16), self.packed, self.bias).float()
+        return product(x.to(torch.bfloat16), self.packed, self.bias).float()
 
 
 class Int8Projection:
@@ -104,7 +105,3 @@ class Int8Projection:
 def _pack(weight: Tensor) -> Tensor:
     """oneDNN's own layout, chosen for 8 rows; correct for any number."""
     return torch.ops.mkldnn._reorder_linear_weight(weight, 8)
-
-
-def _packed_linear(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")

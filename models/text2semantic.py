@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from models.configs.text2semantic import Text2SemanticConfig
 from models.dropout import Dropout, drop_attention
 from models.guidance import TextGuide
+from models.linear import Linear
 
 INITIAL_POSITIONS = 4000
 IGNORED = -100  # target of positions outside the loss
@@ -70,8 +71,8 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.p = p
-        self.in_proj = nn.Linear(dim, 3 * dim)
-        self.out_proj = nn.Linear(dim, dim)
+        self.in_proj = Linear(dim, 3 * dim)
+        self.out_proj = Linear(dim, dim)
         self.register_state_dict_post_hook(_rename_for_files)
         self.register_load_state_dict_pre_hook(_rename_for_module)
 
@@ -106,8 +107,8 @@ class Block(nn.Module):
         super().__init__()
         dim, p = config.hidden_dim, config.dropout
         self.self_attn = SelfAttention(dim, config.heads, config.attention_dropout)
-        self.linear1 = nn.Linear(dim, config.feedforward_dim)
-        self.linear2 = nn.Linear(config.feedforward_dim, dim)
+        self.linear1 = Linear(dim, config.feedforward_dim)
+        self.linear2 = Linear(config.feedforward_dim, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
         self.dropout = Dropout(p)
@@ -173,13 +174,13 @@ class Text2Semantic(nn.Module):
         self.config = config
         dim = config.hidden_dim
         if config.bert_dim:
-            self.bert_proj = nn.Linear(config.bert_dim, dim)
+            self.bert_proj = Linear(config.bert_dim, dim)
         self.ar_text_embedding = TokenEmbedding(config.phoneme_vocab_size, dim, config.embedding_dropout)
         self.ar_text_position = SinePosition(dim, config.position_dropout)
         self.ar_audio_embedding = TokenEmbedding(config.vocab_size, dim, config.embedding_dropout)
         self.ar_audio_position = SinePosition(dim, config.position_dropout)
         self.h = Stack(config)
-        self.ar_predict_layer = nn.Linear(dim, config.vocab_size, bias=False)
+        self.ar_predict_layer = Linear(dim, config.vocab_size, bias=False)
         self.guide = None
         if config.guide:
             self.guide = TextGuide(config.guide, config.phoneme_vocab_size, config.vocab_size - 1, dim)

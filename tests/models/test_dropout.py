@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.dropout import Dropout, drop_attention, drop_mask, dropout, kept_scale
+from models.dropout import Dropout, drop_attention, dropout, keep_mask, kept_scale
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5])
@@ -16,10 +16,10 @@ def test_the_share_and_the_mean_are_those_asked_for(p):
 
 def test_neighbours_are_dropped_independently():
     torch.manual_seed(0)
-    mask = drop_mask(torch.Size([2_000_001]), 0.3).float()
+    mask = keep_mask(torch.Size([2_000_001]), 0.3).float()
     assert len(mask) == 2_000_001
     for lag in (1, 2, 3, 4, 5, 8):
-        pairs = (mask[:-lag] * mask[lag:]).mean()
+        pairs = ((1 - mask[:-lag]) * (1 - mask[lag:])).mean()
         assert pairs == pytest.approx(0.09, abs=2e-3), lag
 
 
@@ -46,9 +46,9 @@ def test_the_same_seed_drops_the_same():
     assert torch.equal(*results)
 
 
-def plain_attention(q, k, v, mask, dropped, p):
+def plain_attention(q, k, v, mask, kept, p):
     weights = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).masked_fill(~mask, -torch.inf).softmax(-1)
-    return (weights.masked_fill(dropped, 0) * kept_scale(p)) @ v
+    return (weights * kept * kept_scale(p)) @ v
 
 
 @pytest.mark.parametrize("p", [0.0, 0.3])
@@ -60,9 +60,9 @@ def test_dropped_attention_and_its_gradients_are_those_of_the_formula(p, monkeyp
     torch.manual_seed(8)
     ours = drop_attention(q, k, v, mask, p)
     torch.manual_seed(8)
-    chunks = [drop_mask(torch.Size([heads, 7, 7]), p) for _ in range(2) for heads in (2, 1)]
-    dropped = torch.stack([torch.cat(chunks[:2]), torch.cat(chunks[2:])])
-    theirs = plain_attention(q, k, v, mask, dropped, p)
+    chunks = [keep_mask(torch.Size([heads, 7, 7]), p) for _ in range(2) for heads in (2, 1)]
+    kept = torch.stack([torch.cat(chunks[:2]), torch.cat(chunks[2:])])
+    theirs = plain_attention(q, k, v, mask, kept, p)
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
     target = torch.randn(2, 3, 7, 4)
     for ours_grad, theirs_grad in zip(
