@@ -35,7 +35,8 @@ class WeightFile(StrictConfig):
     repository: str | None = None
     revision: str = "main"
     layout: Literal["safetensors", "upstream", "folder"] = "safetensors"
-    sha256: str | None = None
+    sha256: str | None = None  # of one file
+    files: dict[str, str] = Field(default_factory=dict)  # of a folder: name -> sha256
     md5_first_8192: str | None = None  # by which upstream itself recognises its pretrained files
 
 

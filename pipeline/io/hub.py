@@ -11,9 +11,9 @@ import hashlib
 import importlib.util
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,7 @@ class WantedFile:
         role: what it is for; comes back in ``PulledFile``.
         revision: branch, tag or commit; anything but a commit is resolved once and locked.
         sha256: of the file, where the base states it. ``md5_first_8192``: of its first 8192 bytes.
+        files: of a folder, sha256 of each file that is needed, where the base states them.
     """
 
     role: str
@@ -51,6 +52,16 @@ class WantedFile:
     is_folder: bool = False
     sha256: str | None = None
     md5_first_8192: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def promised(self, path: str) -> str | None:
+        """The sha256 that the base states for a path of the repository."""
+        return self.files.get(PurePosixPath(path).name) if self.is_folder else self.sha256
+
+    @property
+    def paths(self) -> list[str]:
+        """Every file by its path on the hub, as far as the base says; else the path of the folder."""
+        return [f"{self.path}/{name}" for name in sorted(self.files)] if self.is_folder and self.files else [self.path]
 
 
 @dataclass(frozen=True)
@@ -161,7 +172,11 @@ def _from_folder(base: str, wanted: Sequence[WantedFile], source: Path) -> list[
         if not places:
             missing.append(want)
             continue
-        for local in _useful(sorted(places[0].iterdir())) if want.is_folder else [places[0]]:
+        absent = [name for name in want.files if want.is_folder and not (places[0] / name).is_file()]
+        if absent:
+            missing.append(replace(want, files={name: want.files[name] for name in absent}))
+            continue
+        for local in _folder_files(want, places[0]) if want.is_folder else [places[0]]:
             path = f"{want.path}/{local.name}" if want.is_folder else want.path
             found.append((want, _measured(want, "", path, local)))
     if missing:
@@ -173,6 +188,10 @@ def _from_folder(base: str, wanted: Sequence[WantedFile], source: Path) -> list[
     return found
 
 
+def _folder_files(want: WantedFile, folder: Path) -> list[Path]:
+    return [folder / name for name in sorted(want.files)] or _useful(sorted(folder.iterdir()))
+
+
 def _places(want: WantedFile, source: Path) -> list[Path]:
     """Where a file may lie in a folder somebody filled: as on the hub, below the repository's name, or just so."""
     name = PurePosixPath(want.path).name
@@ -182,11 +201,10 @@ def _places(want: WantedFile, source: Path) -> list[Path]:
 def _instructions(wanted: Sequence[WantedFile], folder: Path | str, endpoint: str = DEFAULT_ENDPOINT) -> str:
     lines = []
     for want in wanted:
-        kind = "tree" if want.is_folder else "resolve"
-        what = f"the folder {endpoint}/{want.repository}/{kind}/{want.revision}/{want.path}"
-        lines.append(
-            f"  {folder}/{want.path}\n      from {what if want.is_folder else what.removeprefix('the folder ')}"
-        )
+        is_whole = want.is_folder and not want.files
+        source = f"{endpoint}/{want.repository}/{'tree' if is_whole else 'resolve'}/{want.revision}"
+        for path in want.paths:
+            lines.append(f"  {folder}/{path}\n      from {'the folder ' if is_whole else ''}{source}/{path}")
     return "\n".join(lines)
 
 
@@ -234,8 +252,8 @@ class _Hub:
 
     def list_files(self, want: WantedFile, commit: str) -> list[str]:
         """The paths to download: the file itself, or what is useful in the folder."""
-        if not want.is_folder:
-            return [want.path]
+        if not want.is_folder or want.files:
+            return want.paths
         with self._translated(want):
             entries = list(self._api().list_repo_tree(want.repository, want.path, revision=commit))
         names = [Path(entry.path).name for entry in entries if hasattr(entry, "size")]
@@ -352,7 +370,7 @@ def _checked(pair: tuple[WantedFile, PulledFile], lock: BasesLock, hub: str | No
     want, file = pair
     locked = lock.repositories.get(file.repository)
     known = locked.files.get(file.path) if locked is not None else None
-    promises = {"bases.lock": known, "the base": want.sha256, "the hub": hub}
+    promises = {"bases.lock": known, "the base": want.promised(file.path), "the hub": hub}
     for who, promised in promises.items():
         if promised is not None and promised != file.sha256:
             raise SettingsError(

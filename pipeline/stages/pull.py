@@ -81,6 +81,7 @@ def _wanted(role: str, file: WeightFile) -> WantedFile | None:
         revision=file.revision,
         is_folder=file.layout == "folder",
         sha256=file.sha256,
+        files=file.files,
         md5_first_8192=file.md5_first_8192,
     )
 

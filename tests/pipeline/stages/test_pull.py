@@ -414,6 +414,49 @@ def test_a_folder_without_the_files_says_all_that_are_missing(
     assert f"https://huggingface.co/{REPOSITORY}/resolve/main/v2/s2G.pth" in raised.value.message
 
 
+@pytest.fixture
+def pinned(tmp_path: Path, base: Base, hub: Hub) -> Base:
+    """The same base with a sha256 for each file of its folder, as the official ones have."""
+    names = ("config.json", "pytorch_model.bin")
+    files = {name: hashlib.sha256(hub.files[f"small-hubert/{name}"]).hexdigest() for name in names}
+    content = {**BASE["weights"]["content"], "files": files}
+    return write_base(tmp_path, weights={**BASE["weights"], "content": content})
+
+
+def test_a_folder_whose_files_are_named_is_exactly_those(pinned: Base, hub: Hub, places: dict[str, Any]) -> None:
+    pull_base(pinned, **places)
+    folder = pinned.weight_path("content", places["cache"])
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert not any("/tree/" in line for line in hub.requests)
+
+
+def test_another_file_in_such_a_folder_is_refused(pinned: Base, hub: Hub, places: dict[str, Any]) -> None:
+    hub.files["small-hubert/config.json"] = b'{"hidden_size": 9}'
+    with pytest.raises(SettingsError, match=r"config\.json: sha256 .* but the base says"):
+        pull_base(pinned, **places)
+
+
+def test_what_is_missing_in_such_a_folder_is_told_file_by_file(
+    tmp_path: Path, pinned: Base, places: dict[str, Any]
+) -> None:
+    folder = tmp_path / "given" / "small-hubert"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_bytes(b'{"hidden_size": 8}')
+    with pytest.raises(SettingsError) as raised:
+        pull_base(pinned, **places, source=tmp_path / "given")
+    assert f"https://huggingface.co/{REPOSITORY}/resolve/main/small-hubert/pytorch_model.bin" in raised.value.message
+    assert "small-hubert/config.json" not in raised.value.message
+
+
+@pytest.mark.parametrize("name", [name for name in list_bases() if name.startswith("gpt-sovits")])
+def test_every_official_file_is_pinned_to_a_commit_and_to_its_bytes(name: str) -> None:
+    for role, file in load_base(name).weights.items():
+        assert re.fullmatch("[0-9a-f]{40}", file.revision), role
+        for digest in [file.sha256] if file.layout == "upstream" else [*file.files.values()]:
+            assert digest is not None and re.fullmatch("[0-9a-f]{64}", digest), role
+        assert file.layout == "upstream" or {"config.json", "pytorch_model.bin"} <= set(file.files)
+
+
 def test_a_damaged_lock_is_named(tmp_path: Path, base: Base, places: dict[str, Any]) -> None:
     places["lock_path"].write_text('{"repositories": {"a/b": {"files": {}}}}')
     with pytest.raises(SettingsError, match=r"bases\.lock: repositories\.a/b\.commit"):
