@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from models.critic import Critic
 from models.discriminator import Discriminator
-from models.losses import MelLoss, StftLoss, feature_loss, kl_loss
+from models.losses import MelLoss, StftLoss, kl_loss
 from models.masks import take_slices
 from models.spectrogram import compress
 from models.synthesizer import Synthesizer, SynthesizerOutput
@@ -69,14 +70,19 @@ class Learner(Protocol):
         """Loss of every group on clips that are never trained on; no random numbers."""
         ...
 
+    @property
+    def critic(self) -> Critic | None:
+        """What learns beside the network and is not kept."""
+        ...
+
 
 class SynthesizerLearner:
     """Decoder and prior of the v2 family.
 
     The two share no gradient: the decoder follows the sound of slices decoded from the frozen posterior, prior and flow
     follow the divergence from it. On held-out clips the prior is judged by what it is for, the sound of tokens and
-    text: a lower divergence was seen to sound worse. A frozen discriminator, where the base has one, adds its feature
-    maps as a measure.
+    text: a lower divergence was seen to sound worse. Where the base has a discriminator it is trained along and the
+    losses are those of the family's own recipe; without one, distances of spectrograms stand in for it.
     """
 
     groups: ClassVar = {"decoder": ("dec.",), "prior": ("enc_p.", "flow.")}
@@ -84,7 +90,7 @@ class SynthesizerLearner:
 
     def __init__(self, network: Synthesizer, discriminator: Discriminator | None, device: torch.device) -> None:
         self.network, self.device = network, device
-        self.discriminator = discriminator
+        self.critic = None if discriminator is None else Critic(discriminator)
         self.mel = MelLoss(network.config.mel).to(device)
         self.stft = StftLoss().to(device)
 
@@ -105,14 +111,15 @@ class SynthesizerLearner:
         target = take_slices(waves[:, None], out.starts * hop, length * hop)  # (B, 1, N)
         mel = self.mel(out.wave[:, 0].float(), target[:, 0])
         kl = _kl(out)
-        sound = MEL_WEIGHT * mel + STFT_WEIGHT * self.stft(out.wave[:, 0], target[:, 0])
+        share = len(clips) / batch_weight
+        if self.critic is not None:
+            sound = MEL_WEIGHT * mel + self.critic.loss(target, out.wave, share)
+        else:
+            sound = MEL_WEIGHT * mel + STFT_WEIGHT * self.stft(out.wave[:, 0], target[:, 0])
         if out.magnitude is not None:
             wanted = compress(take_slices(batch["spec"], out.starts, length), config.magnitude)
             sound = sound + MAGNITUDE_WEIGHT * F.l1_loss(out.magnitude.float(), wanted)
-        if self.discriminator is not None:
-            sound = sound + self._feature_distance(target, out.wave)
-        total = (sound + kl) * (len(clips) / batch_weight)
-        return StepLoss(total, {"decoder": float(mel.detach())})
+        return StepLoss((sound + kl) * share, {"decoder": float(mel.detach())})
 
     @torch.no_grad()
     def heldout_losses(self, clips: Sequence[Clip]) -> dict[str, float]:
@@ -160,17 +167,11 @@ class SynthesizerLearner:
             rows.append(pad_to(own, frames))
         return torch.stack(rows).to(self.device), torch.stack(places).to(self.device)
 
-    def _feature_distance(self, real: Tensor, generated: Tensor) -> Tensor:
-        assert self.discriminator is not None
-        with torch.no_grad():
-            _, real_maps = self.discriminator(real)
-        _, generated_maps = self.discriminator(generated)
-        return feature_loss(real_maps, generated_maps)
-
 
 class Text2SemanticLearner:
     """The text-to-semantic network: cross entropy of a clip's own tokens, given its phones."""
 
+    critic = None
     groups: ClassVar = {"tokens": ("h.",)}
     losses: ClassVar = {"tokens": "cross entropy, nats per token"}
 

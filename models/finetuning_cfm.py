@@ -25,6 +25,7 @@ class CfmLearner:
     micro-batch changes nothing.
     """
 
+    critic = None
     groups: ClassVar = {"flow": ("cfm.",)}
     losses: ClassVar = {"flow": "squared error of the velocity"}
 

@@ -98,6 +98,7 @@ class Training:
         self.parameters = adapter_parameters(learner.network)
         self.optimizer = torch.optim.AdamW(self.parameters, lr=self.rate, betas=(0.9, 0.98), weight_decay=0.01)
         self.progress = Progress(micro_batch=settings.batch_size)
+        self._save_every_s = settings.checkpoint_every_s
         self.best: dict[str, Tensor] = adapter_state(learner.network)
 
     # -- the loop -------------------------------------------------------------------------------------------------
@@ -121,7 +122,7 @@ class Training:
                 self._look(heldout, training=True)
                 self.progress.is_done = self._has_ended(len(clips))
             stopping = is_stopping()
-            if stopping or self.progress.is_done or time.monotonic() - saved_at > self.settings.checkpoint_every_s:
+            if stopping or self.progress.is_done or time.monotonic() - saved_at > self._save_every_s:
                 self._save(checkpoint)
                 saved_at = time.monotonic()
             if stopping and not self.progress.is_done:
@@ -166,6 +167,8 @@ class Training:
             group["lr"] = self.rate * self._schedule(self.total_steps(len(clips)))
         if torch.isfinite(norm):  # one bad batch must not spoil the weights for good
             self.optimizer.step()
+        if self.learner.critic is not None:
+            self.learner.critic.end_step()
         self.progress.step += 1
         for group_name, loss in shown.items():
             self.progress.sums[group_name] = self.progress.sums.get(group_name, 0.0) + loss
@@ -173,6 +176,8 @@ class Training:
     def _accumulate(self, clips: Sequence[Clip]) -> dict[str, float]:
         self.learner.network.train()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.learner.critic is not None:
+            self.learner.critic.begin_step()
         indices, step = self._batch(len(clips)), self.progress.step
         weight = sum(self.learner.weight_of(clips[index]) for index in indices)
         shown: dict[str, float] = {}
@@ -253,8 +258,13 @@ class Training:
         for index, parameter in enumerate(self.parameters):
             for name, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer/{index}/{name}"] = value.detach()
+        if self.learner.critic is not None:
+            tensors |= {f"critic/{name}": value for name, value in self.learner.critic.state().items()}
         cpu = {name: value.cpu().contiguous() for name, value in tensors.items()}
+        started = time.monotonic()
         write_atomically(path, save(cpu, {"progress": json.dumps(self.progress.__dict__)}))
+        # a discriminator's state is hundreds of megabytes: a twentieth of the time at most goes into saving
+        self._save_every_s = max(self.settings.checkpoint_every_s, 20 * (time.monotonic() - started))
 
     def _load(self, path: Path) -> None:
         """Continue from a checkpoint of this very job, if there is a whole one."""
@@ -273,6 +283,8 @@ class Training:
             index, _, field_name = name.partition("/")
             state.setdefault(int(index), {})[field_name] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        if self.learner.critic is not None:
+            self.learner.critic.set_state(_under("critic/", tensors))
 
     # -- the record -----------------------------------------------------------------------------------------------
 

@@ -11,10 +11,13 @@ import torch
 from safetensors.torch import load_file
 
 from models.bases import find_base
-from models.lora import load_adapter
+from models.configs.synthesizer import DiscriminatorConfig, ScaleLayer
+from models.discriminator import Discriminator
+from models.lora import adapter_state, load_adapter
 from models.networks import load_synthesizer
 from pipeline.errors import OutOfMemoryError, TransientError
-from pipeline.records.feature import ClipFeatures
+from pipeline.records.feature import FEATURES_FILE, ClipFeatures
+from pipeline.records.settings import FinetuneSettings
 from pipeline.stages import finetune
 
 FILES = ("adapter/text2semantic/adapter_model.safetensors", "adapter/synthesizer/adapter_model.safetensors")
@@ -127,6 +130,45 @@ class TestResuming:
         (job.checkpoint / "text2semantic.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}      half")
         finetune.work(job)
         assert weights(tmp_path) == weights(uninterrupted)
+
+
+class TestDiscriminator:
+    """A base that has one trains it along; it stays out of the adapter and in the checkpoint."""
+
+    SMALL = DiscriminatorConfig(
+        periods=(2,), scale_layers=(ScaleLayer(channels=4, kernel_size=5, stride=4, groups=1),), period_channels=(4, 4)
+    )
+
+    def training(self, walked) -> finetune.Training:
+        base = find_base("tiny", walked.root / "bases")
+        torch.manual_seed(1)
+        cpu = torch.device("cpu")
+        learner = finetune.SynthesizerLearner(load_synthesizer(base, walked.root), Discriminator(self.SMALL), cpu)
+        settings = FinetuneSettings(epochs=2, rank=2, batch_size=4, checkpoint_every_s=0.001)
+        return finetune.Training("synthesizer", learner, settings, torch.float32)
+
+    def test_a_stopped_run_ends_in_the_same_weights(self, walked, tmp_path) -> None:
+        features = walked.input("extract")
+        clips = finetune.load_clips(features.folder / FEATURES_FILE, features.record)
+        ended = []
+        for name, stops in (("straight", []), ("stopped", [3])):
+            training, count = self.training(walked), iter(range(100))
+            before = {key: value.clone() for key, value in training.learner.critic.network.state_dict().items()}
+
+            def is_stopping(count=count, stops=stops) -> bool:
+                return next(count) + 1 in stops
+
+            for _ in range(1 + len(stops)):
+                try:
+                    list(training.run(clips[1:], clips[:1], tmp_path / name, is_stopping))
+                except TransientError:
+                    training = self.training(walked)
+            critic = training.learner.critic.network.state_dict()
+            assert any(not torch.equal(value, before[key]) for key, value in critic.items())
+            ended.append((adapter_state(training.learner.network), critic))
+        for straight, stopped in zip(*ended, strict=True):
+            assert straight.keys() == stopped.keys()
+            assert all(torch.equal(value, stopped[key]) for key, value in straight.items())
 
 
 class TestMemory:
