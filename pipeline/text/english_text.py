@@ -140,6 +140,17 @@ def _slashed_date(match: re.Match[str]) -> str:
     return f"{_MONTHS[month - 1]} {ordinal(day)}, {year(int(match[3]))}"
 
 
+def _month_and_day(match: re.Match[str]) -> str:
+    """Nov. 20 -> November twentieth; what is no day of a month stays a number."""
+    day = int(match[2])
+    return f"{match[1]} {ordinal(day) if 1 <= day <= 31 else match[2]}"
+
+
+def _month(name: str) -> str:
+    """Its whole name."""
+    return next(month for month in _MONTHS if month.startswith(name[:3]))
+
+
 def _decade(match: re.Match[str]) -> str:
     words = year(int(match[1])) if len(match[1]) > 2 else cardinal(int(match[1]))
     return (words[:-1] + "ies" if words.endswith("y") else words + "s") if words[-1] != "x" else words + "es"
@@ -188,6 +199,7 @@ _UNITS = {
     "W": ("watt", "watts"),
     "V": ("volt", "volts"),
 }
+_LETTER_SCALES = {"k": "thousand", "m": "million", "bn": "billion", "tn": "trillion"}  # £3m
 _UNIT_NAMES = "|".join(re.escape(unit) for unit in sorted(_UNITS, key=len, reverse=True))
 
 
@@ -244,6 +256,9 @@ OUR_RULES = (
         ignore_case=True,
     ),
     rule(r"\b[Nn]o\. ?(?=[0-9])|#(?=[0-9])", "number "),
+    rule(r"\b(Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\.? (?=[0-9])", lambda m: _month(m[1]) + " "),
+    rule(rf"\b({'|'.join(_MONTHS)}) ([0-9]{{1,2}})(?=,? [12][0-9]{{3}}\b|[,.;:!?)]|$| (?:at|to|and|or|in|on)\b)",
+         _month_and_day),
     rule(r"\b((?:[A-Za-z]\.){2,})(?=(\s*$)?)", lambda m: " ".join(m[1].replace(".", "").upper())
           + ("." if m[2] is not None else "")),
     rule(r"\b(?P<year>[12][0-9]{3})-(?P<month>[0-9]{1,2})-(?P<day>[0-9]{1,2})\b", _iso_date),
@@ -256,6 +271,7 @@ OUR_RULES = (
         r"(?: ?(?P<half>[ap] ?m|[AP] ?M)\b)?(?![0-9:])", _time),
     rule(r"\b(?P<hour>1[0-2]|[1-9])(?P<minute>)(?P<second>) ?(?P<half>am|pm|AM|PM|a m|p m|A M|P M)\b",
           lambda m: f"{cardinal(int(m['hour']))} {' '.join(m['half'].replace(' ', '').upper())}"),
+    rule(r"(?<=[$£€¥￥₩₹])([0-9][0-9.,]*) ?(k|m|bn|tn)\b", lambda m: f"{m[1]} {_LETTER_SCALES[m[2]]}"),
     rule(rf"(?P<sign>[$£€¥￥₩₹]) ?(?P<amount>[0-9][0-9,]*(?:\.[0-9]+)?)(?: ?(?P<scale>{_SCALE_WORDS})\b)?",
           _money_in_words),
     rule(r"(?P<amount>\b[0-9][0-9,]*(?:\.[0-9]+)?) ?(?P<sign>[$£€¥￥₩₹])(?P<scale>)", _money_in_words),

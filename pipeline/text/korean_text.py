@@ -108,7 +108,11 @@ _RULES = (
             + (f" {sino(int(m[2]))} 분" if int(m[2]) else "")
         ),
     ),
-    rule(rf"({_CURRENCY}) ?([0-9]+(?:\.[0-9]+)?)([만억조천]*)", lambda m: f"{m[2]}{m[3]}{_CURRENCIES[m[1]]}"),
+    rule(
+        rf"({_CURRENCY}) ?([0-9]+(?:\.[0-9]+)?)([만억조천]*)(?: ?(?:{'|'.join(_CURRENCIES.values())}))?",  # ₩5원
+        lambda m: f"{m[2]}{m[3]}{_CURRENCIES[m[1]]}",
+    ),
+    rule(r"(?<![0-9/])([0-9]{1,4})/([0-9]{1,4})(?![0-9/])", lambda m: f"{sino(int(m[2]))}분의 {sino(int(m[1]))}"),
     rule(rf"(?<=[0-9]) ?({_UNIT})(?![A-Za-z0-9²])", lambda m: f" {_UNITS[m[1]]}"),
     rule(r"(?<=[0-9]) ?[~～–] ?(?=[0-9])|(?<=[0-9])-(?=[0-9])", "에서 "),
     rule(r"(?<![0-9A-Za-z가-힣])[-−](?=[0-9])", "마이너스 "),

@@ -250,6 +250,7 @@ _CURRENCIES = {
     "US$": "美元",
 }  # fmt: skip
 _CURRENCY = "|".join(re.escape(sign) for sign in sorted(_CURRENCIES, key=len, reverse=True))
+_SAID_AGAIN = f"块钱?|元(?![素旦宵气])|{'|'.join(n for n in _CURRENCIES.values() if n != '元')}"  # ￥5元
 _AMOUNT = r"[0-9]+(?:\.[0-9]+)?"
 _OUR_UNIT = "|".join(re.escape(unit) for unit in sorted(_UNITS, key=len, reverse=True))
 
@@ -272,7 +273,8 @@ _OUR_RULES = (
     rule(f"{_TIME}[~～-]{_TIME}", lambda m: f"{_clock(m[1], m[2], m[3], half=m[2] == '30')}至"
          f"{_clock(m[4], m[5], m[6], half=m[5] == '30')}"),
     rule(rf"(?<![0-9]){_TIME}(?![0-9])", _our_time),
-    rule(rf"({_CURRENCY})({_AMOUNT})([十百千万亿]*)", lambda m: f"{m[2]}{m[3]}{_CURRENCIES[m[1]]}"),
+    rule(rf"({_CURRENCY})({_AMOUNT})([十百千万亿]*)(?:{_SAID_AGAIN})?",
+         lambda m: f"{m[2]}{m[3]}{_CURRENCIES[m[1]]}"),
     rule(rf"(?<=[0-9十百千万亿{_COUNTED}])({_CURRENCY})", lambda m: _CURRENCIES[m[1]]),
     rule(rf"(?<![0-9+\-×÷=.])(-?{_AMOUNT}%?)[-~～–](-?{_AMOUNT}%?)(?![0-9+\-×÷=.])", r"\1至\2"),
     _TEMPERATURE,

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import unicodedata
@@ -133,3 +134,32 @@ def test_importing_the_front_ends_imports_no_language_library():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+READ_EVERYTHING = """
+import socket, sys, urllib.request
+
+def refuse(*arguments, **options):
+    raise SystemExit(f"the front ends asked for the network: {arguments}")
+
+socket.socket.connect = socket.socket.connect_ex = socket.create_connection = socket.getaddrinfo = refuse
+urllib.request.urlopen = refuse
+from pipeline.text.frontend import phonemize
+
+texts = {"zh": "你好，2026年花了￥5。", "en": "Hello xyzzy, it cost $5.", "ja": "今日は5円です。", "ko": "값은 5원입니다.", "yue": "你好，5蚊。"}
+for language in sys.argv[1:]:
+    assert len(phonemize(texts[language], language).symbols) > 8, language
+"""
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_front_end_asks_for_the_network_or_needs_a_home_folder(installed, tmp_path, language):
+    """A process of its own: nothing is loaded yet, there is no cache, and every way out is shut."""
+    installed(language)
+    environment = {**os.environ, "HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", READ_EVERYTHING, language], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and ".onnxruntime" not in path.parts]
+    assert not written  # onnxruntime, which Open JTalk's package imports, keeps a record of its own there
