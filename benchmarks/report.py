@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import platform
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -42,18 +43,35 @@ class Measurement:
 
 
 def median_s(work: Callable[[], object], repeats: int) -> tuple[float, dict[str, Any]]:
-    """Median wall time of `work` after one warm-up; every time, and the median of processor time over all threads.
-
-    Processor time also means something on a machine that others use.
-    """
+    """Median wall time of `work` after one warm-up, every time, the median of processor time over all threads, and how
+    many cores other programs used meanwhile (where the system tells)."""
     work()
-    times, processor = [], []
+    times, processor, others = [], [], []
     for _ in range(repeats):
-        started, used = time.perf_counter(), time.process_time()
+        started, used, busy = time.perf_counter(), time.process_time(), _busy_s()
         work()
-        times.append(round(time.perf_counter() - started, 4))
+        times.append(time.perf_counter() - started)
         processor.append(time.process_time() - used)
-    return statistics.median(times), {"times_s": times, "processor_s": round(statistics.median(processor), 4)}
+        others.append((_busy_s() - busy - processor[-1]) / times[-1])
+    return statistics.median(times), {
+        "times_s": [round(seconds, 4) for seconds in times],
+        "processor_s": round(statistics.median(processor), 4),
+        "others_cores": max(0.0, round(statistics.median(others), 2)),
+    }
+
+
+def _busy_s() -> float:
+    """Seconds that the cores of this machine have been busy since it started."""
+    lines = _lines("/proc/stat")
+    if not lines:
+        return 0.0
+    user, nice, system, _, _, interrupts, soft = (int(x) for x in lines[0].split()[1:8])
+    return (user + nice + system + interrupts + soft) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_memory_mb() -> int:
+    """The most memory that this process has had, in MB of 10^6 bytes."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)
 
 
 def fill(network: Any) -> str:

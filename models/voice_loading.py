@@ -39,6 +39,15 @@ class VoiceOptions:
     cfm_steps: int | None = None
 
 
+Precision = Literal["f32", "bf16", "int8"]
+# What a user asks for by one word.
+PRECISIONS: dict[Precision, VoiceOptions] = {
+    "f32": VoiceOptions(),
+    "bf16": VoiceOptions("bf16", "bf16"),
+    "int8": VoiceOptions("int8", "bf16"),
+}
+
+
 @dataclass(frozen=True)
 class AdapterFolders:
     """Where the adapters of a voice lie; None where a network has none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -28,6 +28,10 @@ def say(
     channel: Annotated[str, typer.Option(help="production, candidate, or a version.")] = "production",
     registry: RegistryOption = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default=False)] = None,
+    precision: Annotated[
+        Literal["f32", "bf16", "int8"],
+        typer.Option(help="bf16 and int8 are faster on a CPU and lose a little (docs/networks.md)."),
+    ] = "f32",
     as_json: JsonOption = False,
 ) -> None:
     """Speak a sentence with a published voice. Reads the registry and nothing else.
@@ -54,6 +58,7 @@ def say(
         seed=seed,
         speed=speed,
         references=reference or (),
+        precision=precision,
         output=output,
         machine=machine,
         reporter=ConsoleReporter(quiet=as_json),

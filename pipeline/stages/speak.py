@@ -19,7 +19,7 @@ from models.ge2e import SAMPLE_RATE_HZ, embed_speaker
 from models.networks import choose_device, load_bert
 from models.symbols import phones_to_ids
 from models.voice import Reference, Sentence, Speech
-from models.voice_loading import AdapterFolders, load_voice
+from models.voice_loading import PRECISIONS, AdapterFolders, Precision, VoiceOptions, load_voice
 from pipeline.errors import ConsentError, SettingsError, UsageError
 from pipeline.io.audio import AudioFileError, read_audio, resample, write_audio
 from pipeline.io.registry import Registry
@@ -50,10 +50,12 @@ def speak(
     seed: int = 0,
     speed: float = 1.0,
     references: Sequence[Path] = (),
+    precision: Precision = "f32",
 ) -> Spoken:
     """Say a text and write it to ``output``.
 
     Args:
+        precision: of weights and of the decoder to waves on a CPU; the lighter ones are faster and lose a little.
         references: more recordings of the speaker; the voice sounds like the mean of them and the published clip.
 
     Raises:
@@ -67,9 +69,10 @@ def speak(
     _check_consent(release)
     folder = registry.fetch(voice, release.version)
     try:
-        speech, notes, seconds = _say(release, folder, text, language, machine, seed, speed, references)
+        said = _say(release, folder, text, language, machine, seed, speed, references, PRECISIONS[precision])
     except ModelsError as error:
         raise SettingsError(str(error), hint="voxline bases list") from error
+    speech, notes, seconds = said
     output.parent.mkdir(parents=True, exist_ok=True)
     write_audio(output, speech.wave.numpy(), speech.sample_rate_hz)
     duration_s = len(speech.wave) / speech.sample_rate_hz
@@ -102,6 +105,7 @@ def _say(
     seed: int,
     speed: float,
     references: Sequence[Path],
+    options: VoiceOptions,
 ) -> tuple[Speech, list[str], float]:
     base = find_base(release.base, machine.bases)
     if base.digest != release.base_digest:
@@ -118,7 +122,7 @@ def _say(
     if machine.threads:
         torch.set_num_threads(machine.threads)
     folders = AdapterFolders(folder / "adapter" / "text2semantic", folder / "adapter" / "synthesizer")
-    networks = load_voice(base, machine.cache, choose_device(machine.device), folders)
+    networks = load_voice(base, machine.cache, choose_device(machine.device), folders, options)
     bert = load_bert(base, machine.cache, networks.decoder.device)
     sentences, notes = read_sentences(text, language or release.language, base.text.symbols, bert)
     reference = read_reference(folder / REFERENCE_FOLDER, base.text.symbols, bert)
