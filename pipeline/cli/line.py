@@ -290,6 +290,8 @@ def gate_floors(settings: Settings, base: Base) -> Floors:
         dnsmos_loss=floor(None, base.gate.dnsmos_loss),
         similarity_loss=floor(None, base.gate.similarity_loss),
         phone_errors_more=floor(None, base.gate.phone_errors_more),
+        cer_more=floor(None, base.gate.cer_more),
+        waived=base.gate.waived,
     )
 
 

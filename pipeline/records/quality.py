@@ -30,8 +30,9 @@ class Floors(Record):
 
     Attributes:
         pesq_wb, stoi: minima of copy-synthesis on held-out clips.
-        dnsmos_loss, similarity_loss, phone_errors_more: how far free speech may stay behind the speaker's own
+        dnsmos_loss, similarity_loss, phone_errors_more, cer_more: how far free speech may stay behind the speaker's own
             recordings, by the same tool.
+        waived: required checks that the base's card lets go unmeasured -> why.
     """
 
     pesq_wb: Floor
@@ -39,6 +40,8 @@ class Floors(Record):
     dnsmos_loss: Floor = Floor(value=1.0, source="default of the gate")
     similarity_loss: Floor = Floor(value=0.2, source="default of the gate")
     phone_errors_more: Floor = Floor(value=0.3, source="default of the gate")
+    cer_more: Floor = Floor(value=0.1, source="default of the gate")
+    waived: dict[str, str] = Field(default_factory=dict)
 
 
 class Check(Record):

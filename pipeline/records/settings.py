@@ -129,6 +129,9 @@ class EvaluateSettings(Record):
 
     sentences: int = Field(4, ge=1, le=200, description="Free sentences spoken for the report.")
     seeds: int = Field(1, ge=1, le=20, description="Seeds per sentence.")
+    recogniser: str = Field(
+        "", description="Whisper or CTC model for character errors: a folder, or its name on the hub; empty: none."
+    )
 
 
 class PublishSettings(Record):

@@ -7,7 +7,6 @@ goes to `signal/gate.py`, which decides. The report is written whatever the verd
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,9 @@ from models.content import PhoneEncoder
 from models.ge2e import embed_speaker
 from models.lora import adapters_off
 from models.networks import choose_device, load_bert, load_content_encoder
+from models.recogniser import load_recogniser
 from models.resynthesis import Resynthesizer, load_resynthesizer
+from models.sounds import sounds_of_symbols
 from models.symbols import phones_to_ids
 from models.voice import Reference, Sentence, Speech
 from models.voice_loading import AdapterFolders, load_voice
@@ -244,6 +245,7 @@ class Ears:
     """What listens to free speech and to the speaker's own recordings alike."""
 
     recogniser: PhoneEncoder | None
+    transcribe: Callable[[Tensor], str] | None
     centroid: Tensor  # (256,)
 
     def similarity(self, speech: Wave) -> float | None:
@@ -261,16 +263,24 @@ class Ears:
         """Edits to get from what the recogniser hears to the phones of the text, per phone; None without one."""
         if self.recogniser is None:
             return None
-        wanted = [bare_phone(symbol) for symbol in symbols if bare_phone(symbol) in self.recogniser.config.phones]
-        if not wanted or len(speech) < MEASURE_RATE_HZ // 4:
+        table = sounds_of_symbols()
+        wanted = [sound for symbol in symbols for sound in table.get(symbol, ())]
+        if not wanted or len(speech) < MEASURE_RATE_HZ // 4 or not all(symbol in table for symbol in symbols):
             return None
         heard = self.recogniser.recognise(torch.from_numpy(speech))
         return edit_distance(heard, wanted) / len(wanted)
 
+    def character_errors(self, speech: Wave, text: str) -> float | None:
+        """Edits to get from what a recogniser of another lineage reads to the text, per letter; None without one."""
+        wanted = letters(text)
+        if self.transcribe is None or not wanted or len(speech) < MEASURE_RATE_HZ // 4:
+            return None
+        return edit_distance(letters(self.transcribe(torch.from_numpy(speech))), wanted) / len(wanted)
 
-def bare_phone(symbol: str) -> str:
-    """ARPAbet without the stress digit."""
-    return re.sub(r"[012]$", "", symbol)
+
+def letters(text: str) -> str:
+    """What is compared of a text: letters and digits without case, punctuation and spaces."""
+    return "".join(letter for letter in text.casefold() if letter.isalnum())
 
 
 def edit_distance(first: Sequence[str], second: Sequence[str]) -> int:
@@ -311,18 +321,29 @@ def free_speech_checks(studio: Studio, ears: Ears, spoken: Sequence[FreeSentence
         {clip: ears.phone_errors(wave, symbols[clip]) for clip, wave in recorded.items()},
         absent="" if ears.recogniser else "the base brings no phone recogniser for this language",
     )
+    said = {one.name: one.text for one in spoken}
+    written = {clip: studio.features.clips[i].text for clip, i in clips.items()}
+    misread = gate.Against(
+        {name: ears.character_errors(wave, said[name]) for name, wave in heard.items()},
+        {clip: ears.character_errors(wave, written[clip]) for clip, wave in recorded.items()},
+        absent="" if ears.transcribe else "needs a speech recogniser: set evaluate.recogniser",
+    )
     return gate.free_speech_checks(
         {one.name: float(is_complete(one, rate_hz)) for one in spoken},
         against(ears.opinion),
         against(ears.similarity),
         errors,
+        misread,
         floors,
         needs_phone_errors=ears.recogniser is not None,
     )
 
 
-def train_ears(studio: Studio, language: str) -> Ears:
-    """The recogniser, where the base has a trained one for this language, and the training clips' mean GE2E vector."""
+def train_ears(studio: Studio, language: str, transcriber: str) -> Ears:
+    """The recogniser, where the base has a trained one for this language, and the training clips' mean GE2E vector.
+
+    ``transcriber``: a model of transformers, or empty.
+    """
     rate_hz = studio.features.sample_rate_hz
     vectors = [
         embed_speaker(torch.from_numpy(speaker_mel(resample(studio.wave(i), rate_hz, MEASURE_RATE_HZ))))
@@ -330,10 +351,11 @@ def train_ears(studio: Studio, language: str) -> Ears:
     ]
     centroid = torch.stack(vectors).mean(0)
     recogniser = None
-    if language == "en" and "content" not in studio.base.random_roles:
+    if language in studio.base.text.languages and "content" not in studio.base.random_roles:
         encoder = load_content_encoder(studio.base, studio.cache)
         recogniser = encoder if isinstance(encoder, PhoneEncoder) else None
-    return Ears(recogniser, centroid / centroid.norm())
+    transcribe = load_recogniser(transcriber, studio.device, language) if transcriber else None
+    return Ears(recogniser, transcribe, centroid / centroid.norm())
 
 
 # -- the stage ------------------------------------------------------------------------------------------------------
@@ -363,7 +385,7 @@ def work(job: Job) -> QualityReport:
         *gate.base_checks(base.random_roles, language, base.text.languages),
         *gate.copy_synthesis_checks(copies["pesq_wb"], copies["stoi"], floors),
         *resynthesis_checks(clips, rate_hz),
-        *free_speech_checks(studio, train_ears(studio, language), spoken, floors),
+        *free_speech_checks(studio, train_ears(studio, language, job.settings.recogniser), spoken, floors),
     ]
     passed, reasons = gate.verdict(checks)
     samples, sounds = _samples(clips, spoken, copies, rate_hz)

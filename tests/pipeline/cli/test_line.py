@@ -1,66 +1,13 @@
-"""The line from a folder to the gate, killed wherever it can be killed, and run again."""
+"""The line from a folder to the gate and the registry."""
 
 from __future__ import annotations
 
 import json
-import os
-import resource
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-from pipeline.cli.main import run_command
-from pipeline.signal import gate
-
-STAGES = ("validate", "extract", "finetune", "evaluate")
-
-
-@pytest.fixture(scope="module")
-def repository_with_voice(tmp_path_factory, write_tiny_base, write_tiny_voice) -> Path:
-    """A repository whose voice ``ana`` was walked up to its gate once."""
-    root = tmp_path_factory.mktemp("line")
-    write_tiny_base(root)
-    write_tiny_voice(root)
-    before = Path.cwd()
-    os.chdir(root)
-    try:
-        assert run_command(["run", "ana"]) == 11
-    finally:
-        os.chdir(before)
-    return root
-
-
-@pytest.fixture
-def walked(repository_with_voice: Path, monkeypatch) -> Path:
-    monkeypatch.chdir(repository_with_voice)
-    return repository_with_voice
-
-
-@pytest.fixture
-def copy(walked: Path, tmp_path: Path, monkeypatch) -> Path:
-    """A copy to be spoiled: the same repository, with what it has done so far."""
-    subprocess.run(["cp", "-a", f"{walked}/.", str(tmp_path / "copy")], check=True)
-    monkeypatch.chdir(tmp_path / "copy")
-    return tmp_path / "copy"
-
-
-def finished(root: Path, stage: str) -> list[str]:
-    """What can be seen of a stage: its complete folders, and nothing half-written beside them."""
-    entries = [path for path in (root / "work" / "ana" / stage).glob("*") if path.suffix not in (".lock", ".partial")]
-    assert all((path / "result.json").is_file() for path in entries)
-    return sorted(path.name for path in entries)
-
-
-def results(root: Path) -> dict[str, list[str]]:
-    return {stage: finished(root, stage) for stage in STAGES}
-
-
-def forget(root: Path, *stages: str) -> None:
-    for stage in stages:
-        subprocess.run(["rm", "-rf", str(root / "work" / "ana" / stage)], check=True)
 
 
 def test_a_random_base_is_blocked_and_the_report_says_why(walked: Path, voxline) -> None:
@@ -83,7 +30,7 @@ def test_what_is_done_costs_nothing_and_needs_no_networks(walked: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=walked, capture_output=True, text=True, check=False)
     assert done.returncode == 11, done.stderr
     (run,) = json.loads(done.stdout)
-    assert [stage["stage"] for stage in run["stages"]] == list(STAGES)
+    assert [stage["stage"] for stage in run["stages"]] == ["validate", "extract", "finetune", "evaluate"]
     assert all(stage["was_cached"] for stage in run["stages"])
     assert run["exit_code"] == 11
 
@@ -140,65 +87,20 @@ def test_wrong_command_lines_are_told_in_one_sentence(walked: Path, voxline, arg
     assert answer.err.strip()
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_kill_9_leaves_nothing_half_written_and_the_next_run_ends_the_same(copy: Path, strike, stage: str) -> None:
-    before = results(copy)
-    forget(copy, *STAGES[STAGES.index(stage) :])
-    code, was_struck = strike(lambda: run_command(["run", "ana"]), signal.SIGKILL, 9, copy / "work" / "ana" / stage)
-    assert was_struck and code == -signal.SIGKILL
-    assert finished(copy, stage) == []
-    assert strike(lambda: run_command(["run", "ana"]), signal.SIGKILL, 10**9, copy)[0] == 11
-    assert results(copy) == before
-
-
-@pytest.mark.parametrize(("signal_number", "codes"), [(signal.SIGTERM, {75}), (signal.SIGINT, {130})])
-def test_a_polite_stop_has_its_own_code_and_is_continued(copy: Path, strike, signal_number, codes) -> None:
-    before = results(copy)
-    forget(copy, "finetune", "evaluate")
-    code, was_struck = strike(
-        lambda: run_command(["run", "ana"]), signal_number, 25, copy / "work" / "ana" / "finetune"
-    )
-    assert was_struck and code in codes
-    assert finished(copy, "finetune") == []
-    assert strike(lambda: run_command(["run", "ana"]), signal.SIGKILL, 10**9, copy)[0] == 11
-    assert results(copy) == before
-
-
-def test_a_full_disk_is_a_temporary_failure_and_leaves_nothing_half_written(copy: Path, strike) -> None:
-    before = results(copy)
-    forget(copy, "extract", "finetune", "evaluate")
-
-    def run_with_little_room() -> int:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-        return run_command(["run", "ana"])
-
-    assert strike(run_with_little_room, signal.SIGKILL, 10**9, copy)[0] == 75
-    assert finished(copy, "extract") == []
-    assert strike(lambda: run_command(["run", "ana"]), signal.SIGKILL, 10**9, copy)[0] == 11
-    assert results(copy) == before
-
-
-def test_two_runs_at_once_do_the_work_once(copy: Path) -> None:
-    before = results(copy)
-    forget(copy, "finetune", "evaluate")
+def test_two_runs_at_once_do_the_work_once(copy: Path, walk) -> None:
+    before = walk.results(copy)
+    walk.forget(copy, "finetune", "evaluate")
     command = [sys.executable, "-m", "pipeline.cli.main", "run", "ana", "--json"]
     both = [subprocess.Popen(command, cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     outputs, errors = zip(*(one.communicate() for one in both), strict=True)
     assert [one.returncode for one in both] == [11, 11], errors
-    assert results(copy) == before
+    assert walk.results(copy) == before
     cached = [{s["stage"]: s["was_cached"] for s in json.loads(output)[0]["stages"]} for output in outputs]
     assert sorted(run["finetune"] for run in cached) == [False, True]
 
 
-@pytest.fixture
-def open_gate(monkeypatch) -> None:
-    """A gate that lets everything pass: what publishing does cannot be seen on random numbers otherwise."""
-    monkeypatch.setattr(gate, "verdict", lambda checks: (True, ()))
-
-
-def test_a_passed_voice_is_published_and_speaks(copy: Path, voxline, open_gate, tmp_path: Path) -> None:
-    forget(copy, "evaluate")
+def test_a_passed_voice_is_published_and_speaks(copy: Path, voxline, walk, open_gate, tmp_path: Path) -> None:
+    walk.forget(copy, "evaluate")
     answer = voxline("run", "ana", "--json")
     assert answer.code == 0, answer.err
     (run,) = json.loads(answer.out)
@@ -232,10 +134,10 @@ def test_a_passed_voice_is_published_and_speaks(copy: Path, voxline, open_gate, 
     assert voxline("registry", "verify").code == 0
 
 
-def test_a_reviewed_voice_waits_as_a_candidate(copy: Path, voxline, open_gate) -> None:
+def test_a_reviewed_voice_waits_as_a_candidate(copy: Path, voxline, walk, open_gate) -> None:
     manifest = copy / "voices" / "ana" / "voice.yaml"
     manifest.write_text(manifest.read_text() + "review: required\n")
-    forget(copy, *STAGES)
+    walk.forget(copy, "validate", "extract", "finetune", "evaluate")
     subprocess.run(["cp", "-a", f"{copy}/voices/ana", f"{copy}/voices/bea"], check=True)
     first = voxline("run", "ana", "--json")
     assert first.code == 12, first.err

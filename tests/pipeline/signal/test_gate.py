@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.records.quality import Floor, Floors
+from pipeline.records.quality import Check, Floor, Floors
 from pipeline.signal import gate
 from pipeline.signal.gate import Against, Resynthesis
 
 FLOORS = Floors(pesq_wb=Floor(value=3.5, source="brief"), stoi=Floor(value=0.85, source="brief"))
+HEARD = Against({"1": 0.08}, {"a": 0.05})
 GOOD_PESQ = {"a": 3.6, "b": 3.8, "c": 3.5}
 GOOD_STOI = {"a": 0.9, "b": 0.95, "c": 0.88}
 
@@ -33,16 +34,46 @@ def good_checks():
             Against({"1": 3.0, "2": 3.1}, {"a": 3.3}),
             Against({"1": 0.85, "2": 0.88}, {"a": 0.93}),
             Against({"1": 0.2, "2": 0.1}, {"a": 0.1}),
+            Against({"1": 0.08, "2": 0.1}, {"a": 0.05}),
             FLOORS,
             needs_phone_errors=True,
         ),
     ]
 
 
-def test_a_good_voice_passes_although_the_optional_measure_is_missing() -> None:
-    checks = good_checks()
-    assert gate.verdict(checks) == (True, ())
-    assert [check.id for check in checks if check.status == "not_measured"] == ["free_speech.cer"]
+def test_a_good_voice_passes() -> None:
+    assert gate.verdict(good_checks()) == (True, ())
+    assert not [check.id for check in good_checks() if check.status == "not_measured"]
+
+
+def heard(spoken: float | None, recorded: float | None, floors: Floors) -> Check:
+    """The check of character errors, all else being good."""
+    checks = gate.free_speech_checks(
+        {"1": 1.0},
+        Against({"1": 3.0}, {"a": 3.2}),
+        Against({"1": 0.9}, {"a": 0.95}),
+        Against({"1": 0.1}, {"a": 0.1}),
+        Against({"1": spoken}, {"a": recorded}, absent="" if spoken is not None else "needs a speech recogniser"),
+        floors,
+        needs_phone_errors=True,
+    )
+    assert [check.id for check in checks if check.blocks] in ([], ["free_speech.cer"])
+    return checks[-1]
+
+
+def test_character_errors_block_when_they_are_many_and_when_nobody_counted_them() -> None:
+    assert not heard(0.12, 0.05, FLOORS).blocks
+    assert heard(0.30, 0.05, FLOORS).blocks
+    unmeasured = heard(None, None, FLOORS)
+    assert unmeasured.blocks and "needs a speech recogniser" in unmeasured.reason
+
+
+def test_a_base_s_card_can_waive_what_cannot_be_measured_but_not_what_was_measured() -> None:
+    waived = FLOORS.model_copy(update={"waived": {"free_speech.cer": "no recogniser without a network"}})
+    unmeasured = heard(None, None, waived)
+    assert not unmeasured.blocks
+    assert unmeasured.explanation == "waived by the base's card: no recogniser without a network"
+    assert heard(0.30, 0.05, waived).blocks
 
 
 @pytest.mark.parametrize(
@@ -105,6 +136,7 @@ def test_free_speech_that_is_broken_foreign_dull_or_unintelligible_blocks(
         Against({"1": dnsmos}, {"a": 3.2}),
         Against({"1": similarity}, {"a": 0.95}),
         Against({"1": errors}, {"a": 0.1}),
+        HEARD,
         FLOORS,
         needs_phone_errors=True,
     )
@@ -118,6 +150,7 @@ def test_a_missing_recogniser_blocks_only_where_the_base_brings_one() -> None:
             Against({"1": 3.0}, {"a": 3.2}),
             Against({"1": 0.9}, {"a": 0.95}),
             Against({"1": None}, {"a": None}, absent="no recogniser"),
+            HEARD,
             FLOORS,
             needs_phone_errors=needed,
         )
@@ -136,6 +169,7 @@ def test_a_base_may_state_how_far_its_free_speech_stays_behind() -> None:
             Against({"1": 1.4}, {"a": 3.2}),
             Against({"1": 0.9}, {"a": 0.95}),
             Against({"1": 0.1}, {"a": 0.1}),
+            HEARD,
             floors,
             needs_phone_errors=True,
         )

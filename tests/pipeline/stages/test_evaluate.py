@@ -147,6 +147,15 @@ def test_edit_distance(first, second, edits) -> None:
     assert evaluate.edit_distance(first, second) == edits
 
 
+def test_character_errors_are_counted_in_letters_without_case_and_punctuation() -> None:
+    ears = evaluate.Ears(recogniser=None, transcribe=lambda speech: "hello WORLT", centroid=torch.zeros(256))
+    second = np.zeros(16_000, dtype=np.float32)
+    assert ears.character_errors(second, "Hello, world!") == 0.1
+    assert ears.character_errors(second, "?!") is None
+    assert evaluate.Ears(None, None, torch.zeros(256)).character_errors(second, "Hello.") is None
+    assert evaluate.letters("今天，天气 4 度。") == "今天天气4度"
+
+
 def test_the_reference_is_the_clip_nearest_to_five_seconds_that_a_network_can_be_prompted_with() -> None:
     assert evaluate.choose_reference([2.9, 9.0, 6.0, 11.0]) == 2
     assert evaluate.choose_reference([1.0, 2.0, 30.0]) == 1

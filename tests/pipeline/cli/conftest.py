@@ -1,0 +1,76 @@
+"""A voice walked up to its gate once, and copies of it that tests may spoil."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli.main import run_command
+from pipeline.signal import gate
+
+
+class Walk:
+    """What lies in the work folder of voice ``ana``."""
+
+    stages = ("validate", "extract", "finetune", "evaluate")
+
+    def finished(self, root: Path, stage: str) -> list[str]:
+        """What can be seen of a stage: its complete folders, and nothing half-written beside them."""
+        folder = root / "work" / "ana" / stage
+        entries = [path for path in folder.glob("*") if path.suffix not in (".lock", ".partial")]
+        assert all((path / "result.json").is_file() for path in entries)
+        return sorted(path.name for path in entries)
+
+    def results(self, root: Path) -> dict[str, list[str]]:
+        return {stage: self.finished(root, stage) for stage in self.stages}
+
+    def forget(self, root: Path, *stages: str) -> None:
+        for stage in stages:
+            subprocess.run(["rm", "-rf", str(root / "work" / "ana" / stage)], check=True)
+
+    def forget_from(self, root: Path, stage: str) -> None:
+        self.forget(root, *self.stages[self.stages.index(stage) :])
+
+
+@pytest.fixture(scope="session")
+def walk() -> Walk:
+    return Walk()
+
+
+@pytest.fixture(scope="session")
+def repository_with_voice(tmp_path_factory, write_tiny_base, write_tiny_voice) -> Path:
+    """A repository whose voice ``ana`` was walked up to its gate once."""
+    root = tmp_path_factory.mktemp("line")
+    write_tiny_base(root)
+    write_tiny_voice(root)
+    before = Path.cwd()
+    os.chdir(root)
+    try:
+        assert run_command(["run", "ana"]) == 11
+    finally:
+        os.chdir(before)
+    return root
+
+
+@pytest.fixture
+def walked(repository_with_voice: Path, monkeypatch) -> Path:
+    """The repository itself, for tests that leave it as it is."""
+    monkeypatch.chdir(repository_with_voice)
+    return repository_with_voice
+
+
+@pytest.fixture
+def copy(repository_with_voice: Path, tmp_path: Path, monkeypatch) -> Path:
+    """A copy to be spoiled: the same repository, with what it has done so far."""
+    subprocess.run(["cp", "-a", f"{repository_with_voice}/.", str(tmp_path / "copy")], check=True)
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+@pytest.fixture
+def open_gate(monkeypatch) -> None:
+    """A gate that lets everything pass: what publishing does cannot be seen on random numbers otherwise."""
+    monkeypatch.setattr(gate, "verdict", lambda checks: (True, ()))
