@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +48,11 @@ class Backend(Protocol):
         """Write a new object; False when there is one already."""
         ...
 
-    def compare_and_swap(self, key: str, data: bytes, tag: str | None) -> bool:
-        """Replace the object whose tag is ``tag`` (None: there is none); False when it has changed meanwhile."""
+    def compare_and_swap(self, key: str, data: bytes, tag: str | None, *, needs: str | None = None) -> bool:
+        """Replace the object whose tag is ``tag`` (None: there is none); False when it has changed meanwhile.
+
+        ``needs``: another object that must be there at that moment; False when it is not.
+        """
         ...
 
     def put_folder(self, prefix: str, files: Mapping[str, tuple[Path, str]], record_name: str, record: bytes) -> bool:
@@ -60,8 +63,8 @@ class Backend(Protocol):
         """A folder on this machine with everything under ``prefix``."""
         ...
 
-    def remove_folder(self, prefix: str) -> None:
-        """Remove everything under ``prefix``, its record first."""
+    def remove_folder(self, prefix: str, *, unless: Callable[[], bool]) -> bool:
+        """Remove everything under ``prefix``, its record first; False if ``unless``, asked while nobody can swap."""
         ...
 
 
@@ -88,10 +91,10 @@ class FileBackend:
     def put_if_absent(self, key: str, data: bytes) -> bool:
         return self.compare_and_swap(key, data, None)
 
-    def compare_and_swap(self, key: str, data: bytes, tag: str | None) -> bool:
+    def compare_and_swap(self, key: str, data: bytes, tag: str | None, *, needs: str | None = None) -> bool:
         with disk_full_is_transient(self.root / key), self._lock(key):
             present = self.get(key)
-            if (present.tag if present else None) != tag:
+            if (present.tag if present else None) != tag or (needs is not None and self.get(needs) is None):
                 return False
             write_atomically(self.root / key, data)
             sync_folder((self.root / key).parent)
@@ -119,13 +122,13 @@ class FileBackend:
     def local_folder(self, prefix: str) -> Path:
         return self.root / prefix
 
-    def remove_folder(self, prefix: str) -> None:
+    def remove_folder(self, prefix: str, *, unless: Callable[[], bool]) -> bool:
         with self._lock(prefix), self._staging() as staging:
-            if (self.root / prefix).exists():
-                staging.rmdir()
-                (self.root / prefix).rename(
-                    staging
-                )  # leaves the registry in one step; the staging folder is removed after
+            if unless() or not (self.root / prefix).exists():
+                return False
+            staging.rmdir()
+            (self.root / prefix).rename(staging)  # leaves the registry in one step; the staging folder is removed after
+            return True
 
     @contextmanager
     def _lock(self, key: str) -> Iterator[None]:

@@ -16,6 +16,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -274,10 +275,12 @@ class Registry:
             UsageError: the registry does not hold the version.
             TransientError: others moved the channel again and again meanwhile.
         """
-        if version is not None and not self.has(voice, version):
-            raise UsageError(f"{voice}: no version {version} in {self.url}", hint=f"voxline registry show {voice}")
-        key = _channel_key(voice, channel)
+        key, needs = _channel_key(voice, channel), None if version is None else _record_key(voice, version)
         for _ in range(SWAP_ATTEMPTS):
+            if version is not None and not self.has(
+                voice, version
+            ):  # `gc` may be running, so it is asked again each time
+                raise UsageError(f"{voice}: no version {version} in {self.url}", hint=f"voxline registry show {voice}")
             stored = self.backend.get(key)
             present = _parse(ChannelPointer, stored, f"{self.url}/{key}") if stored else None
             if present is not None:
@@ -286,7 +289,7 @@ class Registry:
                     return None
             event = _event(voice, channel, present, version, action, mover)
             pointer = ChannelPointer(version=version, event=event)
-            if self.backend.compare_and_swap(key, _dump(pointer), stored.tag if stored else None):
+            if self.backend.compare_and_swap(key, _dump(pointer), stored.tag if stored else None, needs=needs):
                 self._write_event(event)
                 return event
         raise TransientError(f"{self.url}/{key}: moved by others {SWAP_ATTEMPTS} times meanwhile", hint="run again")
@@ -337,18 +340,25 @@ class Registry:
         return damages
 
     def collect(self, *, unused_days: int, now: datetime | None = None, dry_run: bool) -> list[Collected]:
-        """Remove releases that no channel names and that no event of the last ``unused_days`` days names."""
+        """Remove releases that no channel names and that no event of the last ``unused_days`` days names.
+
+        Safe beside publishers: whether a release is used is asked again at the moment in which it goes.
+        """
         since = (now or datetime.now(UTC)) - timedelta(days=unused_days)
         collected = []
         for voice in self.voices():
-            kept = set(self._versions_in_use(voice, since))
             for release in self.releases(voice):
-                if release.version not in kept and release.created_at < since:
+                version = release.version
+                if release.created_at >= since or self._is_used(voice, version, since):
+                    continue
+                prefix, is_used = _release_prefix(voice, version), partial(self._is_used, voice, version, since)
+                if dry_run or self.backend.remove_folder(prefix, unless=is_used):
                     size_bytes = sum(told.size_bytes for told in release.files.values())
-                    collected.append(Collected(voice, release.version, release.created_at, size_bytes))
-                    if not dry_run:
-                        self.backend.remove_folder(_release_prefix(voice, release.version))
+                    collected.append(Collected(voice, version, release.created_at, size_bytes))
         return collected
+
+    def _is_used(self, voice: str, version: str, since: datetime) -> bool:
+        return version in self._versions_in_use(voice, since)
 
     def _versions_in_use(self, voice: str, since: datetime) -> Iterator[str]:
         for channel in CHANNELS:

@@ -326,3 +326,42 @@ def test_a_registry_that_is_a_file_is_told(tmp_path, files, make_release):
         open_registry("file:file", root=tmp_path)
     with pytest.raises(SettingsError, match="cannot be written"):
         open_registry("file:file/inside", root=tmp_path).publish("ana", make_release(), files, actor="x")
+
+
+def test_what_a_revert_brings_back_meanwhile_is_not_collected(registry, files, make_release):
+    old, new = versions(2)
+    for version in (old, new):
+        registry.publish("ana", make_release(version=version), files, actor="x")
+
+    class Beside(type(registry.backend)):
+        """A publisher moves production back just before the folder would go."""
+
+        def remove_folder(self, prefix, *, unless):
+            registry.move("ana", "production", old, action="republish", mover=SOMEBODY)
+            return super().remove_folder(prefix, unless=unless)
+
+    later = datetime.now(UTC) + timedelta(days=200)
+    cleaner = type(registry)(Beside(registry.backend.root), registry.url)
+    assert [one.version for one in registry.collect(unused_days=90, now=later, dry_run=True)] == [old]
+    assert old not in [one.version for one in cleaner.collect(unused_days=90, now=later, dry_run=False)]
+    assert registry.resolve("ana").version == old
+    assert registry.verify("ana") == []
+
+
+def test_a_channel_is_not_moved_to_what_is_collected_meanwhile(registry, files, make_release):
+    old, new = versions(2)
+    for version in (old, new):
+        registry.publish("ana", make_release(version=version), files, actor="x")
+
+    class Beside(type(registry.backend)):
+        """The old release goes between the question whether it is there and the move."""
+
+        def compare_and_swap(self, key, data, tag, *, needs=None):
+            super().remove_folder(f"ana/releases/{old}", unless=lambda: False)
+            return super().compare_and_swap(key, data, tag, needs=needs)
+
+    publisher = type(registry)(Beside(registry.backend.root), registry.url)
+    with pytest.raises(UsageError, match=f"no version {old}"):
+        publisher.move("ana", "production", old, action="republish", mover=SOMEBODY)
+    assert registry.resolve("ana").version == new
+    assert registry.verify("ana") == []
