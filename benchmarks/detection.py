@@ -4,9 +4,9 @@
     python -m benchmarks.detection --kind dropouts --show
     python -m benchmarks.detection --rounds 2 --json out.json
 
-Each kind of fault of `$VOXLINE_SHARED/data/negative/cases.csv` is made again from other recordings (corpus and voices), with other
-strengths, seeds and lengths. A folder counts as found when its verdict is the expected one (or stricter, as the case list
-allows) for the expected reason. `--kind none` gives the false alarms: folders of the same recordings as they are.
+Each kind of fault of `$VOXLINE_SHARED/data/negative/cases.csv` is made again from other recordings (corpus and voices),
+with other strengths, seeds and lengths. A folder counts as found when its verdict is the expected one (or stricter, as
+the case list allows) for the expected reason. `--kind none` gives the false alarms: folders of recordings as they are.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("VOXLINE_SHARED", ROOT.parent / "shared"))
 SETTINGS = ValidateSettings()
 STRICTNESS = {"pass": 0, "warn": 1, "repair": 2, "reject": 3}
+SHOWN = ("snr_db", "range_snr_db", "rt60_s", "silero_share", "bandwidth_hz", "dnsmos_bak", "dnsmos_ovr", "phone_error",
+         "within_similarity", "speaker_similarity")  # fmt: skip
 Wave = np.ndarray  # mono float32 (n,)
 
 
@@ -355,12 +357,23 @@ def over_full_scale(make: Maker) -> None:
     make.write("o.wav", fit(wave, make.pick(4.0, 1.5, 20.0)), rate, sentence.text, subtype="FLOAT")
 
 
+FORMATS = (
+    ("a.wav", "PCM_U8", "WAV"),
+    ("b.wav", "PCM_24", "WAV"),
+    ("c.wav", "DOUBLE", "WAV"),
+    ("d.aiff", "PCM_16", "AIFF"),
+    ("e.wav", "PCM_32", "WAVEX"),
+    ("f.ogg", "VORBIS", "OGG"),
+    ("g.mp3", "MPEG_LAYER_III", "MP3"),
+    ("h.au", "PCM_16", "AU"),
+    ("i.caf", "PCM_16", "CAF"),
+    ("j.w64", "PCM_16", "W64"),
+)
+
+
 def odd_formats(make: Maker) -> None:
-    every = (("a.wav", "PCM_U8", "WAV"), ("b.wav", "PCM_24", "WAV"), ("c.wav", "DOUBLE", "WAV"), ("d.aiff", "PCM_16", "AIFF"),
-             ("e.wav", "PCM_32", "WAVEX"), ("f.ogg", "VORBIS", "OGG"), ("g.mp3", "MPEG_LAYER_III", "MP3"),
-             ("h.au", "PCM_16", "AU"), ("i.caf", "PCM_16", "CAF"), ("j.w64", "PCM_16", "W64"))  # fmt: skip
-    for name, subtype, container in every:
-        wave, rate, sentence = make.one()
+    for sentence, (name, subtype, container) in zip(make.sentences(len(FORMATS)), FORMATS, strict=False):
+        wave, rate = sentence.read()
         make.write(name, fit(wave, 0.8), rate, sentence.text, subtype=subtype, container=container)
 
 
@@ -471,9 +484,11 @@ def bad_metadata(make: Maker) -> None:
         make.copy(sentence)
     name = make.lines[0][0]
     make.lines += make.pick(
-        [("../../secret.wav", "en", "outside")], [("/etc/passwd", "en", "absolute")],
-        [("wavs/../../x.wav", "en", "outside"), (name, "en", "=cmd|calc")], [("~/x.wav", "en", "home"), ("C:\\x.wav", "en", "drive")],
-    )  # fmt: skip
+        [("../../secret.wav", "en", "outside")],
+        [("/etc/passwd", "en", "absolute")],
+        [("wavs/../../x.wav", "en", "outside"), (name, "en", "=cmd|calc")],
+        [("~/x.wav", "en", "home"), ("C:\\x.wav", "en", "drive")],
+    )
 
 
 def legacy_encoding(make: Maker) -> None:
@@ -491,7 +506,8 @@ def duplicates(make: Maker) -> None:
 
 
 def awkward_names(make: Maker) -> None:
-    for sentence, name in zip(make.sentences(3), make.pick(("a b.flac", "-x.flac", "é.flac"), ("录音.flac", "a;b.flac", "x'y.flac")), strict=True):  # fmt: skip
+    names = make.pick(("a b.flac", "-x.flac", "é.flac"), ("录音.flac", "a;b.flac", "x'y.flac"))
+    for sentence, name in zip(make.sentences(3), names, strict=True):
         make.copy(sentence, name)
 
 
@@ -533,7 +549,7 @@ def whispered(make: Maker) -> None:
 def text_tags(make: Maker) -> None:
     for sentence in make.sentences(2):
         words = sentence.text.split()
-        tags = make.pick(("[noise]", "<LAUGH>"), ("[um]", "<unk>"), ("((cough))", "{laughs}"), ("<|en|>", "[breath]"))
+        tags = make.pick(("[noise]", "<LAUGH>"), ("[um]", "<unk>"), ("((cough))", "{laughs}"), ("<en>", "[breath]"))
         words[2:2] = [tags[0]]
         words.append(tags[1])
         make.copy(sentence, text=" ".join(words))
@@ -649,16 +665,12 @@ def main() -> None:
 
 def explain(outcome: Outcome) -> None:
     report = outcome.report
-    print(
-        f"    {'ok  ' if outcome.found else 'MISS'} {outcome.kind} strength {outcome.strength}: {report.verdict} {report.reasons}"
-    )
+    mark = "ok  " if outcome.found else "MISS"
+    print(f"    {mark} {outcome.kind} strength {outcome.strength}: {report.verdict} {report.reasons}")
     for result in report.clips:
-        m = result.measures
-        told = "; ".join(f"{f.code} {f.severity} {f.value}" for f in result.findings)
-        numbers = f"snr {m.snr_db} range {m.range_snr_db} rt60 {m.rt60_s} silero {m.silero_share} mos {m.dnsmos_bak}/{m.dnsmos_ovr}"
-        print(
-            f"         {result.clip.file_name[:40]:40} {result.verdict:7} {numbers} phones {m.phone_error} within {m.within_similarity} like {m.speaker_similarity} | {told}"
-        )
+        numbers = result.measures.model_dump(include=set(SHOWN))
+        told = "; ".join(f"{finding.code} {finding.severity} {finding.value}" for finding in result.findings)
+        print(f"         {result.clip.file_name[:40]:40} {result.verdict:7} {list(numbers.values())} | {told}")
     for finding in report.findings:
         print(f"         folder: {finding.code} {finding.severity} {finding.value} {finding.detail}")
 

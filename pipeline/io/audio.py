@@ -6,6 +6,7 @@ Samples are always float32 of shape (channels, frames), full scale = 1.0. Nothin
 
 import io
 import os
+import re
 import stat
 import struct
 import subprocess
@@ -21,6 +22,7 @@ import soundfile
 import soxr
 
 from pipeline.errors import VoiceRefused
+from pipeline.io.files import write_atomically
 
 Samples = npt.NDArray[np.float32]  # (channels, frames), or (frames,) where a docstring says mono
 AudioFault = Literal["empty", "corrupt", "too_large", "too_long", "unsupported_format", "unreadable", "unsafe_path"]
@@ -28,6 +30,8 @@ AudioFault = Literal["empty", "corrupt", "too_large", "too_long", "unsupported_f
 _HEAD_BYTES = 65536
 _BLOCK_VALUES = 1 << 20  # values decoded at a time: 4 MB, whatever the header claims
 _STREAM_SIZES = (0xFFFFFFFF, 0)  # a WAV written to a pipe cannot know its size and says so
+_DEMUXERS = {"M4A": "mov", "AAC": "aac", "MATROSKA": "matroska", "ASF": "asf"}  # what libsndfile cannot read
+_CODEC = re.compile(rb"Stream #\d+:\d+.*?: Audio: (\w+)")
 _LOSSY_SLACK_FRAMES = 4608  # MP3 and Vorbis headers count whole packets: up to four frames of 1152
 
 
@@ -56,8 +60,8 @@ class AudioLimits:
 class AudioInfo:
     """What the header says, after it has been compared with the file's size."""
 
-    container: str  # by content: WAV FLAC OGG MP3 AIFF AU CAF W64 RF64 M4A
-    subtype: str  # libsndfile's name: PCM_16, FLOAT, ULAW, VORBIS ...
+    container: str  # by content: WAV FLAC OGG MP3 AIFF AU CAF W64 RF64 M4A AAC MATROSKA ASF
+    subtype: str  # libsndfile's name: PCM_16, FLOAT, ULAW, VORBIS ...; ffmpeg's name of the codec where that decodes
     sample_rate_hz: int
     channels: int
     frames: int
@@ -101,7 +105,7 @@ def read_audio(path: Path | str, limits: AudioLimits | None = None) -> Audio:
     """
     limits = limits or AudioLimits()
     with _OpenFile(path, limits) as source:
-        if source.container == "M4A":
+        if source.container in _DEMUXERS:
             return _read_through_ffmpeg(source, limits)
         with source.sound_file() as sound:
             info = source.checked_info(sound)
@@ -130,21 +134,17 @@ def encode_audio(samples: Samples, sample_rate_hz: int, container: str = "FLAC",
 
 
 def write_audio(path: Path | str, samples: Samples, sample_rate_hz: int, subtype: str = "PCM_16") -> None:
-    """Write .wav or .flac atomically: the file appears complete or not at all. Values beyond full scale are clipped."""
+    """Write .wav, .flac or .ogg: the file appears complete or not at all. What is beyond full scale is clipped.
+
+    Raises:
+        TransientError: the disk is full.
+    """
     target = Path(path)
     container = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG"}.get(target.suffix.lower())
     if container is None:
         raise ValueError(f"{target}: written formats are .wav, .flac and .ogg")
     data = encode_audio(samples, sample_rate_hz, container, "VORBIS" if container == "OGG" else subtype)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem[:32]}.", suffix=target.suffix)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_atomically(target, data)
 
 
 def sniff_container(head: bytes) -> str | None:
@@ -157,10 +157,13 @@ def sniff_container(head: bytes) -> str | None:
     if head[4:8] == b"ftyp":
         return "M4A"
     known = {b"fLaC": "FLAC", b"OggS": "OGG", b".snd": "AU", b"caff": "CAF", b"riff": "W64"}
+    known |= {b"\x1a\x45\xdf\xa3": "MATROSKA", b"\x30\x26\xb2\x75": "ASF"}
     if four in known:
         return known[four]
     if head[:3] == b"ID3" or (len(head) > 2 and head[0] == 0xFF and head[1] & 0xE6 in (0xE2, 0xE4, 0xE6)):
         return "MP3"
+    if len(head) > 2 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
+        return "AAC"
     return None
 
 
@@ -213,8 +216,9 @@ class _OpenFile:
 
     def sound_file(self) -> soundfile.SoundFile:
         """libsndfile on our descriptor. Raises AudioFileError where the header is damaged."""
-        if self.container == "M4A":
-            raise self.error("unsupported_format", "MPEG-4 audio has no header that is read here; convert it to FLAC")
+        if self.container in _DEMUXERS:
+            detail = f"{self.container} audio has no header that is read here; convert it to FLAC"
+            raise self.error("unsupported_format", detail)
         os.lseek(self.descriptor, 0, os.SEEK_SET)
         try:
             return soundfile.SoundFile(self.descriptor, closefd=False)
@@ -273,24 +277,36 @@ def _declared_wav_data(head: bytes) -> tuple[int, int] | None:
 
 
 def _read_through_ffmpeg(source: _OpenFile, limits: AudioLimits) -> Audio:
-    """MPEG-4 audio: libsndfile has no decoder for it, so an installed ffmpeg converts it to a bounded WAV in memory."""
+    """What phones and browsers record and libsndfile cannot read: an installed ffmpeg converts it to a bounded WAV.
+
+    The demuxer follows from the first bytes, so that no playlist or script is opened in its place.
+    """
     program = which("ffmpeg")
     if program is None:
-        raise source.error("unsupported_format", "MPEG-4 audio needs ffmpeg (not installed); convert it to FLAC")
+        raise source.error(
+            "unsupported_format", f"{source.container} audio needs ffmpeg (not installed); convert it to FLAC"
+        )
     os.lseek(source.descriptor, 0, os.SEEK_SET)
     patience_s = 60 + limits.max_duration_s / 10
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "decoded.wav"
-        command = [program, "-nostdin", "-v", "error", "-i", f"/dev/fd/{source.descriptor}", "-map", "0:a:0"]
+        command = [program, "-nostdin", "-hide_banner", "-protocol_whitelist", "file,pipe"]
+        command += ["-f", _DEMUXERS[source.container], "-i", f"/dev/fd/{source.descriptor}", "-map", "0:a:0"]
         command += ["-t", f"{limits.max_duration_s + 1:.0f}", "-fs", str(limits.max_bytes)]
         command += ["-c:a", "pcm_f32le", "-y", str(target)]
         try:
-            subprocess.run(command, check=True, capture_output=True, timeout=patience_s, pass_fds=[source.descriptor])
+            done = subprocess.run(
+                command, check=True, capture_output=True, timeout=patience_s, pass_fds=[source.descriptor]
+            )
         except (subprocess.SubprocessError, OSError):
-            raise source.error("corrupt", "ffmpeg cannot decode it") from None
+            raise source.error("corrupt", f"ffmpeg cannot decode this {source.container} file") from None
         decoded = read_audio(target, limits)
-    info = AudioInfo("M4A", "AAC", decoded.sample_rate_hz, len(decoded.samples), decoded.info.frames, source.size_bytes)
-    return Audio(decoded.samples, decoded.sample_rate_hz, info)
+    codec = _CODEC.search(done.stderr)
+    subtype = codec.group(1).decode("ascii").upper() if codec else "UNKNOWN"
+    shape = (decoded.sample_rate_hz, len(decoded.samples), decoded.info.frames)
+    return Audio(
+        decoded.samples, decoded.sample_rate_hz, AudioInfo(source.container, subtype, *shape, source.size_bytes)
+    )
 
 
 def _reason(error: soundfile.LibsndfileError) -> str:

@@ -16,7 +16,21 @@ from pipeline.records.clip_report import Finding, Repair
 
 METADATA_FILE = "metadata.csv"
 MAX_FILES = 200_000
-_COMPRESSED = (".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".mp4")
+_COMPRESSED = (
+    ".flac",
+    ".ogg",
+    ".oga",
+    ".opus",
+    ".mp3",
+    ".m4a",
+    ".m4b",
+    ".mp4",
+    ".3gp",
+    ".aac",
+    ".webm",
+    ".mka",
+    ".wma",
+)
 _PLAIN = (".wav", ".wave", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64")
 _SUFFIXES = frozenset((*_COMPRESSED, *_PLAIN))
 _FAULT_CODES = {

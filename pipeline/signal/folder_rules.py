@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from pipeline.records.clip_report import Finding
 from pipeline.records.settings import ValidateSettings
+from pipeline.signal.reading_rules import Reading, judge_readings, reading_findings
 from pipeline.signal.similarity import Fingerprint, bit_error_rate
 from pipeline.text.transcripts import guess_latin_language
 
@@ -38,6 +39,7 @@ class Traits:
     Attributes:
         usable: nothing rejected it so far.
         phones: that its text takes, None without text.
+        reading: what its text is and what was heard, None where no acoustic model listens.
         embedding: unit vector of the speaker (256,), None where it was not measured.
     """
 
@@ -48,6 +50,7 @@ class Traits:
     text: str | None
     language: str
     phones: float | None = None
+    reading: Reading | None = None
     embedding: Vector | None = None
     fingerprint: Fingerprint | None = None
 
@@ -84,6 +87,11 @@ def folder_findings(traits: Sequence[Traits], language: str | None, settings: Va
     pace_finding, outliers = judge_paces(traits)
     voice += [pace_finding] if pace_finding else []
     for index, finding in outliers.items():
+        clips.setdefault(index, []).append(finding)
+    known = {i: one.reading for i, one in enumerate(traits) if one.usable and one.reading is not None}
+    reading_finding, others = judge_readings(known)
+    voice += [reading_finding] if reading_finding else []
+    for index, finding in reading_findings([one.name for one in traits], others).items():
         clips.setdefault(index, []).append(finding)
     voice += judge_language(traits, language)
     return FolderFindings(tuple(voice), {index: tuple(found) for index, found in clips.items()}, similarity)

@@ -22,19 +22,23 @@ _RT60_S = (2.0, 1.5, 0.9, 0.6, 0.4, 0.2)
 
 @dataclass(frozen=True)
 class Reverberation:
-    """`fall_db`: steep falls over 80 ms; `rt60_s`: the reverberation time that goes with it, None for silence."""
+    """`fall_db`: steep falls over 80 ms; `rt60_s`: the reverberation time that goes with it, None for silence.
+
+    `span_db`: from the loudest to the quietest 50 ms; where it is small, noise hides the room.
+    """
 
     fall_db: float
     rt60_s: float | None
+    span_db: float
 
 
 def measure_reverberation(frames: Frames) -> Reverberation:
     """The median over four octave bands of the 97th percentile of falls over 80 ms."""
     falls = [_steep_fall_db(to_db(frames.power[band_bins(*band)].sum(axis=0))) for band in _BANDS_HZ]
     fall_db = float(np.median(falls))
-    if fall_db <= 0.5:
-        return Reverberation(fall_db, None)
-    return Reverberation(fall_db, float(np.interp(fall_db, _FALLS_DB, _RT60_S)))
+    quiet_db, loud_db = np.percentile(moving_mean(frames.level_db, 5), [0.5, 95])
+    rt60_s = float(np.interp(fall_db, _FALLS_DB, _RT60_S)) if fall_db > 0.5 else None
+    return Reverberation(fall_db, rt60_s, float(loud_db - quiet_db))
 
 
 def _steep_fall_db(level_db: Floats) -> float:

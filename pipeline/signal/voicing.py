@@ -20,7 +20,7 @@ _WINDOW = 512  # 32 ms: two periods at 65 Hz
 _HOP = 2 * HOP_SAMPLES
 _FFT = 1024
 _PITCH_HZ = (65.0, 450.0)
-VOICED = 0.5  # normalised autocorrelation of a voice is 0.6 to 1, of whisper and hiss below 0.4
+VOICED = 0.6  # normalised autocorrelation; frames of whisper and hiss rarely reach it
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,9 @@ from pipeline.signal.examine import Examination, examine, speech_only
 from pipeline.signal.folder_rules import Traits
 from pipeline.signal.frames import Floats
 from pipeline.signal.prepare import Piece, prepare_piece, slice_pieces, whole_piece
+from pipeline.signal.reading_rules import Reading
 from pipeline.signal.speaker_change import likeliest_change
 from pipeline.stages.validate.tools import Tools
-from pipeline.text.frontend import phonemize
 from pipeline.text.transcripts import estimate_phones, phone_error_rate, strip_markup
 
 DNSMOS_ALL = 24  # recordings, about two minutes; after them the doubtful ones and every fourth: it is the dear part
@@ -90,8 +90,9 @@ def judge_recording(
     seen, denoised = _denoise(seen, settings, tools)
     heard, embedding = _listen(seen, index, settings, tools)
     findings += sound_findings(seen, heard, settings)
-    phone_error = _phone_error(clip, seen, tools)
-    findings += phone_findings(phone_error, settings)
+    reading = _read(clip, seen, tools)
+    phone_error = None if reading is None else phone_error_rate(reading.expected, reading.heard)
+    findings += phone_findings(phone_error, clip.language, settings)
     if seen.regions:
         findings += pace_findings(clip, seen.speech_s, settings)
     outputs, repairs = _prepare(clip, seen, findings, index, settings, denoised)
@@ -109,7 +110,9 @@ def judge_recording(
         speech=tuple(Span(start_s=round(r.start_s, 3), end_s=round(r.end_s, 3)) for r in seen.regions),
         prepared=tuple(output.clip for output in outputs),
     )
-    return Judged(result, _traits(recording, findings, seen, phones, embedding), original, seen, tuple(outputs))
+    return Judged(
+        result, _traits(recording, findings, seen, phones, (reading, embedding)), original, seen, tuple(outputs)
+    )
 
 
 def _unreadable(recording: Recording, findings: list[Finding], audio: Audio | None = None) -> Judged:
@@ -132,7 +135,7 @@ def _traits(
     findings: list[Finding],
     seen: Examination,
     phones: float | None,
-    embedding: Floats | None,
+    networks: tuple[Reading | None, Floats | None],
 ) -> Traits:
     clip = recording.clip
     return Traits(
@@ -143,7 +146,8 @@ def _traits(
         text=clip.text,
         language=clip.language,
         phones=phones,
-        embedding=embedding,
+        reading=networks[0],
+        embedding=networks[1],
         fingerprint=seen.fingerprint,
     )
 
@@ -160,17 +164,16 @@ def _phones(clip: Clip) -> float | None:
     return estimate_phones(strip_markup(clip.text).text, clip.language)
 
 
-def _phone_error(clip: Clip, seen: Examination, tools: Tools) -> float | None:
-    """Phone errors of the text against what the acoustic model hears; None where there is no model for it."""
-    if tools.recognise is None or clip.text is None or clip.language not in tools.recognised or not seen.regions:
+def _read(clip: Clip, seen: Examination, tools: Tools) -> Reading | None:
+    """The phones of the text and what the acoustic model hears; None where there is no model for it."""
+    if tools.recognise is None or tools.spell is None or clip.text is None or not seen.regions:
         return None
     if seen.duration_s > RECOGNISED_MAX_S:
         return None
-    text = strip_markup(clip.text).text
-    expected = [symbol for symbol in phonemize(text, "en").symbols if symbol[0].isalpha()]
-    if len(expected) < RECOGNISED_MIN_PHONES:
+    expected = tools.spell(strip_markup(clip.text).text, clip.language)
+    if expected is None or len(expected) < RECOGNISED_MIN_PHONES:
         return None
-    return phone_error_rate(expected, tools.recognise(seen.frames.samples))
+    return Reading(tuple(expected), tuple(tools.recognise(seen.frames.samples)))
 
 
 def _levels_and_pace(

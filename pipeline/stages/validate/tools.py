@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from models.content import PhoneEncoder
 
 PARTIAL_STEP_FRAMES = 50
+RECOGNISED = ("en", "zh")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Tools:
         opinion: DNSMOS of mono 16 kHz samples.
         embed: partial speaker embeddings (partials, 256) of mono 16 kHz speech.
         denoise: DeepFilterNet: mono samples and their rate -> the same without noise.
-        recognise: phones of mono 16 kHz samples, for the languages in `recognised`.
+        recognise: phones of mono 16 kHz samples, in the classes of `spell`.
+        spell: a text and its language -> the phones to expect, None for a language that the recogniser does not know.
         absent: what cannot be measured here, and why.
         digests: sha256 of the weights in use.
     """
@@ -43,7 +45,7 @@ class Tools:
     embed: Callable[[Floats], Floats] | None = None
     denoise: Callable[[Floats, int], Floats] | None = None
     recognise: Callable[[Floats], list[str]] | None = None
-    recognised: frozenset[str] = frozenset()
+    spell: Callable[[str, str], list[str] | None] | None = None
     absent: dict[str, str] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
 
@@ -58,8 +60,8 @@ def load_tools(settings: ValidateSettings, cache: Path) -> Tools:
     embed = _load_embedder() if settings.speakers else None
     denoise = _load_denoiser(settings, cache, absent) if settings.denoise != "off" else None
     recognise = _load_recogniser(absent, cache) if settings.acoustic else None
-    recognised = frozenset({"en"}) if recognise else frozenset()
-    return Tools(opinion, embed, denoise, recognise, recognised, absent, tool_digests(settings, cache))
+    spell = _speller(absent) if recognise else None
+    return Tools(opinion, embed, denoise, recognise, spell, absent, tool_digests(settings, cache))
 
 
 def _load_recogniser(absent: dict[str, str], cache: Path) -> Callable[[Floats], list[str]] | None:
@@ -67,11 +69,6 @@ def _load_recogniser(absent: dict[str, str], cache: Path) -> Callable[[Floats], 
     path = recogniser_weights(cache)
     if path is None or not path.is_file():
         absent["text_by_acoustic_model"] = f"base {RECOGNISER_BASE} has no trained encoder here"
-        return None
-    try:
-        phonemize("one", "en")
-    except MissingExtraError as error:
-        absent["text_by_acoustic_model"] = error.message
         return None
     import torch
 
@@ -85,6 +82,23 @@ def _load_recogniser(absent: dict[str, str], cache: Path) -> Callable[[Floats], 
         return loaded[0].recognise(torch.from_numpy(np.ascontiguousarray(samples)))
 
     return recognise
+
+
+def _speller(absent: dict[str, str]) -> Callable[[str, str], list[str] | None]:
+    """Texts in the classes of the recogniser; a front end that is not installed is noted in `absent` when needed."""
+    from models.sounds import sounds_of_symbols
+
+    def spell(text: str, language: str) -> list[str] | None:
+        if language not in RECOGNISED or f"text_by_acoustic_model_{language}" in absent:
+            return None
+        try:
+            symbols = phonemize(text, "zh" if language == "zh" else "en").symbols
+        except MissingExtraError as error:
+            absent[f"text_by_acoustic_model_{language}"] = error.message
+            return None
+        return [sound for symbol in symbols for sound in sounds_of_symbols().get(symbol, ())]
+
+    return spell
 
 
 def _recogniser(cache: Path) -> PhoneEncoder:

@@ -10,7 +10,7 @@ from pipeline.records.settings import ValidateSettings
 from pipeline.signal.clip_rules import rejects
 from pipeline.signal.folder_rules import FolderFindings, Traits, folder_findings
 from pipeline.stages.validate.judge import SEVERITIES, judge_recording, verdict_of
-from pipeline.stages.validate.tools import NO_TOOLS, Tools
+from pipeline.stages.validate.tools import NO_TOOLS, RECOGNISED, Tools
 
 
 def validate(
@@ -49,7 +49,7 @@ def conclude(
         listed = "; ".join(f"{what}: {why}" for what, why in absent.items())
         detail = f"not measured here, and strict settings refuse that: {listed}"
         findings.append(Finding(code="not_measured", severity="reject", detail=detail))
-    unheard = sorted({t.language for _, t in judged if t.text is not None and t.language not in tools.recognised})
+    unheard = sorted({t.language for _, t in judged if t.text is not None} - set(RECOGNISED if tools.spell else ()))
     if unheard:
         absent["text_by_acoustic_model"] = f"none for {', '.join(unheard)}; texts are judged by script and pace"
     found_s = sum(traits.speech_s for _, traits in judged)
