@@ -125,6 +125,7 @@ class Followed:
         arriving[:, 0] = 1.0
         self.state = torch.zeros_like(self.leave)  # (B, S, D), chances before the next token is known
         self._enter(arriving)
+        self._table: Tensor | None = None  # (B, S, V + W)
 
     def _fitting(self, classes: Tensor) -> Tensor:
         """How fitting every token is in every state (S, V)."""
@@ -152,16 +153,27 @@ class Followed:
 
     def told(self) -> Tensor:
         """What the network is told now (B, W)."""
-        embedded = self.guide.symbols(self.symbols).flatten(2)  # (B, S, FACTS E)
-        due = torch.cat([torch.einsum("bs,bse->be", self.chances, embedded), self.lasted[:, None]], dim=1)
-        told: Tensor = self.guide.project(due)
+        project = self.guide.project
+        told = (
+            self._expected()[:, self.fitting.shape[2] :] + self.lasted[:, None] * project.weight[:, -1] + project.bias
+        )
         return told * self.known[:, None]
 
     def weights(self) -> Tensor:
         """Log of how fitting every token is next (B, V), times the strength of the guide; 0 in a row it cannot read."""
-        fitting = torch.einsum("bs,bsv->bv", self.chances, self.fitting)
+        fitting = self._expected()[:, : self.fitting.shape[2]]
         weights = fitting.clamp(min=1e-8).log() * self.guide.config.strength
         return torch.where(self.known[:, None], weights, 0.0)
+
+    def _expected(self) -> Tensor:
+        """Fitting tokens and what the network is told of the phones, expected over the states (B, V + W).
+
+        For generation: the weights of the guide must not change meanwhile.
+        """
+        if self._table is None:
+            embedded = self.guide.symbols(self.symbols).flatten(2)  # (B, S, FACTS E)
+            self._table = torch.cat([self.fitting, F.linear(embedded, self.guide.project.weight[:, :-1])], dim=2)
+        return torch.bmm(self.chances[:, None], self._table)[:, 0]
 
     def push(self, tokens: Tensor) -> None:
         """Take note of the tokens (B,) that came."""
@@ -179,6 +191,7 @@ class Followed:
         """Go on with the rows of this index only."""
         for name in ("known", "symbols", "fitting", "skip", "leave", "state"):
             setattr(self, name, getattr(self, name)[rows])
+        self._table = None if self._table is None else self._table[rows]
 
     def _enter(self, arriving: Tensor) -> None:
         """Chances (B, S) that a state is reached, the skipping of short phones counted in."""

@@ -6,7 +6,7 @@ computed once and kept by content. The same seed gives the same audio, whatever 
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -184,8 +184,8 @@ class Voice:
     ) -> Speech:
         """Say the sentences one after another.
 
-        A sentence whose tokens repeat, break off or never end is generated again, up to `attempts` times, and how
-        each attempt went is in the result.
+        A sentence whose tokens repeat, break off, never end or do not say the text is generated again, up to
+        `attempts` times, and how each attempt went is in the result.
         """
         if not sentences:
             raise ModelsError("nothing to say: no sentences")
@@ -216,19 +216,23 @@ class Voice:
         within_sentences: bool = True,
     ) -> Iterator[SpeechChunk]:
         """The same as it becomes ready. Within sentences (v2 family) the first sound comes after less than a second
-        of tokens, but what was heard cannot be tried again: problems are then only reported."""
+        of tokens, but what was heard cannot be tried again: problems are then only reported. A base whose tokens can
+        be compared with the text is small: it draws and checks a sentence's tokens before the first sound."""
         prepared = self.prepare(reference)
         settings = sampling or self.decoder.config.sampling
         position = 0
         for index, sentence in enumerate(sentences):
             task = self._task(sentence, prepared)
             found: list[Attempt] = []
-            if within_sentences:
+            tokens: Iterable[int]
+            if within_sentences and self.decoder.network.guide is None:
                 tokens = self._watched(task, seed, settings, found)
-                said = self._utterance(sentence, prepared, seed, speed)
-                waves = self.renderer.render_stream(pieces_of(tokens), said)
             else:
                 found += generate_checked(self.decoder, [task], seed, settings, attempts, 1)[0]
+                tokens = found[-1].tokens
+            if within_sentences:
+                waves = self.renderer.render_stream(pieces_of(tokens), self._utterance(sentence, prepared, seed, speed))
+            else:
                 waves = iter([self._render(found[-1].tokens, sentence, prepared, seed, speed)])
             start, length = position, 0
             for wave in waves:

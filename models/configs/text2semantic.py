@@ -13,6 +13,7 @@ class SamplingConfig(StrictConfig):
     top_p: float = Field(default=1.0, gt=0, le=1)
     temperature: float = Field(default=1.0, ge=0)
     repetition_penalty: float = Field(default=1.35, gt=0)
+    candidates: int = Field(default=1, ge=1, description="drawn together; the one that says the text best is kept")
     min_tokens: int = Field(default=11, ge=0, description="the end token cannot be drawn before this many tokens")
     max_tokens: int = Field(default=1500, ge=1, description="generation is cut here and reported as truncated")
 
@@ -24,6 +25,10 @@ class GuideConfig(StrictConfig):
     longest_tokens: int = Field(default=14, ge=1, description="a phone that lasts longer counts as lasting this long")
     embedding_dim: int = Field(default=64, ge=1)
     strength: float = Field(default=1.0, ge=0, description="of the sampler's respect for the text; 0 for none")
+    # What recordings do not pass (`models.coverage.Coverage`), so that generated tokens must not either:
+    longest_gap: int = Field(default=3, ge=0, description="phones in a row that no token says")
+    longest_addition: int = Field(default=8, ge=0, description="tokens in a row that say nothing of the text")
+    largest_error_rate: float = Field(default=0.6, ge=0, description="edits per phone")
 
 
 class Text2SemanticConfig(StrictConfig):
