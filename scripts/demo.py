@@ -53,7 +53,7 @@ def find_report() -> Path | None:
 def speak() -> int:
     """Say a sentence with the published voice."""
     SPOKEN.parent.mkdir(parents=True, exist_ok=True)
-    code = voxline("say", VOICE, SENTENCE, "-o", str(SPOKEN), "--seed", "1").returncode
+    code = voxline("say", VOICE, SENTENCE, "-o", str(SPOKEN)).returncode
     if code == 0:
         print(f'\nlisten: {SPOKEN}\nsay more: .venv/bin/voxline say {VOICE} "Your own words." -o words.wav')
     return code

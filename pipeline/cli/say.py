@@ -67,5 +67,8 @@ def say(
         print_json(spoken)
         return
     console().print(f"{output}: {spoken.duration_s:.1f} s, {voice} {spoken.version}", highlight=False, soft_wrap=True)
+    heard = [part.phone_error_rate for part in spoken.sentences if part.phone_error_rate is not None]
+    if heard:
+        console().print(f"  phones by the tokens: {max(heard):.0%} errors in the worst sentence", highlight=False)
     for note in spoken.notes:
         console(stderr=True).print(f"  {note}", markup=False, soft_wrap=True)

@@ -5,6 +5,25 @@ from __future__ import annotations
 from pipeline.records.base import Record
 
 
+class SpokenPart(Record):
+    """How one sentence came out.
+
+    Attributes:
+        attempts: how often it was generated.
+        problems: what is still wrong with it: `no_end`, `too_short`, `too_long`, `loop`, `dropped`, `added`, `unclear`.
+        phone_error_rate: edits between what its tokens say and the text, per phone; None for a base whose tokens tell
+            no phone.
+        longest_gap: most phones of the text in a row that no token says.
+    """
+
+    start_s: float
+    duration_s: float
+    attempts: int
+    problems: tuple[str, ...] = ()
+    phone_error_rate: float | None = None
+    longest_gap: int | None = None
+
+
 class Spoken(Record):
     """One utterance, written to a file.
 
@@ -20,4 +39,5 @@ class Spoken(Record):
     sample_rate_hz: int
     duration_s: float
     real_time_factor: float
+    sentences: tuple[SpokenPart, ...] = ()
     notes: tuple[str, ...] = ()

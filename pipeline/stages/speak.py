@@ -18,7 +18,7 @@ from models.errors import ModelsError
 from models.ge2e import SAMPLE_RATE_HZ, embed_speaker
 from models.networks import choose_device, load_bert
 from models.symbols import phones_to_ids
-from models.voice import Reference, Sentence, Speech
+from models.voice import Reference, Sentence, Speech, SpokenSentence
 from models.voice_loading import PRECISIONS, AdapterFolders, Precision, VoiceOptions, load_voice
 from pipeline.errors import ConsentError, SettingsError, UsageError
 from pipeline.io.audio import AudioFileError, read_audio, resample, write_audio
@@ -26,7 +26,7 @@ from pipeline.io.registry import Registry
 from pipeline.records.job import Machine, Reporter
 from pipeline.records.reference import REFERENCE_AUDIO, REFERENCE_FOLDER, REFERENCE_RECORD, ReferenceClip
 from pipeline.records.release import Release
-from pipeline.records.spoken import Spoken
+from pipeline.records.spoken import Spoken, SpokenPart
 from pipeline.signal.speaker import speaker_mel
 from pipeline.text.frontend import is_silent, phonemize, phonemize_for_synthesis
 from pipeline.text.languages import known_language
@@ -84,7 +84,20 @@ def speak(
         sample_rate_hz=speech.sample_rate_hz,
         duration_s=round(duration_s, 3),
         real_time_factor=round(seconds / max(duration_s, 1e-3), 3),
+        sentences=tuple(_part(sentence) for sentence in speech.sentences),
         notes=tuple(notes),
+    )
+
+
+def _part(sentence: SpokenSentence) -> SpokenPart:
+    last = sentence.attempts[-1]
+    return SpokenPart(
+        start_s=round(sentence.start_s, 3),
+        duration_s=round(sentence.duration_s, 3),
+        attempts=len(sentence.attempts),
+        problems=last.problems,
+        phone_error_rate=None if last.coverage is None else last.coverage.error_rate,
+        longest_gap=None if last.coverage is None else last.coverage.longest_gap,
     )
 
 
