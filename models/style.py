@@ -7,6 +7,7 @@ import math
 
 from torch import Tensor, nn
 
+from models.dropout import Dropout
 from models.masks import length_mask
 from models.spectrogram import float32_region
 
@@ -39,7 +40,7 @@ class GatedConvolution(nn.Module):
     def __init__(self, channels: int, kernel_size: int, dropout: float) -> None:
         super().__init__()
         self.conv1 = Convolution(channels, 2 * channels, kernel_size)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         a, b = self.conv1(x).chunk(2, dim=1)
@@ -56,7 +57,7 @@ class StyleAttention(nn.Module):
         self.w_ks = nn.Linear(channels, channels)
         self.w_vs = nn.Linear(channels, channels)
         self.fc = nn.Linear(channels, channels)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor, padding: Tensor) -> Tensor:
         """x (B, T, C); padding (B, 1, 1, T), True where a key is padding."""
@@ -76,7 +77,7 @@ class StyleEncoder(nn.Module):
     def __init__(self, bins: int, hidden: int, out: int, heads: int, dropout: float, kernel_size: int = 5) -> None:
         super().__init__()
         self.spectral = nn.Sequential(
-            Affine(bins, hidden), nn.Mish(), nn.Dropout(dropout), Affine(hidden, hidden), nn.Mish(), nn.Dropout(dropout)
+            Affine(bins, hidden), nn.Mish(), Dropout(dropout), Affine(hidden, hidden), nn.Mish(), Dropout(dropout)
         )
         self.temporal = nn.Sequential(*[GatedConvolution(hidden, kernel_size, dropout) for _ in range(2)])
         self.slf_attn = StyleAttention(hidden, heads, dropout)

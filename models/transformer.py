@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.configs.synthesizer import SynthesizerConfig
+from models.dropout import Dropout
 from models.masks import length_mask
 
 MASKED_SCORE = -1e4  # not -inf: a row of padding only must stay finite, and upstream's weights were trained so
@@ -45,7 +46,7 @@ class Attention(nn.Module):
         self.conv_k = nn.Conv1d(channels, channels, 1)
         self.conv_v = nn.Conv1d(channels, channels, 1)
         self.conv_o = nn.Conv1d(channels, channels, 1)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         for conv in (self.conv_q, self.conv_k, self.conv_v):
             nn.init.xavier_uniform_(conv.weight)
         if window is not None:
@@ -100,7 +101,7 @@ class FeedForward(nn.Module):
         self.padding = ((kernel_size - 1) // 2, kernel_size // 2)
         self.conv_1 = nn.Conv1d(channels, hidden, kernel_size)
         self.conv_2 = nn.Conv1d(hidden, channels, kernel_size)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = self.drop(torch.relu(self.conv_1(F.pad(x * mask, self.padding))))
@@ -118,7 +119,7 @@ class RelativeTransformer(nn.Module):
         self.norm_layers_1 = nn.ModuleList([ChannelNorm(channels) for _ in range(layers)])
         self.ffn_layers = nn.ModuleList([FeedForward(channels, filters, kernel_size, dropout) for _ in range(layers)])
         self.norm_layers_2 = nn.ModuleList([ChannelNorm(channels) for _ in range(layers)])
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         pairs = mask[:, :, :, None] * mask[:, :, None, :]  # (B, 1, T, T)

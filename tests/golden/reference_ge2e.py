@@ -1,6 +1,6 @@
 """Writes ge2e.json: what Resemblyzer itself computes for the first clip of voices/sample.
 
-    pip install resemblyzer==0.1.4 && python tests/golden/make_golden_ge2e.py
+    pip install resemblyzer==0.1.4 && python tests/golden/reference_ge2e.py
 
 Resemblyzer needs a C compiler (webrtcvad 2.0.10), so it is no dependency of the tests.
 """
