@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.new import (
-    BaseNameOption,
-    ConsentDateOption,
-    ConsentExpiresOption,
-    ConsentScopeOption,
-    ConsentSpeakerOption,
-    CopyrightOption,
-    DisplayNameOption,
-    LicenseOption,
-    ReviewOption,
-)
+from pipeline.cli.manifest import ManifestOptions, with_manifest_options
 
 if TYPE_CHECKING:
     from pipeline.io.importing import FoundClip
@@ -27,24 +17,18 @@ def register(app: typer.Typer) -> None:
     app.command("import", rich_help_panel="Voices")(import_recordings)
 
 
+@with_manifest_options
 def import_recordings(
     source: Annotated[
         Path, typer.Argument(help="Folder of recordings, or a GPT-SoVITS .list file.", show_default=False)
     ],
+    *,
     name: Annotated[str, typer.Option("--name", help="Name of the new folder in voices/.", show_default=False)],
     language: Annotated[
         str | None, typer.Option("--language", help="zh en ja ko yue; where the list names none.", show_default=False)
     ] = None,
     encoding: Annotated[str, typer.Option("--encoding", help="Of metadata.csv, the list or transcripts.")] = "utf-8",
-    license_: LicenseOption = "all-rights-reserved",
-    consent_speaker: ConsentSpeakerOption = None,
-    consent_date: ConsentDateOption = None,
-    consent_scope: ConsentScopeOption = None,
-    consent_expires: ConsentExpiresOption = None,
-    display_name: DisplayNameOption = None,
-    copyright_notice: CopyrightOption = "",
-    base: BaseNameOption = None,
-    review: ReviewOption = False,
+    options: ManifestOptions,
 ) -> None:
     """Write a voice folder from recordings in another layout.
 
@@ -56,26 +40,14 @@ def import_recordings(
             --consent-speaker "Linda Johnson" --consent-date 2017-07-05
     """
     from pipeline.cli.common import repository_root, resolve_settings
-    from pipeline.cli.new import manifest_words, tell_next_step
+    from pipeline.cli.manifest import manifest_words, tell_next_step
     from pipeline.io.importing import UTF_8, find_clips
     from pipeline.io.voice_writer import write_voice
     from pipeline.io.voices import check_name
 
     check_name(name, "--name")
     clips, layout = find_clips(source, language=language, encoding=UTF_8 if encoding.lower() == "utf-8" else encoding)
-    words = manifest_words(
-        name=name,
-        language=_language(language, clips),
-        license_=license_,
-        speaker=consent_speaker,
-        granted_on=consent_date,
-        scope=consent_scope,
-        expires_on=consent_expires,
-        display_name=display_name,
-        copyright_notice=copyright_notice,
-        base=base,
-        review=review,
-    )
+    words = manifest_words(name, _language(language, clips), options)
     folder = write_voice(repository_root() / resolve_settings().settings.voxline.voices, name, words, clips)
     silent = sum(not clip.text for clip in clips)
     note = f", {silent} without a transcript" if silent else ""
@@ -86,14 +58,11 @@ def import_recordings(
 def _language(given: str | None, clips: list[FoundClip]) -> str:
     from collections import Counter
 
+    from pipeline.cli.manifest import read_language_option
     from pipeline.errors import UsageError
-    from pipeline.io.importing import read_language
 
     if given:
-        try:
-            return read_language(given)
-        except ValueError as error:
-            raise UsageError(f"--language: {error}", hint="--language en") from None
+        return read_language_option(given)
     named = Counter(clip.language for clip in clips if clip.language)
     if not named or sum(named.values()) < len(clips):
         raise UsageError("the recordings do not say their language", hint="add --language zh, en, ja, ko or yue")
