@@ -1,4 +1,4 @@
-"""From a reference clip and text to sound with v2ProPlus, and what a start costs (section `speech` of benchmarks/models.py)."""
+"""From a reference clip and text to sound, and what a start costs (section `speech` of benchmarks/models.py)."""
 
 from __future__ import annotations
 

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.compat import prepare_torchaudio
 from models.configs.content import ContentConfig, HubertConfig, PhoneEncoderConfig
 from models.decoder import ConvNeXtBlock
 from models.errors import WeightsError
-from models.hubert import Hubert
+from models.hubert import Hubert, read_hubert
 from models.pitch import PitchTracker
 from models.spectrogram import MelSpectrogram, float32_region
 
@@ -132,15 +131,10 @@ class HubertEncoder(nn.Module):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        prepare_torchaudio()  # transformers imports torchaudio
-        from transformers import HubertModel
-
-        if not (folder / "config.json").is_file():
-            raise WeightsError(f"{folder}: no config.json of a HuBERT model")
-        self.hubert = HubertModel.from_pretrained(folder, local_files_only=True)
+        self.hubert = read_hubert(folder)
 
     def forward(self, wave: Tensor) -> Tensor:
-        return self.hubert(wave).last_hidden_state.transpose(1, 2)  # (B, T, D) -> (B, D, T)
+        return self.hubert(wave).transpose(1, 2)  # (B, T, D) -> (B, D, T)
 
 
 def build_content_encoder(config: ContentConfig, folder: Path | None = None) -> PhoneEncoder | HubertEncoder:

@@ -6,15 +6,16 @@ and the quality gate says what it is (`Base.random_roles`).
 
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from models.bases import Base
 from models.bert import BertFeatures
@@ -70,7 +71,7 @@ def load_cfm_synthesizer(base: Base, cache: Path) -> CfmSynthesizer:
     """The synthesizer of a v3 or v4 base, weight norm folded, in eval mode, frozen, on the CPU."""
     if base.cfm is None:
         raise ConfigError(f"base {base.name} is of family {base.family}; this needs v3 or v4")
-    with _seeded(base, "synthesizer"):
+    with _constructing(base, "synthesizer"):
         network = CfmSynthesizer(base.cfm)
     _fill(network, base, "synthesizer", cache)
     fold_weight_norm(network)
@@ -81,7 +82,7 @@ def load_vocoder(base: Base, cache: Path) -> MelVocoder | BigVGAN:
     """The vocoder of a v3 or v4 base, weight norm folded, in eval mode, frozen, on the CPU."""
     if base.vocoder is None:
         raise ConfigError(f"base {base.name} has no vocoder; its synthesizer makes sound itself")
-    with _seeded(base, "vocoder"):
+    with _constructing(base, "vocoder"):
         network = build_vocoder(base.vocoder)
     _fill(network, base, "vocoder", cache)
     fold_weight_norm(network)
@@ -92,7 +93,7 @@ def load_synthesizer(base: Base, cache: Path) -> Synthesizer:
     """The synthesizer of a v2-family base, weight norm folded, in eval mode, frozen, on the CPU."""
     if base.synthesizer is None:
         raise ConfigError(f"base {base.name} is of family {base.family}; this needs one of the v2 family")
-    with _seeded(base, "synthesizer"):
+    with _constructing(base, "synthesizer"):
         network = Synthesizer(base.synthesizer)
     _fill(network, base, "synthesizer", cache)
     return _frozen(network.remove_weight_norm())
@@ -107,7 +108,7 @@ def load_text2semantic(base: Base, cache: Path) -> Text2Semantic:
     """The text-to-semantic network, in eval mode, frozen, on the CPU."""
     if base.text2semantic is None:
         raise ConfigError(f"base {base.name} has no text-to-semantic network")
-    with _seeded(base, "text2semantic"):
+    with _constructing(base, "text2semantic"):
         network = Text2Semantic(base.text2semantic)
     _fill(network, base, "text2semantic", cache)
     return _frozen(network)
@@ -117,7 +118,8 @@ def load_discriminator(base: Base, cache: Path) -> Discriminator | None:
     """The discriminator, where the base has one with weights; a random one would teach nothing."""
     if base.discriminator is None or "discriminator" not in base.weights:
         return None
-    network = Discriminator(base.discriminator)
+    with _constructing(base, "discriminator"):
+        network = Discriminator(base.discriminator)
     _fill(network, base, "discriminator", cache)
     return _frozen(network)
 
@@ -126,7 +128,7 @@ def load_content_encoder(base: Base, cache: Path) -> PhoneEncoder | HubertEncode
     """What turns 16 kHz speech into the features that semantic tokens are made of."""
     config: ContentConfig = TypeAdapter(ContentConfig).validate_python(base.content or HubertConfig().model_dump())
     folder = base.weight_path("content", cache) if "content" in base.weights else None
-    with _seeded(base, "content"):
+    with _constructing(base, "content"):
         network = build_content_encoder(config, folder)
     if isinstance(network, PhoneEncoder):
         _fill(network, base, "content", cache)
@@ -137,7 +139,8 @@ def load_speaker_encoder(base: Base, cache: Path) -> SpeakerEncoder | None:
     """ERes2NetV2, where the base is conditioned on its vectors; None where GE2E's serve, or none do."""
     if "speaker" not in base.weights:
         return None
-    network = SpeakerEncoder(base.speaker or SpeakerEncoderConfig())
+    with _constructing(base, "speaker"):
+        network = SpeakerEncoder(base.speaker or SpeakerEncoderConfig())
     _fill(network, base, "speaker", cache)
     return _frozen(network)
 
@@ -169,14 +172,28 @@ def _fill(network: nn.Module, base: Base, role: str, cache: Path) -> None:
 
 
 @contextmanager
-def _seeded(base: Base, role: str) -> Iterator[None]:
-    """Random weights of a role depend on the base's name and the role alone; the caller's random state is kept."""
+def _constructing(base: Base, role: str) -> Iterator[None]:
+    """Random weights of a role depend on the base's name and the role alone; the caller's random state is kept.
+
+    Weights that are loaded in a moment are not drawn at all.
+    """
     state = torch.get_rng_state()
     torch.manual_seed(zlib.crc32(f"{base.name}/{role}".encode()))
     try:
-        yield
+        with _Undrawn() if role in base.weights else nullcontext():
+            yield
     finally:
         torch.set_rng_state(state)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Inside, the functions of `torch.nn.init` leave a tensor as it is."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def _frozen(network: Network) -> Network:

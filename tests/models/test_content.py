@@ -1,8 +1,11 @@
 """The small content encoder: its grid, its features, its phone heads, and that it hears no level and no speaker."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from models.configs.content import HubertConfig, PhoneEncoderConfig
 from models.content import MAX_FRAMES, PhoneEncoder, build_content_encoder
@@ -102,3 +105,49 @@ def test_the_transformer_gives_what_transformers_gives_with_the_same_weights():
     theirs.load_state_dict(ours.hubert.state_dict())
     wave = speech_like(1.3)
     torch.testing.assert_close(ours.hubert(wave), theirs(wave).last_hidden_state, atol=2e-6, rtol=1e-5)
+
+
+def test_a_pretrained_hubert_gives_what_transformers_gives_from_the_same_files(tmp_path):
+    from models.compat import prepare_torchaudio
+
+    prepare_torchaudio()
+    from transformers import HubertConfig as TheirConfig
+    from transformers import HubertModel
+
+    torch.manual_seed(2)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    front = {"conv_dim": (24, 24, 24), "conv_kernel": (10, 3, 2), "conv_stride": (5, 2, 2)}
+    theirs = HubertModel(TheirConfig(**sizes, **front, num_conv_pos_embedding_groups=4)).eval()
+    theirs.save_pretrained(tmp_path)
+    ours = build_content_encoder(HubertConfig(), tmp_path)
+    wave = speech_like(0.5)
+    with torch.no_grad():
+        expected = theirs(wave).last_hidden_state.transpose(1, 2)
+        torch.testing.assert_close(ours(wave), expected, atol=1e-5, rtol=1e-5)
+        _write_older_names(tmp_path)
+        torch.testing.assert_close(
+            build_content_encoder(HubertConfig(), tmp_path)(wave), expected, atol=1e-5, rtol=1e-5
+        )
+
+
+def _write_older_names(folder):
+    state = load_file(folder / "model.safetensors")
+    renamed = {
+        name.replace("parametrizations.weight.original0", "weight_g").replace(
+            "parametrizations.weight.original1", "weight_v"
+        ): value
+        for name, value in state.items()
+    }
+    assert renamed.keys() != state.keys()
+    save_file(renamed | {"final_proj.weight": torch.zeros(2)}, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("change", [{"do_stable_layer_norm": True}, {"hidden_size": "wide"}, {"conv_dim": None}])
+def test_another_kind_of_hubert_is_refused_by_name(tmp_path, change):
+    plain = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    conv = {"conv_dim": [8], "conv_kernel": [2], "conv_stride": [2]}
+    position = {"num_conv_pos_embeddings": 2, "num_conv_pos_embedding_groups": 1}
+    (tmp_path / "config.json").write_text(json.dumps(plain | conv | position | change))
+    save_file({"encoder.x": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(WeightsError, match="HuBERT"):
+        build_content_encoder(HubertConfig(), tmp_path)
