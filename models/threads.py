@@ -4,11 +4,13 @@ A token takes hundreds of short products, and the threads meet after each of the
 longer to wake than a product takes; one that spins keeps the core from other programs, and then all become slow.
 """
 
+import time
 from collections.abc import MutableMapping
 from pathlib import Path
 
 SPINS = 10_000  # about a tenth of a millisecond
 LOAD = Path("/proc/loadavg")
+LOOKS, LOOK_S = 4, 0.001
 
 
 def choose_waiting(environment: MutableMapping[str, str], load: Path = LOAD) -> None:
@@ -22,9 +24,16 @@ def choose_waiting(environment: MutableMapping[str, str], load: Path = LOAD) -> 
 
 
 def is_idle(load: Path = LOAD) -> bool:
-    """Whether no other program wants a core at this moment; false where the system does not tell (not Linux)."""
-    try:
-        running = load.read_text(encoding="ascii").split()[3].split("/")[0]
-        return int(running) <= 1
-    except (OSError, ValueError, IndexError):
-        return False
+    """Whether no other program wants a core at this moment; false where the system does not tell (not Linux).
+
+    Asked a few times, since something small always runs now and then.
+    """
+    for _ in range(LOOKS):
+        try:
+            running = load.read_text(encoding="ascii").split()[3].split("/")[0]
+            if int(running) <= 1:  # this program
+                return True
+        except (OSError, ValueError, IndexError):
+            return False
+        time.sleep(LOOK_S)
+    return False
