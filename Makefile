@@ -6,7 +6,7 @@ STAMP   = $(VENV)/.installed
 
 export VOXLINE_SHARED ?= $(abspath ../shared)
 
-.PHONY: demo test lint install fuzz bench docs clean
+.PHONY: demo test lint install fuzz docs clean
 
 install: $(STAMP)
 
@@ -27,6 +27,10 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(STAMP)
+	$(BIN)/python scripts/cli_docs.py
+	$(BIN)/voxline schema --write schemas
 
 clean:
 	rm -rf work registry .mypy_cache .ruff_cache .pytest_cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ def load_recogniser(source: str, device: torch.device, language: str) -> Callabl
     options = {"generate_kwargs": {"language": language}} if is_multilingual else {}
 
     def recognise(speech: Tensor) -> str:
-        answer = transcribe({"raw": speech.cpu().numpy(), "sampling_rate": SAMPLE_RATE_HZ}, **options)
+        answer: Any = transcribe({"raw": speech.cpu().numpy(), "sampling_rate": SAMPLE_RATE_HZ}, **options)
         return str(answer["text"])
 
     return recognise

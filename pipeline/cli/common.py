@@ -19,8 +19,24 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text for people.")]
+
+
+def complete_voice(start: str) -> list[str]:
+    """Names of voices for the shell; nothing at all where the settings cannot be read."""
+    from pipeline.errors import PipelineError
+
+    try:
+        folder = repository_root() / resolve_settings().settings.voxline.voices
+    except PipelineError:
+        return []
+    return sorted(path.parent.name for path in folder.glob(f"{start}*/voice.yaml"))
+
+
 VoiceArgument = Annotated[
-    str, typer.Argument(help="Name of a folder in voices/, or a path to one.", show_default=False)
+    str,
+    typer.Argument(
+        help="Name of a folder in voices/, or a path to one.", show_default=False, autocompletion=complete_voice
+    ),
 ]
 BaseOption = Annotated[
     str | None, typer.Option("--base", help="Base model, instead of the voice's own.", show_default=False)

@@ -27,7 +27,10 @@ def register(app: typer.Typer) -> None:
 
 @commands.command("list")
 def list_voices(registry: RegistryOption = None, as_json: JsonOption = False) -> None:
-    """List all voices with what their channels serve."""
+    """List all voices with what their channels serve.
+
+    voxline registry list
+    """
     from pipeline.cli.common import console, print_json
 
     opened = _open(registry)
@@ -56,7 +59,10 @@ def list_voices(registry: RegistryOption = None, as_json: JsonOption = False) ->
 def show(
     voice: NameArgument, version: VersionArgument = None, registry: RegistryOption = None, as_json: JsonOption = False
 ) -> None:
-    """Show a release: where it comes from, its measurements, its files. Without a version, production's."""
+    """Show a release: where it comes from, its measurements, its files. Without a version, production's.
+
+    voxline registry show sample
+    """
     from pipeline.cli.common import console, print_json
 
     release = _open(registry).resolve(voice, version or "production")
@@ -89,7 +95,10 @@ def show(
 
 @commands.command("history")
 def history(voice: NameArgument, registry: RegistryOption = None, as_json: JsonOption = False) -> None:
-    """Show every move of a voice's channels: who, when, from which version to which."""
+    """Show every move of a voice's channels: who, when, from which version to which.
+
+    voxline registry history sample
+    """
     from pipeline.cli.common import console, print_json
     from pipeline.errors import UsageError
 
@@ -126,7 +135,10 @@ def history(voice: NameArgument, registry: RegistryOption = None, as_json: JsonO
 def promote(
     voice: NameArgument, version: VersionArgument = None, registry: RegistryOption = None, reason: ReasonOption = ""
 ) -> None:
-    """Put the candidate, or a version, on production."""
+    """Put the candidate, or a version, on production.
+
+    voxline registry promote sample --reason "listened to it"
+    """
     event = _open(registry).promote(voice, version, _mover(reason))
     _tell(voice, event)
 
@@ -135,14 +147,20 @@ def promote(
 def rollback(
     voice: NameArgument, version: VersionArgument = None, registry: RegistryOption = None, reason: ReasonOption = ""
 ) -> None:
-    """Put production back to the version before, or to a named one. A plan will not undo this."""
+    """Put production back to the version before, or to a named one. A plan will not undo this.
+
+    voxline registry rollback sample --reason "sounds tired"
+    """
     event = _open(registry).rollback(voice, version, _mover(reason))
     _tell(voice, event)
 
 
 @commands.command("retire")
 def retire(voice: NameArgument, registry: RegistryOption = None, reason: ReasonOption = "") -> None:
-    """Take a voice off all channels; its releases stay, so it can be brought back."""
+    """Take a voice off all channels; its releases stay, so it can be brought back.
+
+    voxline registry retire sample --reason "consent withdrawn"
+    """
     from pipeline.errors import UsageError
 
     opened = _open(registry)
@@ -161,7 +179,10 @@ def verify(
     registry: RegistryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read every file of every release and compare it with what was published."""
+    """Read every file of every release and compare it with what was published.
+
+    voxline registry verify
+    """
     from pipeline.cli.common import console, print_json
     from pipeline.errors import SettingsError
 
@@ -183,7 +204,10 @@ def collect(
     registry: RegistryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove releases that no channel and no recent move names."""
+    """Remove releases that no channel and no recent move names.
+
+    voxline registry gc --dry-run
+    """
     from pipeline.cli.common import console, print_json
 
     collected = _open(registry).collect(unused_days=unused_days, dry_run=dry_run)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.common import BaseOption, JsonOption, RegistryOption, WorkOption
+from pipeline.cli.common import BaseOption, JsonOption, RegistryOption, WorkOption, complete_voice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,10 @@ def register(app: typer.Typer) -> None:
 
 def run(
     voices: Annotated[
-        list[str] | None, typer.Argument(help="Names of folders in voices/, or paths.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            help="Names of folders in voices/, or paths.", show_default=False, autocompletion=complete_voice
+        ),
     ] = None,
     plan: Annotated[
         str | None,

@@ -197,6 +197,36 @@ def test_the_images_run_as_nobody_special_and_bake_no_weights_unasked():
     assert text.index("COPY pyproject.toml") < text.index("pip install") < text.index("COPY pipeline pipeline")
 
 
+def dockerfile_instructions() -> list[tuple[str, str]]:
+    """(instruction, words) with continued lines joined and comments left out."""
+    text = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
+    plain = re.sub(r"\\\n\s*", "", re.sub(r"^\s*#.*\n", "", text, flags=re.M))
+    return [(line.split()[0], line.partition(" ")[2].strip()) for line in plain.splitlines() if line.strip()]
+
+
+def test_everything_that_the_dockerfile_copies_installs_and_calls_exists():
+    """No engine builds images where the tests run; what such a build would stumble over first is looked up instead."""
+    import tomllib
+
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    instructions = dockerfile_instructions()
+    stages = {words.split()[-1] for name, words in instructions if name == "FROM"}
+    for name, words in instructions:
+        if name == "COPY" and not words.startswith("--from="):
+            missing = [source for source in words.split()[:-1] if not (REPOSITORY / source).exists()]
+            assert not missing
+        elif name == "COPY":
+            assert words.split()[0].removeprefix("--from=") in stages
+    runs = " ".join(words for name, words in instructions if name == "RUN")
+    extras = set(re.findall(r"'\.\[([\w,-]+)\]'", runs)[0].split(","))
+    assert extras and extras <= project["optional-dependencies"].keys()
+    assert "voxline bases pull" in runs and "voxline" in project["scripts"]
+    # Building in two steps works only if the first does not need what the second copies.
+    packages = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    copied = {words.split()[0] for name, words in instructions if name == "COPY"}
+    assert set(packages["packages"]) <= copied
+
+
 def run_jenkins(tmp_path: Path, codes: str, change: str) -> list[str]:
     """The Jenkinsfile itself, run by groovy against a double of Jenkins' steps."""
     if shutil.which("groovy") is None:
