@@ -51,6 +51,7 @@ class Renderer(Protocol):
     sample_rate_hz: int
     reference_rates_hz: tuple[int, ...]  # the spectrogram's first
     takes_several: bool  # whether it can speak like the mean of several clips
+    streams_within: bool  # whether the smallest piece it can speak is less than a sentence
 
     def extract_tokens(self, content: Tensor) -> Tensor:
         """Content features (1, D, T) -> tokens (1, 1, T // 2)."""
@@ -75,6 +76,7 @@ class VitsRenderer:
     """The v2 family: one network from tokens to wave."""
 
     takes_several = True
+    streams_within = True
 
     def __init__(self, synthesizer: Synthesizer, device: torch.device) -> None:
         config = synthesizer.config.spectrogram
@@ -169,6 +171,7 @@ class CfmRenderer:
     """v3 and v4: tokens to a mel by flow matching, continued from the reference clip, and a vocoder."""
 
     takes_several = False
+    streams_within = False
 
     def __init__(
         self,

@@ -220,6 +220,7 @@ class Voice:
         be compared with the text is small: it draws and checks a sentence's tokens before the first sound."""
         prepared = self.prepare(reference)
         settings = sampling or self.decoder.config.sampling
+        within_sentences = within_sentences and self.renderer.streams_within
         position = 0
         for index, sentence in enumerate(sentences):
             task = self._task(sentence, prepared)

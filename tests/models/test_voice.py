@@ -258,3 +258,13 @@ def test_v4_speaks_on_from_one_clip_and_says_so() -> None:
     first = reference("v4")
     with pytest.raises(ModelsError, match="several references are for the v2 family"):
         voice("v4").prepare(replace(first, others=(first,)))
+
+
+def test_a_family_that_speaks_whole_sentences_tries_again_in_a_stream_too() -> None:
+    """v4 gives nothing out before a sentence is complete, so its tokens can be checked like those of `speak`."""
+    speaking, asked = voice("v4"), sentences()[:1]
+    spoken = speaking.speak(asked, reference("v4"), seed=1, attempts=2)
+    chunks = list(speaking.stream(asked, reference("v4"), seed=1, attempts=2))
+    assert chunks[-1].sentence is not None
+    assert chunks[-1].sentence.attempts == spoken.sentences[0].attempts
+    torch.testing.assert_close(torch.cat([chunk.wave for chunk in chunks]), spoken.wave)
