@@ -45,9 +45,10 @@ def finetune(
         print_json(outcome.result)
         return
     for part in outcome.record.parts:
-        console().print(
-            f"{line.voice.name}: {part.part}: held-out loss {part.heldout_loss_before:.3f} -> {part.heldout_loss:.3f},"
-            f" best at step {part.best_step} of {part.steps}",
-            highlight=False,
-        )
+        for group in part.groups:
+            console().print(
+                f"{line.voice.name}: {part.part}, {group.name}: held-out {group.loss} {group.heldout_loss_before:.4g} ->"
+                f" {group.heldout_loss:.4g}, best at step {group.best_step} of {part.steps}",
+                highlight=False,
+            )
     console().print(f"-> {outcome.folder}", highlight=False)

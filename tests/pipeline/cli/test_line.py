@@ -35,6 +35,21 @@ def test_what_is_done_costs_nothing_and_needs_no_networks(walked: Path) -> None:
     assert run["exit_code"] == 11
 
 
+@pytest.mark.parametrize(
+    ("stage", "code", "told"),
+    [
+        ("validate", 0, "accepted"),
+        ("extract", 0, "6 clips"),
+        ("finetune", 0, "held-out"),
+        ("evaluate", 11, "Base has trained weights"),
+        ("publish", 11, "Base has trained weights"),
+    ],
+)
+def test_each_stage_is_a_command_of_its_own_as_ci_calls_it(walked: Path, voxline, stage, code, told) -> None:
+    answer = voxline(stage, "ana")
+    assert (answer.code, told in answer.out + answer.err) == (code, True), answer
+
+
 def test_json_has_the_whole_report_of_an_evaluation(walked: Path, voxline) -> None:
     answer = voxline("evaluate", "ana", "--json")
     report = json.loads(answer.out)
