@@ -46,9 +46,10 @@ def finetune(
         return
     for part in outcome.record.parts:
         for group in part.groups:
+            change = f"{group.heldout_loss_before:.4g} -> {group.heldout_loss:.4g}"
             console().print(
-                f"{line.voice.name}: {part.part}, {group.name}: held-out {group.loss} {group.heldout_loss_before:.4g} ->"
-                f" {group.heldout_loss:.4g}, best at step {group.best_step} of {part.steps}",
+                f"{line.voice.name}: {part.part}, {group.name}: held-out {group.loss} {change},"
+                f" best at step {group.best_step} of {part.steps}",
                 highlight=False,
             )
     console().print(f"-> {outcome.folder}", highlight=False)
