@@ -1,10 +1,13 @@
 """How well a small base speaks: the table of its model card, on any voice folders.
 
     python benchmarks/nano.py --voices ../shared/data/voices/en_vctk_p226 ../shared/data/voices/en_libri_533
+    python benchmarks/nano.py --table docs/nano.md     # the table again, from the numbers stored before
 
 A voice folder has `metadata.csv` with `file|language|text` (or `file_name,text`); its speaker must not have been
 trained on. Phone error rates are of the words that PocketSphinx hears, spelled by the dictionary. It gave the training
-data their phone times, but taught no network to speak; human recordings of the same speaker stand beside.
+data their phone times, but taught no network to speak; human recordings of the same speaker stand beside. "By the
+gate's ear" is nano's own content encoder, the judge of `voxline evaluate`, and the only one for Mandarin.
+Speakers are compared by GE2E alone: no installed package brings a second encoder of speakers with its weights.
 Signals are compared at 16 kHz.
 """
 
@@ -21,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +35,13 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from models.bases import load_base  # noqa: E402
+from models.content import PhoneEncoder  # noqa: E402
 from models.decoding import Decoder  # noqa: E402
 from models.finetuning import SynthesizerLearner, Text2SemanticLearner  # noqa: E402
 from models.ge2e import embed_speaker  # noqa: E402
 from models.lora import merge  # noqa: E402
 from models.networks import load_content_encoder, load_synthesizer, load_text2semantic  # noqa: E402
+from models.sounds import sounds_of_symbols  # noqa: E402
 from models.spectrogram import Spectrogram  # noqa: E402
 from models.synthesizer import Synthesizer  # noqa: E402
 from models.text2semantic import Text2Semantic  # noqa: E402
@@ -52,9 +58,10 @@ from pipeline.signal.quality import (  # noqa: E402
     stoi,
 )
 from pipeline.signal.speaker import speaker_mel  # noqa: E402
+from pipeline.stages.evaluate import gate_sentences  # noqa: E402
 from pipeline.stages.finetune import Training  # noqa: E402
 from pipeline.stages.pretrain.align import WORD, Recogniser  # noqa: E402
-from pipeline.stages.pretrain.content import base_phone, edit_distance  # noqa: E402
+from pipeline.stages.pretrain.content import edit_distance  # noqa: E402
 from pipeline.stages.pretrain.prepare import normalise_level  # noqa: E402
 from pipeline.text.english import word_phones  # noqa: E402
 from pipeline.text.frontend import phonemize  # noqa: E402
@@ -69,6 +76,7 @@ PROMPT_S = (2.5, 6.5)
 @dataclass
 class Recording:
     file: str
+    language: str
     text: str
     wave: np.ndarray
     tensors: dict[str, torch.Tensor]
@@ -116,7 +124,8 @@ def read_voice(folder: Path, networks: Networks, limit: int) -> list[Recording]:
         wave = normalise_level(resample(audio.mono, audio.sample_rate_hz, RATE_HZ).astype(np.float32))
         if 1.2 < len(wave) / RATE_HZ < 16:
             spoken = spoken if spoken.rstrip()[-1:] in ".?!" else spoken + "."
-            found.append(Recording(name, spoken, wave, networks.features(wave, spoken, row.get("language") or "en")))
+            language = row.get("language") or "en"
+            found.append(Recording(name, language, spoken, wave, networks.features(wave, spoken, language)))
     return found[:limit]
 
 
@@ -156,27 +165,40 @@ def resynthesis(
                 "mcd_db": mel_cepstral_distortion(clip.wave, wave, RATE_HZ) or float("nan"),
                 "f0_correlation": pitch.correlation if pitch and pitch.correlation is not None else 0.0,
                 "f0_rmse_cents": pitch.rmse_cents if pitch else float("nan"),
-                "phone_error_rate": judge.error_rate(wave, clip.text),
+                "phone_error_rate": judge.error_rate(wave, clip.text, clip.language),
             }
         )
     return {key: round(float(np.nanmean([row[key] for row in rows])), 4) for key in rows[0]}
 
 
 class Judge:
-    """Counts phone errors of what PocketSphinx hears."""
+    """Counts phone errors: of what PocketSphinx hears, and of what nano's own encoder hears."""
 
-    def __init__(self) -> None:
-        self.recogniser, self.ids = Recogniser(), dict[str, int]()
+    def __init__(self, encoder: PhoneEncoder) -> None:
+        self.recogniser, self.encoder, self.ids = Recogniser(), encoder, dict[str, int]()
+
+    def number(self, sounds: Sequence[str]) -> list[int]:
+        return [self.ids.setdefault(sound, len(self.ids)) for sound in sounds]
 
     def phones(self, text: str) -> list[int]:
-        spelled = [base_phone(p) for word in WORD.findall(text.lower()) for p in word_phones(word.strip("'"))]
-        return [self.ids.setdefault(phone, len(self.ids)) for phone in spelled]
+        words = [word_phones(word.strip("'")) for word in WORD.findall(text.lower())]
+        return self.number([sound for word in words for phone in word for sound in sounds_of_symbols()[phone]])
 
-    def error_rate(self, wave: np.ndarray, text: str) -> float:
+    def error_rate(self, wave: np.ndarray, text: str, language: str) -> float:
+        """By PocketSphinx; not a number in a language that it does not know."""
+        if language != "en":
+            return float("nan")
         level = normalise_level(wave.astype(np.float32)) if len(wave) > 3200 else wave
         heard = self.recogniser.words((np.clip(level, -1, 1) * 32767).astype(np.int16))
         wanted = self.phones(text)
         return min(1.0, edit_distance(self.phones(heard), wanted) / len(wanted))
+
+    def gate_error_rate(self, wave: np.ndarray, text: str, language: str) -> float:
+        """By the content encoder, as the gate counts."""
+        symbols = phonemize(text, language).symbols
+        wanted = self.number([sound for symbol in symbols for sound in sounds_of_symbols()[symbol]])
+        heard = self.encoder.recognise(torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32)))
+        return edit_distance(self.number(heard), wanted) / len(wanted)
 
 
 def free_speech(
@@ -189,16 +211,19 @@ def free_speech(
     voice.prepare(reference)
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
-    errors, opinions, vectors, audio_s, spent_s, unsound = [], [], [], 0.0, 0.0, 0
+    errors, gate_errors, opinions, vectors = [], [], [], []
+    audio_s, spent_s, unsound, tried, language = 0.0, 0.0, 0, 0, prompt.language
     for index, text in enumerate(sentences):
         begun = time.perf_counter()
-        phones = torch.tensor(symbol_ids(phonemize(text, "en").symbols))
+        phones = torch.tensor(symbol_ids(phonemize(text, language).symbols))
         speech = voice.speak([Sentence(phones)], reference, seed=index)
         spent_s += time.perf_counter() - begun
         wave = speech.wave.numpy()
         audio_s += len(wave) / RATE_HZ
         unsound += not speech.is_sound
-        errors.append(judge.error_rate(wave, text))
+        tried += len(speech.sentences[0].attempts) - 1
+        errors.append(judge.error_rate(wave, text, language))
+        gate_errors.append(judge.gate_error_rate(wave, text, language))
         opinions.append(measure_dnsmos(wave).ovr)
         vectors.append(embed_speaker(torch.from_numpy(speaker_mel(wave))))
         if folder:
@@ -206,8 +231,10 @@ def free_speech(
     return {
         "sentences": len(sentences),
         "phone_error_rate": round(float(np.mean(errors)), 4),
+        "gate_phone_error_rate": round(float(np.mean(gate_errors)), 4),
         "dnsmos_ovr": spread(opinions),
         "rtf": round(spent_s / audio_s, 4),
+        "tried_again": tried,
         "unsound": unsound,
         "vectors": torch.stack(vectors),
     }
@@ -260,12 +287,9 @@ def measure_voice(
 ) -> dict[str, Any]:  # fmt: skip
     held_out = clips[-HELD_OUT:]
     prompts = [clip for clip in clips[:-HELD_OUT] if PROMPT_S[0] < clip.seconds < PROMPT_S[1]] or clips[:1]
-    sentences = (HERE / "nano_sentences.txt").read_text(encoding="utf-8").splitlines()[: options.sentences]
-    result: dict[str, Any] = {"voice": folder.name, "clips": len(clips)}
-    result["human"] = {
-        "phone_error_rate": round(float(np.mean([judge.error_rate(clip.wave, clip.text) for clip in clips])), 4),
-        "dnsmos_ovr": spread([measure_dnsmos(clip.wave).ovr for clip in clips]),
-    }
+    sentences = sentences_in(clips[0].language)[: options.sentences]
+    result: dict[str, Any] = {"voice": folder.name, "language": clips[0].language, "clips": len(clips)}
+    result["human"] = human(clips, folder.name, speakers, judge)
     result["copy_synthesis"] = copy_synthesis(networks.synthesizer, clips)
     result["copy_synthesis_held_out"] = copy_synthesis(networks.synthesizer, held_out)
     result["copy_synthesis_untrained"] = copy_synthesis(networks.untrained, held_out)
@@ -285,18 +309,103 @@ def measure_voice(
         listen = options.audio / f"{folder.name}-finetuned" if options.audio else None
         spoken = free_speech(tuned, prompts[0], sentences, judge, listen)
         result["free_speech_finetuned"] = _named(spoken, folder.name, speakers)
+        pairs = zip(result["free_speech_finetuned"]["ge2e"], result["free_speech"]["ge2e"], strict=True)
+        result["nearer_than_bare"] = round(float(np.mean([tuned > untuned for tuned, untuned in pairs])), 4)
     return result
+
+
+def sentences_in(language: str) -> list[str]:
+    """Sentences that nobody of the voices has read: 30 English ones, the gate's in other languages."""
+    if language == "en":
+        return (HERE / "nano_sentences.txt").read_text(encoding="utf-8").splitlines()
+    return gate_sentences(language)
+
+
+def human(clips: Sequence[Recording], own: str, speakers: dict[str, torch.Tensor], judge: Judge) -> dict[str, Any]:
+    """The speaker's recordings by the same tools, and how near the nearest other speaker's mean vector is."""
+    vectors = torch.stack([clip.tensors["speaker"] for clip in clips])
+    others = [float(vector @ speakers[own]) for name, vector in speakers.items() if name != own]
+    return {
+        "phone_error_rate": mean([judge.error_rate(clip.wave, clip.text, clip.language) for clip in clips]),
+        "gate_phone_error_rate": mean([judge.gate_error_rate(clip.wave, clip.text, clip.language) for clip in clips]),
+        "dnsmos_ovr": spread([measure_dnsmos(clip.wave).ovr for clip in clips]),
+        "ge2e_own": mean((vectors @ speakers[own]).tolist()),
+        "ge2e_nearest_other": round(max(others), 4) if others else None,
+    }
+
+
+def mean(values: Sequence[float]) -> float:
+    return round(float(np.mean(values)), 4)
 
 
 def _named(spoken: dict[str, Any], own: str, speakers: dict[str, torch.Tensor]) -> dict[str, Any]:
     vectors = spoken.pop("vectors")
-    similarity = float((vectors @ speakers[own]).mean())
-    return {**spoken, "ge2e_own": round(similarity, 4), "own_is_nearest": own_is_nearest(vectors, own, speakers)}
+    likeness = [round(value, 4) for value in (vectors @ speakers[own]).tolist()]
+    nearest = own_is_nearest(vectors, own, speakers)
+    return {**spoken, "ge2e": likeness, "ge2e_own": mean(likeness), "own_is_nearest": nearest}
+
+
+TABLE = (
+    ("copy-synthesis PESQ-WB, mean / lowest", "copy_synthesis.pesq_wb.mean", "copy_synthesis.pesq_wb.min", "3.3"),
+    ("copy-synthesis STOI, mean / lowest", "copy_synthesis.stoi.mean", "copy_synthesis.stoi.min", "0.92"),
+    ("held-out clips, PESQ-WB: bare / fine-tuned", "copy_synthesis_held_out.pesq_wb.mean",
+     "copy_synthesis_finetuned.pesq_wb.mean", "3.5 fine-tuned"),
+    ("held-out clips, STOI: bare / fine-tuned", "copy_synthesis_held_out.stoi.mean",
+     "copy_synthesis_finetuned.stoi.mean", "not falling"),
+    ("control, random weights: PESQ-WB / STOI", "copy_synthesis_untrained.pesq_wb.mean",
+     "copy_synthesis_untrained.stoi.mean", ""),
+    ("resynthesis STOI: bare / fine-tuned (held-out clips)", "resynthesis_held_out.stoi", "resynthesis_finetuned.stoi",
+     ""),
+    ("controls: random weights / shuffled tokens", "resynthesis_untrained.stoi", "resynthesis_shuffled.stoi", ""),
+    ("resynthesis MCD, dB / pitch correlation", "resynthesis.mcd_db", "resynthesis.f0_correlation", ""),
+    ("phone errors: recordings / resynthesis", "human.phone_error_rate", "resynthesis.phone_error_rate", ""),
+    ("phone errors of free speech: bare / fine-tuned", "free_speech.phone_error_rate",
+     "free_speech_finetuned.phone_error_rate", "recordings + 0.15; + 0.08"),
+    ("by the gate's ear: recordings / fine-tuned", "human.gate_phone_error_rate",
+     "free_speech_finetuned.gate_phone_error_rate", ""),
+    ("DNSMOS OVR: recordings / fine-tuned", "human.dnsmos_ovr.mean", "free_speech_finetuned.dnsmos_ovr.mean", "2.7"),
+    ("GE2E to the speaker: recordings / nearest other speaker", "human.ge2e_own", "human.ge2e_nearest_other", ""),
+    ("GE2E of free speech: bare / fine-tuned", "free_speech.ge2e_own", "free_speech_finetuned.ge2e_own", ""),
+    ("own speaker nearest: bare / fine-tuned", "free_speech.own_is_nearest", "free_speech_finetuned.own_is_nearest",
+     "0.95"),
+    ("sentences nearer than the bare base's", "nearer_than_bare", "", ""),
+    ("sentences / of them damaged in the end", "free_speech_finetuned.sentences", "free_speech_finetuned.unsound", "0"),
+    ("text to waveform, real-time factor", "free_speech_finetuned.rtf", "", "0.15"),
+    ("fine-tuning, s", "finetune_s", "", "60"),
+)  # fmt: skip
+"""Rows of the table: what is shown, one or two numbers of the report, the goal."""
+
+
+def look_up(report: dict[str, Any], path: str) -> str:
+    value: Any = report
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return "-" if value is None or value != value else f"{value:.3g}"
+
+
+def render_table(report: dict[str, Any]) -> str:
+    """The report as a page of Markdown."""
+    voices, machine = report["voices"], report["machine"]
+    head = [f"{voice['voice']} ({voice['clips']} clips)" for voice in voices]
+    lines = [
+        "# nano, measured",
+        "",
+        "Made by `benchmarks/nano.py`; what the figures mean is said there and in `models/bases/nano/README.md`.",
+        f"Command: `{report['command']}`. Base digest {report['base_digest'][:12]}.",
+        "Machine: " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in machine.items()) + ".",
+        "",
+        "| | " + " | ".join(head) + " | goal |",
+        "|---" * (len(head) + 2) + "|",
+    ]
+    for title, first, second, goal in TABLE:
+        cells = [" / ".join(look_up(voice, path) for path in (first, second) if path) for voice in voices]
+        lines.append(f"| {title} | " + " | ".join(cells) + f" | {goal} |")
+    return "\n".join([*lines, ""])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--voices", type=Path, nargs="+", required=True)
+    parser.add_argument("--voices", type=Path, nargs="+", help="folders; without them nothing is measured anew")
     parser.add_argument("--only", nargs="*", help="measure these; the other voices are then only other speakers")
     parser.add_argument("--base", default="nano")
     parser.add_argument("--sentences", type=int, default=30)
@@ -304,18 +413,30 @@ def main() -> None:
     parser.add_argument("--no-finetune", dest="finetune", action="store_false")
     parser.add_argument("--audio", type=Path, help="folder for what was spoken")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--table", type=Path, help="Markdown file to write the table to")
     parser.add_argument("--output", type=Path, default=HERE / "results" / "nano.json")
     options = parser.parse_args()
+    report = measure(options) if options.voices else json.loads(options.output.read_text(encoding="utf-8"))
+    if options.table:
+        options.table.write_text(render_table(report), encoding="utf-8")
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Everything of the table for every voice, stored and printed."""
     torch.set_num_threads(options.threads)
-    networks, judge = Networks(options.base), Judge()
+    networks = Networks(options.base)
+    judge = Judge(networks.content)
     voices = {folder: read_voice(folder, networks, options.clips) for folder in options.voices}
     speakers = {
         folder.name: torch.nn.functional.normalize(sum(clip.tensors["speaker"] for clip in clips), dim=0)
         for folder, clips in voices.items()
     }
     report = {
-        "machine": {"processor": platform.processor() or platform.machine(), "threads": options.threads,
-                    "load_at_start": round(os.getloadavg()[0], 1), "torch": torch.__version__},
+        "command": " ".join(["python", "benchmarks/nano.py", *sys.argv[1:]]),
+        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(),
+                    "threads": options.threads, "load_at_start": round(os.getloadavg()[0], 1),
+                    "python": platform.python_version(), "torch": torch.__version__,
+                    "pocketsphinx": version("pocketsphinx"), "pesq": version("pesq"), "pystoi": version("pystoi")},
         "base": options.base,
         "base_digest": networks.base.digest,
         "voices": [
@@ -328,6 +449,7 @@ def main() -> None:
     options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     for voice in report["voices"]:
         print(json.dumps(voice, indent=1))
+    return report
 
 
 if __name__ == "__main__":
