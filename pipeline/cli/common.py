@@ -97,9 +97,11 @@ class ConsoleReporter:
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
         self._console = console(stderr=True)
+        # Not the console's own opinion: FORCE_COLOR, which CI engines set, makes it take a log for a terminal.
+        self._is_watched = sys.stderr.isatty() and not os.environ.get("CI")
 
     def track(self, items: Iterable[Item], *, description: str, total: int | None = None) -> Iterable[Item]:
-        if self._quiet or not self._console.is_terminal:
+        if self._quiet or not self._is_watched:
             return items
         from rich.progress import track
 
