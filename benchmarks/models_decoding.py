@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import torch
 
+from benchmarks.models_machine import memory
 from benchmarks.report import Measurement, fill, median_s
 from models.configs.text2semantic import SamplingConfig, Text2SemanticConfig
 from models.decoding import Decoder, Request, compare_weights
@@ -56,13 +57,14 @@ def measure(repeats: int) -> list[Measurement]:
     network = build()
     exact = Decoder(network)
     tokens = exact.generate(requests(1), exactly(NEW_TOKENS))[0].tokens
-    found = []
+    found = [memory(repeats)]
     for kind in KINDS:
         decoder = exact if kind == "f32" else Decoder(network, kind)
         loss = None if kind == "f32" else losses(exact, decoder, tokens)
         for rows in (1, 8):
             found += decoding(decoder, rows, repeats, loss)
-    return found
+            print(f"{found[-2].name}: {found[-2].value} {found[-2].unit}", flush=True)
+    return [*found, memory(repeats)]
 
 
 def losses(exact: Decoder, lighter: Decoder, tokens: tuple[int, ...]) -> dict[str, float]:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CAPACITY_STEP = 64  # columns by which a memory grows
+VALUE_STEP = 512  # the same for values that are read by index, where unused columns cost nothing
 
 
 class Memory(Protocol):
@@ -44,8 +45,9 @@ def build_memory(used: Tensor, dtype: torch.dtype = torch.float32) -> Memory:
     return DenseMemory(columns, bias)
 
 
-def _capacity(columns: int) -> int:
-    return -(-columns // CAPACITY_STEP) * CAPACITY_STEP
+def _room(columns: int, step: int = CAPACITY_STEP) -> int:
+    """Free columns behind those: at least one, up to the next multiple of the step."""
+    return step - columns % step
 
 
 class DenseMemory:
@@ -57,8 +59,7 @@ class DenseMemory:
         self.layers: list[Tensor] = []  # each (2, B, H, L, d): keys, values
 
     def add_layer(self, keys: Tensor, values: Tensor) -> None:
-        room = _capacity(self.columns + 1) - self.columns
-        self.layers.append(F.pad(torch.stack([keys, values]), (0, 0, 0, room)))
+        self.layers.append(F.pad(torch.stack([keys, values]), (0, 0, 0, _room(self.columns))))
 
     def open_column(self) -> None:
         self.columns += 1
@@ -85,7 +86,8 @@ class WeightedSumMemory:
 
     Both halves of attention are weighted sums of rows, which `embedding_bag` computes at full speed on all cores. The
     scores of a head are its d rows of keys, each over all columns, weighted by the query; what it attends to is its C
-    rows of values, weighted by the softmax of the scores. So keys lie as (B H d, L) and values as (B H L, d).
+    rows of values, weighted by the softmax of the scores. So keys lie as (B H d, L) and values as (B H L, d), each with
+    a capacity L of its own.
     """
 
     def __init__(self, columns: int, bias: Tensor | None, dtype: torch.dtype) -> None:
@@ -94,18 +96,20 @@ class WeightedSumMemory:
         self.layers: list[tuple[Tensor, Tensor]] = []  # keys (B, H, d, L), values (B, H, L, d)
 
     def add_layer(self, keys: Tensor, values: Tensor) -> None:
-        room = _capacity(self.columns + 1) - self.columns
-        keys, values = keys.to(self.dtype), values.to(self.dtype)
-        self.layers.append((F.pad(keys.transpose(2, 3), (0, room)), F.pad(values, (0, 0, 0, room))))
+        keys = F.pad(keys.to(self.dtype).transpose(2, 3), (0, _room(self.columns)))
+        values = F.pad(values.to(self.dtype), (0, 0, 0, _room(self.columns, VALUE_STEP)))
+        self.layers.append((keys, values))
 
     def open_column(self) -> None:
         self.columns += 1
-        if self.columns > self.layers[0][0].shape[3]:
-            self.layers = [(F.pad(k, (0, CAPACITY_STEP)), F.pad(v, (0, 0, 0, CAPACITY_STEP))) for k, v in self.layers]
-        rows, heads, width, capacity = self.layers[0][0].shape
-        count = rows * heads
-        self.key_rows, self.key_bags = _bags(count, width, width)
-        self.value_rows, self.value_bags = _bags(count, self.columns, capacity)
+        keys, values = self.layers[0]
+        if self.columns > keys.shape[3]:
+            self.layers = [(F.pad(keys, (0, CAPACITY_STEP)), values) for keys, values in self.layers]
+        if self.columns > values.shape[2]:
+            self.layers = [(keys, F.pad(values, (0, 0, 0, VALUE_STEP))) for keys, values in self.layers]
+        rows, heads, capacity, width = self.layers[0][1].shape
+        self.key_rows, self.key_bags = _bags(rows * heads, width, width)
+        self.value_rows, self.value_bags = _bags(rows * heads, self.columns, capacity)
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
         keys, values = self.layers[layer]
