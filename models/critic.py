@@ -31,7 +31,7 @@ class Critic:
         share: of the micro-batch in the batch, by which the critic's own gradient counts.
         """
         (real_logits, real_maps), (logits, _) = self.network.compare(real, generated.detach())
-        (discriminator_loss(real_logits, logits) * share).backward()  # type: ignore[no-untyped-call]
+        (discriminator_loss(real_logits, logits) * share).backward()
         self.network.requires_grad_(False)  # what follows is the generator's gradient alone
         logits, maps = self.network(generated)
         self.network.requires_grad_(True)

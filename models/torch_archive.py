@@ -94,7 +94,7 @@ class _Archive:
         if size > MAX_FILE_BYTES:
             raise self.refused(f"is larger than {MAX_FILE_BYTES >> 30} GiB")
         try:
-            directory = zipfile.ZipFile(_Bounded(file))  # type: ignore[call-overload]
+            directory = zipfile.ZipFile(_Bounded(file))
         except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error) as error:
             raise self.refused(f"is no file of torch.save since 1.6 (not a zip: {error})") from error
         entries = directory.infolist()
