@@ -19,7 +19,7 @@ from models.configs.synthesizer import (
     SpectrogramConfig,
 )
 from models.harmonics import Harmonics
-from models.spectrogram import expand, float32_region
+from models.spectrogram import compress, expand, float32_region
 from models.weight_norm import NormedConv1d, NormedConvTranspose1d
 
 SLOPE = 0.1
@@ -100,7 +100,8 @@ class IstftDecoder(nn.Module):
     """(B, C, T) and (B, G, 1) -> (B, 1, N): predicts compressed magnitude and phase of every frame.
 
     compressed = skip(z) + magnitude(h), h from ConvNeXt blocks; `skip` is the linear way back from a PCA latent.
-    With `pitch`, the harmonics of the first channels of z are added and the predicted phase is relative to theirs.
+    With `pitch`, this is an envelope that the harmonics of the first channels of z are drawn into, and the predicted
+    phase is relative to theirs.
     A fixed number of Griffin-Lim rounds makes the phases agree with the magnitudes; gradients pass through them.
     """
 
@@ -148,23 +149,37 @@ class IstftDecoder(nn.Module):
 
     def predict(self, z: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         """Compressed magnitude (B, F, T), float32, and phase as points on the unit circle (B, F, T), complex64."""
+        h = self._hidden(z, g)
+        with float32_region(z):
+            real, imaginary = self.to_phase(h.float()).transpose(1, 2).chunk(2, dim=1)
+            length = torch.sqrt(real.square() + imaginary.square() + 1e-6)
+            phase = torch.complex(real / length, imaginary / length)
+            if self.harmonics is not None:
+                phase = phase * self.harmonics.phase(z)
+        return self._magnitude(h, z), phase
+
+    def magnitude(self, z: Tensor, g: Tensor) -> Tensor:
+        """The compressed magnitude alone, (B, F, T), float32."""
+        return self._magnitude(self._hidden(z, g), z)
+
+    def _hidden(self, z: Tensor, g: Tensor) -> Tensor:
+        """What both heads read: (B, T, C)."""
         scale, shift = self.cond(g).chunk(2, dim=1)  # (B, C, 1)
         x = self.conv_pre(z)
         x = self.norm_pre(x.transpose(1, 2)).transpose(1, 2) * (1 + scale) + shift
         for block in self.blocks:
             x = block(x)
-        h = self.norm_post(x.transpose(1, 2))  # (B, C, T) -> (B, T, C)
+        return self.norm_post(x.transpose(1, 2))  # (B, C, T) -> (B, T, C)
+
+    def _magnitude(self, h: Tensor, z: Tensor) -> Tensor:
         with float32_region(z):
-            h = h.float()
-            compressed = self.to_magnitude(h).transpose(1, 2)  # (B, T, F) -> (B, F, T)
+            compressed = self.to_magnitude(h.float()).transpose(1, 2)  # (B, T, F) -> (B, F, T)
             if self.skip is not None:
                 compressed = compressed + self.skip(z.float())
             if self.harmonics is not None:
-                compressed = compressed + self.harmonics.comb(z)
-            real, imaginary = self.to_phase(h).transpose(1, 2).chunk(2, dim=1)
-            length = torch.sqrt(real.square() + imaginary.square() + 1e-6)
-            phase = torch.complex(real / length, imaginary / length)
-            return compressed, phase if self.harmonics is None else phase * self.harmonics.phase(z)
+                envelope = expand(compressed, self.compression)
+                compressed = compress(envelope * self.harmonics.comb(z).exp(), self.compression)
+            return compressed
 
 
 class InverseSpectrogram(nn.Module):

@@ -116,6 +116,8 @@ def compress(magnitude: Tensor, config: MagnitudeConfig) -> Tensor:
         return magnitude.clamp(min=config.floor).pow(config.exponent)
     if config.kind == "log":
         return magnitude.clamp(min=config.floor).log()
+    if config.kind == "soft_log":
+        return (magnitude + config.floor).log()
     return magnitude
 
 
@@ -125,4 +127,6 @@ def expand(compressed: Tensor, config: MagnitudeConfig) -> Tensor:
         return compressed.clamp(min=config.floor**config.exponent).pow(1 / config.exponent)
     if config.kind == "log":
         return compressed.clamp(max=12.0).exp()
+    if config.kind == "soft_log":
+        return (compressed.clamp(max=12.0).exp() - config.floor).clamp(min=0)
     return compressed.clamp(min=0)

@@ -25,6 +25,8 @@ from models.transformer import TextEncoder, change_speed
 from models.wavenet import PosteriorEncoder
 from models.weight_norm import fold_weight_norm
 
+QUIET = 0.01  # magnitudes below it show no harmonics
+
 
 @dataclass(frozen=True)
 class SynthesizerOutput:
@@ -47,6 +49,8 @@ class Synthesizer(TokensAndSpeaker):
     """Conditional VAE with a flow prior; children carry upstream's names."""
 
     dec: HifiGanDecoder | IstftDecoder | ChannelsLastDecoder
+    prior_gain: Tensor  # (Z, 1), with `prior_contrast`
+    prior_centre: Tensor
 
     def __init__(self, config: SynthesizerConfig) -> None:
         super().__init__(config)
@@ -57,6 +61,9 @@ class Synthesizer(TokensAndSpeaker):
         self.enc_q = PosteriorEncoder(config)
         self.flow = Flow(inter, hidden, config.flow_steps, config.flow_layers, gin)
         self._add_parts()
+        if config.prior_contrast:
+            self.register_buffer("prior_gain", torch.ones(inter, 1))
+            self.register_buffer("prior_centre", torch.zeros(inter, 1))
         if config.speaker_dim is not None:
             self.sv_emb = nn.Linear(config.speaker_dim, gin)
             self.ge_to512 = nn.Linear(gin, config.mrte_hidden)
@@ -111,7 +118,7 @@ class Synthesizer(TokensAndSpeaker):
         if ge is None:
             ge = self.condition(spec, spec_lengths, speaker)
         quantized = fit_frames(self.token_frames(codes), spec.shape[-1])
-        m_p, logs_p = self._prior(quantized, mask, text, text_lengths, ge)
+        m_p, logs_p = self.prior(quantized, mask, text, text_lengths, ge)
         m_q, logs_q = self.enc_q.stats(spec, mask, ge.detach())  # as upstream: the posterior does not shape ge
         if noise is None:
             noise = _random(torch.randn, m_q.shape, m_q.device, generator)
@@ -123,9 +130,10 @@ class Synthesizer(TokensAndSpeaker):
         wave, magnitude = self.dec.decode(take_slices(z, starts, self.config.segment_frames), ge)
         return SynthesizerOutput(wave, magnitude, starts, mask, z, z_p, m_p, logs_p, m_q, logs_q, quantized)
 
-    def _prior(
+    def prior(
         self, frames: Tensor, mask: Tensor, text: Tensor, text_lengths: Tensor, ge: Tensor
     ) -> tuple[Tensor, Tensor]:
+        """Mean and log deviation, before the flow, of token frames (B, ssl_dim, T) and phones (B, S)."""
         latent = self.enc_p.encode(frames, mask, text, text_lengths, self._text_condition(ge))
         return self.enc_p.project(latent, mask)
 
@@ -224,6 +232,8 @@ class Synthesizer(TokensAndSpeaker):
     ) -> Tensor:
         """Prior sample, flow in reverse, decoder: z_p = m + eps * exp(logs) * noise_scale."""
         m_p, logs_p = self.enc_p.project(latent, mask)
+        if self.config.prior_contrast:
+            m_p = self.prior_centre + self.prior_gain * (m_p - self.prior_centre)
         if noise_scale is None:
             noise_scale = self.config.noise_scale
         if noise is None:
@@ -277,10 +287,10 @@ class Synthesizer(TokensAndSpeaker):
         posterior = self.enc_q.skip
         if head is None or posterior is None:
             raise ConfigError("a PCA start needs posterior_skip and an istft decoder with magnitude_skip")
-        seen = compress(spec.double(), self.config.magnitude)
-        first = 0
+        magnitude, first = spec.double(), 0
         if self.config.pitch:
-            seen, first = seen - self._fit_harmonics(spec, seen), PITCH_CHANNELS
+            magnitude, first = magnitude * (-self._fit_harmonics(spec)).exp(), PITCH_CHANNELS
+        seen = compress(magnitude, self.config.magnitude)
         mean = seen.mean(0)
         values, vectors = torch.linalg.eigh((seen - mean).T @ (seen - mean) / len(seen))  # ascending
         size = self.config.inter_channels - first
@@ -306,14 +316,15 @@ class Synthesizer(TokensAndSpeaker):
         bias[self.config.inter_channels :] = log_std
         return float(kept.sum() / values.sum())
 
-    def _fit_harmonics(self, spec: Tensor, seen: Tensor) -> Tensor:
-        """Set how deep the harmonics are at every bin, by least squares; returns them, (frames, F)."""
+    def _fit_harmonics(self, spec: Tensor) -> Tensor:
+        """Set how deep the harmonics are at every bin, by least squares in log magnitude; returns them, (frames, F)."""
         assert isinstance(self.dec, IstftDecoder)
         posterior, decoder = self.enc_q.harmonics, self.dec.harmonics
         assert posterior is not None and decoder is not None and self.enc_q.tracker is not None
         pitch = pitch_latent(self.enc_q.tracker.track(spec.float().T[None]))
         f0, voicing = posterior.split(pitch)
         ideal = (posterior.shape(f0) * voicing)[0].T.double()  # (1, F, T) -> (T, F)
+        seen = spec.double().clamp(min=QUIET).log()
         depth = (ideal * seen).sum(0) / ideal.square().sum(0).clamp(min=1e-6)
         smooth = nn.functional.avg_pool1d(depth[None, None], 17, 1, 8, count_include_pad=False)[0, 0].clamp(0, 1.2)
         for harmonics in (posterior, decoder):

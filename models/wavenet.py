@@ -79,11 +79,11 @@ class PosteriorEncoder(WaveNetEncoder):
 
         `pitch` (B, 2, T): the pitch channels, where they have been measured over more than these frames.
         """
-        seen = compress(spec, self.magnitude)
         if self.harmonics is not None and self.tracker is not None:
             if pitch is None:
                 pitch = pitch_latent(self.tracker.track(spec))
-            seen = seen - self.harmonics.comb(pitch)
+            spec = spec * (-self.harmonics.comb(pitch)).exp()
+        seen = compress(spec, self.magnitude)
         m, logs = self(seen, mask, g).float().chunk(2, dim=1)
         if self.skip is not None:
             with float32_region(seen):  # rounding here would be audible: it is the whole spectrum

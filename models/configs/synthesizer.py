@@ -35,10 +35,11 @@ class MelConfig(SpectrogramConfig):
 class MagnitudeConfig(StrictConfig):
     """How magnitudes are compressed before a network sees or predicts them.
 
-    `linear` is upstream's posterior encoder; `power` is magnitude ** exponent, `log` is ln(max(magnitude, floor)).
+    `linear` is upstream's posterior encoder; `power` is magnitude ** exponent, `log` is ln(max(magnitude, floor)),
+    `soft_log` is ln(magnitude + floor), which spends nothing on what is far below the floor.
     """
 
-    kind: Literal["linear", "power", "log"] = "linear"
+    kind: Literal["linear", "power", "log", "soft_log"] = "linear"
     exponent: float = Field(default=0.3, gt=0, le=1)
     floor: float = Field(default=1e-3, gt=0)
 
@@ -119,6 +120,7 @@ class SynthesizerConfig(StrictConfig):
     magnitude: MagnitudeConfig = MagnitudeConfig()  # what the posterior encoder sees
     posterior_skip: bool = False  # linear path magnitude -> latent beside the posterior encoder, set from a PCA
     noise_scale: float = Field(default=0.5, ge=0)  # of the prior's deviation, where a caller does not say
+    prior_contrast: bool = False  # at synthesis the prior's mean is spread to the variance of speech, by a stored gain
     pitch: bool = False  # z begins with pitch and voicing, and harmonics are drawn from them (`models/harmonics.py`)
     decoder: DecoderConfig = HifiGanDecoderConfig()
 
@@ -133,8 +135,8 @@ class SynthesizerConfig(StrictConfig):
             raise ValueError(f"style_bins is {self.style_bins}, but the spectrogram has {self.spectrogram.bins} bins")
         if self.hidden_channels % self.n_heads or self.mrte_hidden % self.mrte_heads:
             raise ValueError("hidden_channels and mrte_hidden must be multiples of their number of heads")
-        if self.pitch and (not self.posterior_skip or self.magnitude.kind != "log" or self.decoder.kind != "istft"):
-            raise ValueError("pitch needs posterior_skip, magnitude.kind log and an istft decoder")
+        if self.pitch and (not self.posterior_skip or self.decoder.kind != "istft"):
+            raise ValueError("pitch needs posterior_skip and an istft decoder")
         if self.inter_channels % 2:
             raise ValueError(f"inter_channels is {self.inter_channels}; the flow splits it in halves")
         return self

@@ -118,10 +118,13 @@ def _names(network: nn.Module) -> dict[nn.Parameter, str]:
     return {parameter: name for name, parameter in network.named_parameters()}
 
 
-def load_network(network: nn.Module, folder: Path) -> int:
-    """Put the weights of a stage's checkpoint into `network`; how many steps they were trained."""
+def load_network(network: nn.Module, folder: Path, part: str = "") -> int:
+    """Put the weights of a stage's checkpoint into `network`; how many steps they were trained.
+
+    `part`: name of the network inside the one that was trained, with a dot behind it.
+    """
     with safe_open(folder / CHECKPOINT, framework="pt") as file:
-        prefix = "network."
+        prefix = "network." + part
         names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - not a dictionary
         network.load_state_dict({name[len(prefix) :]: file.get_tensor(name) for name in names})
         return int(file.metadata()["step"])

@@ -1,4 +1,4 @@
-"""First half of the synthesizer: posterior encoder and decoder, from spectrogram to latent and back to a wave."""
+"""First part of the synthesizer: posterior encoder and decoder, from spectrogram to latent and back to a wave."""
 
 from pathlib import Path
 

@@ -42,8 +42,8 @@ class Recipe(_Strict):
     sources: tuple[Source, ...]
     exclude_speakers: tuple[str, ...] = ()
     held_out_voices: tuple[Path, ...] = ()  # voice folders below the data root: measured on, never trained on
-    prior_gain: PositiveFloat = 1.0  # at export: how much more the prior's mean moves in its first channels
-    prior_gain_channels: PositiveInt = 30
+    contrast_channels: PositiveInt = 60  # of the latent whose prior is spread to the variance of speech, at most
+    contrast_limit: float = Field(default=2.0, ge=1)  # by this factor
     stages: dict[str, Stage]
 
 

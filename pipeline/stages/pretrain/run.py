@@ -16,6 +16,7 @@ from models.synthesizer import Synthesizer
 from models.text2semantic import Text2Semantic
 from pipeline.errors import SettingsError
 from pipeline.stages.pretrain.content import train_content
+from pipeline.stages.pretrain.discriminators import Contest, train_discriminators
 from pipeline.stages.pretrain.features import clip_tokens, speaker_vectors
 from pipeline.stages.pretrain.gpt import Spans, set_guide, train_gpt
 from pipeline.stages.pretrain.loop import CHECKPOINT, load_network
@@ -23,7 +24,7 @@ from pipeline.stages.pretrain.posterior import train_posterior
 from pipeline.stages.pretrain.prepare import Corpus, prepare
 from pipeline.stages.pretrain.quantizer import fit_quantizer
 from pipeline.stages.pretrain.recipe import Recipe, Stage
-from pipeline.stages.pretrain.synthesizer import TokenSegments, pitch_tracks, sharpen_prior, train_synthesizer
+from pipeline.stages.pretrain.synthesizer import TokenSegments, pitch_tracks, set_contrast, train_synthesizer
 
 CODEBOOK = "codebook.safetensors"
 
@@ -44,9 +45,12 @@ class Pretraining:
             "quantizer": self.quantizer,
             "posterior": self.posterior,
             "synthesizer": self.synthesizer,
+            "discriminators": self.discriminators,
             "gpt": self.gpt,
             "export": self.export,
         }
+        if "discriminators" not in recipe.stages:  # an option
+            del self.stages["discriminators"]
 
     def stage(self, name: str) -> Stage:
         if name not in self.recipe.stages:
@@ -95,6 +99,15 @@ class Pretraining:
             segments[1],
         )  # fmt: skip
 
+    def discriminators(self) -> None:
+        network, stage = self._new_synthesizer(), self.stage("discriminators")
+        load_network(network, self.work / "synthesizer")
+        segments = [self._segments(name, network, stage) for name in ("train", "held_out")]
+        train_discriminators(
+            Contest(network).to(self.device), segments[0], stage, self.work / "discriminators", self.recipe.seed,
+            self.device, segments[1],
+        )  # fmt: skip
+
     def gpt(self) -> None:
         network = self._new_synthesizer()
         self._load_codebook(network)
@@ -120,20 +133,23 @@ class Pretraining:
         """Half-precision weights of every finished stage, into `<work>/export`, as base.yaml names them."""
         folder = self.work / "export"
         folder.mkdir(parents=True, exist_ok=True)
-        networks: dict[str, tuple[str, nn.Module]] = {
-            "content": ("content", self._new_encoder()),
-            "synthesizer": ("synthesizer", self._new_synthesizer()),
-            "text2semantic": ("gpt", self._new_text2semantic()),
+        sharpened = "discriminators" in self.stages
+        networks: dict[str, tuple[str, str, nn.Module]] = {  # role: stage, name of the network in it
+            "content": ("content", "", self._new_encoder()),
+            "synthesizer": (
+                "discriminators" if sharpened else "synthesizer",
+                "synthesizer." if sharpened else "",
+                self._new_synthesizer(),
+            ),
+            "text2semantic": ("gpt", "", self._new_text2semantic()),
         }
-        for role, (stage, network) in networks.items():
+        for role, (stage, part, network) in networks.items():
             if not (self.work / stage / CHECKPOINT).exists():
                 continue
-            steps = load_network(network, self.work / stage)
-            if isinstance(network, Synthesizer) and self.recipe.prior_gain != 1.0:
-                segments = self._segments("train", network, self.stage("synthesizer"))
-                sharpen_prior(
-                    network, segments, self.recipe.prior_gain, self.recipe.prior_gain_channels, self.recipe.seed
-                )
+            steps = load_network(network, self.work / stage, part)
+            if isinstance(network, Synthesizer) and network.config.prior_contrast:
+                recipe, segments = self.recipe, self._segments("train", network, self.stage("synthesizer"))
+                set_contrast(network, segments, recipe.contrast_channels, recipe.contrast_limit, recipe.seed)
             state = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
             save_file(state, folder / f"{role}.safetensors", {"step": str(steps)})
 

@@ -1,4 +1,4 @@
-"""Second half of the synthesizer: tokens, phones and a speaker to the latent; the decoder learns to live with it."""
+"""Second part of the synthesizer: tokens, phones and a speaker to the latent."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from models.decoder import IstftDecoder
 from models.harmonics import PITCH_CHANNELS, pitch_latent
-from models.losses import MelLoss, kl_loss
+from models.losses import kl_loss
 from models.masks import length_mask
 from models.pitch import PitchTracker
-from models.spectrogram import Spectrogram, compress, float32_region
+from models.spectrogram import Spectrogram, expand, float32_region
 from models.synthesizer import Synthesizer
 from pipeline.stages.pretrain.content import speaker_weights
 from pipeline.stages.pretrain.loop import Losses, train
@@ -25,16 +25,15 @@ from pipeline.text.symbols import symbol_ids
 Floats = NDArray[np.float32]
 
 REFERENCE_FRAMES = 100
-DECODED_ROWS = 4  # of a batch go through the decoder
 NO_TEXT = (".",)
+CONTRAST_BATCHES = 25
+AUDIBLE = 0.1  # magnitude below which differences count ever less
 WEIGHTS = {
-    "kl": 0.03,
-    "latent": 5.0,
-    "spectrum": 40.0,
+    "kl": 0.01,
+    "latent": 2.0,
+    "spectrum": 60.0,
     "pitch": 5.0,
     "voicing": 3.0,
-    "mel": 20.0,
-    "magnitude": 20.0,
 }
 
 
@@ -135,30 +134,29 @@ def train_synthesizer(
     device: torch.device,
     held_out: TokenSegments,
 ) -> None:
-    """The stage `synthesizer`: prior and flow by likelihood of the posterior's z, the decoder on slices of both."""
+    """The stage `synthesizer`: prior, flow and speaker condition learn to predict the posterior's z."""
     weight = WEIGHTS | stage.options
     losses = _Losses(network, weight, device)
 
     def forward(step: int, rng: np.random.Generator) -> Losses:
-        return losses(segments.batch(rng), rng)
+        return losses(segments.batch(rng))
 
     def evaluate(step: int) -> dict[str, float]:
         fixed = np.random.default_rng(0)
-        return {name: float(value) for name, value in losses(held_out.batch(fixed), fixed).items()}
+        return {name: float(value) for name, value in losses(held_out.batch(fixed)).items()}
 
-    trained = [p for name, p in network.named_parameters() if ".skip." not in name and not name.startswith("ssl_proj")]
+    trained = [p for name, p in network.named_parameters() if not name.startswith(("dec.", "enc_q.", "ssl_proj."))]
     train(network, forward, stage, folder, seed, device, parameters=trained, evaluate=evaluate, evaluate_every=250)
 
 
 class _Losses:
-    """Likelihood, distance of the prior's mean from z, and the decoder's losses on half posterior, half prior."""
+    """Likelihood, and distance of the prior's mean from z."""
 
     def __init__(self, network: Synthesizer, weight: dict[str, float], device: torch.device) -> None:
         self.network, self.weight, self.device = network, weight, device
         self.spectrogram = Spectrogram(network.config.spectrogram).to(device)
-        self.mel = MelLoss(network.config.mel).to(device)
 
-    def __call__(self, batch: Batch, rng: np.random.Generator) -> Losses:
+    def __call__(self, batch: Batch) -> Losses:
         net, device = self.network, self.device
         spec = self.spectrogram(batch.wave.to(device))
         mask = length_mask(batch.lengths.to(device), spec.shape[2])
@@ -166,78 +164,53 @@ class _Losses:
         with torch.no_grad():
             m_q, logs_q = net.enc_q.stats(spec, mask, ge, batch.pitch.to(device))
             z = (m_q + torch.randn_like(m_q) * logs_q.exp()) * mask
-        frames = net.token_frames(batch.codes.to(device))
-        latent = net.enc_p.encode(
-            frames, mask, batch.text.to(device), batch.text_lengths.to(device), net._text_condition(ge)
+        m_p, logs_p = net.prior(
+            net.token_frames(batch.codes.to(device)), mask, batch.text.to(device), batch.text_lengths.to(device), ge
         )
-        m_p, logs_p = net.enc_p.project(latent, mask)
-        z_p = net.flow(z, mask, ge)
-        kl = kl_loss(z_p, logs_q, m_p, logs_p.clamp(min=-4.0), mask)
+        kl = kl_loss(net.flow(z, mask, ge), logs_q, m_p, logs_p.clamp(min=-4.0), mask)
         predicted = net.flow(m_p * mask, mask, ge, reverse=True).float()
         apart = (predicted - m_q).abs() * mask
         voiced = mask * (m_q[:, 1:PITCH_CHANNELS] > 0)
-        pitch = apart[:, :1] * voiced
         parts = {
             "kl": kl,
             "latent": apart.sum() / mask.sum() / m_q.shape[1],
-            "spectrum": self._spectrum(predicted - m_q, mask),
-            "pitch": pitch.sum() / voiced.sum().clamp(min=1),  # of z: times LOG_F0_SPREAD it is nepers
+            "spectrum": self._spectrum(predicted - m_q, m_q, mask),
+            "pitch": (apart[:, :1] * voiced).sum() / voiced.sum().clamp(min=1),  # times LOG_F0_SPREAD: nepers
             "voicing": apart[:, 1:PITCH_CHANNELS].sum() / mask.sum(),
-            **self._decoder(batch, spec, z, predicted, ge, rng),
         }
         total = torch.stack([self.weight[name] * value for name, value in parts.items()]).sum()
         return {"loss": total, **parts}
 
-    def _spectrum(self, apart: Tensor, mask: Tensor) -> Tensor:
-        """What a difference of latents means in log magnitude: the channels of the PCA by how much they matter."""
-        decoder = self.network.dec
+    def _spectrum(self, apart: Tensor, m_q: Tensor, mask: Tensor) -> Tensor:
+        """What a difference of latents means in log magnitude, however quiet the sound: consonants are told by that."""
+        decoder, floor = self.network.dec, self.network.config.magnitude.floor
         assert isinstance(decoder, IstftDecoder) and decoder.skip is not None
         with float32_region(apart):
-            return (F.conv1d(apart, decoder.skip.weight).abs() * mask).sum() / mask.sum() / decoder.skip.out_channels
-
-    def _decoder(
-        self, batch: Batch, spec: Tensor, z: Tensor, predicted: Tensor, ge: Tensor, rng: np.random.Generator
-    ) -> Losses:
-        """Slices of the first rows: every second one from the prior, the others from the posterior."""
-        config = self.network.config
-        rows, size, hop = min(DECODED_ROWS, len(spec)), config.segment_frames, config.spectrogram.hop_samples
-        starts = [int(rng.integers(0, max(int(batch.lengths[row]) - size, 0) + 1)) for row in range(rows)]
-        source = [predicted if row % 2 else z for row in range(rows)]
-
-        def cut(x: Tensor, row: int) -> Tensor:
-            return x[row, :, starts[row] : starts[row] + size]
-
-        latents = torch.stack([cut(source[row], row) for row in range(rows)])
-        wave, magnitude = self.network.dec.decode(latents, ge[:rows])
-        target = torch.stack(
-            [batch.wave[row, start * hop : (start + size) * hop] for row, start in enumerate(starts)]
-        ).to(self.device)
-        seen = compress(torch.stack([cut(spec, row) for row in range(rows)]), config.magnitude)
-        assert magnitude is not None
-        return {"mel": self.mel(wave[:, 0], target), "magnitude": F.l1_loss(magnitude, seen)}
+            envelope = expand(decoder.skip(m_q), self.network.config.magnitude)
+            slope = (envelope + floor) / (envelope + AUDIBLE)
+            return ((F.conv1d(apart, decoder.skip.weight) * slope).abs() * mask).sum() / mask.sum() / slope.shape[1]
 
 
 @torch.no_grad()
-def sharpen_prior(network: Synthesizer, segments: TokenSegments, gain: float, channels: int, seed: int) -> None:
-    """Let the prior's mean move `gain` times as far from its own mean, in the first channels after pitch and voicing.
+def set_contrast(network: Synthesizer, segments: TokenSegments, channels: int, limit: float, seed: int) -> None:
+    """Store how much less the prior's mean varies than speech, in the first channels after pitch and voicing.
 
-    Speech predicted by its mean has flat formants; this gives them back part of their height, as the variance
-    compensation of statistical synthesis does. It is folded into the last convolution of the prior.
+    Speech predicted by its mean has flat formants; synthesis gives them back their height, as the variance
+    compensation of statistical synthesis does. Training and fine-tuning go on with the mean as it is.
     """
     network.eval()
-    rng, total, count = np.random.default_rng(seed), torch.zeros(network.config.inter_channels), 0
-    spectrogram = Spectrogram(network.config.spectrogram)
-    for _ in range(20):
+    rng, spectrogram = np.random.default_rng(seed), Spectrogram(network.config.spectrogram)
+    means, wanted, predicted = [], [], []
+    for _ in range(CONTRAST_BATCHES):
         batch = segments.batch(rng)
-        mask = length_mask(batch.lengths, int(batch.lengths.max()))
+        spec, mask = spectrogram(batch.wave), length_mask(batch.lengths, int(batch.lengths.max()))
         ge = network.condition(spectrogram(batch.reference), speaker=batch.speaker)
-        frames = network.token_frames(batch.codes)
-        latent = network.enc_p.encode(frames, mask, batch.text, batch.text_lengths, network._text_condition(ge))
-        mean, _ = network.enc_p.project(latent, mask)
-        total += (mean * mask).sum((0, 2))
-        count += int(mask.sum())
-    proj, moved = network.enc_p.proj, slice(PITCH_CHANNELS, channels)
-    assert proj.bias is not None
-    centre = (total / count)[moved]
-    proj.weight[moved] *= gain
-    proj.bias[moved] = centre + gain * (proj.bias[moved] - centre)
+        mean, _ = network.prior(network.token_frames(batch.codes), mask, batch.text, batch.text_lengths, ge)
+        latent, _ = network.enc_q.stats(spec, mask, ge, batch.pitch)
+        real = mask[:, 0].bool()
+        for rows, values in ((means, mean), (wanted, latent), (predicted, network.flow(mean, mask, ge, reverse=True))):
+            rows.append(values.transpose(1, 2)[real])  # (B, Z, T) -> (frames, Z)
+    ratio = torch.cat(wanted).std(0) / torch.cat(predicted).std(0)
+    moved = slice(PITCH_CHANNELS, channels)
+    network.prior_gain[moved, 0] = ratio[moved].clamp(max=limit)
+    network.prior_centre[moved, 0] = torch.cat(means).mean(0)[moved]
