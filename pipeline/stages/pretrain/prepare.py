@@ -76,7 +76,7 @@ def normalise_level(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def prepare(recipe: Recipe, data_root: Path, folder: Path) -> tuple[Corpus, Corpus]:
     """Cache the corpus of a recipe and its held-out voices in `folder`, or load them when they are there."""
-    for name, read in (("train", _read_sources), ("held_out", _read_held_out)):
+    for name, read in (("train", read_sources), ("held_out", _read_held_out)):
         if not (folder / name / "clips.json").exists():
             write_corpus(read(recipe, data_root), folder / name)
     return load_corpus(folder / "train"), load_corpus(folder / "held_out")
@@ -112,7 +112,8 @@ def load_corpus(folder: Path) -> Corpus:
     return Corpus(clips, np.load(folder / "sound.npy", mmap_mode="r"))
 
 
-def _read_sources(recipe: Recipe, data_root: Path) -> Iterator[tuple[Clip, NDArray[np.int16]]]:
+def read_sources(recipe: Recipe, data_root: Path) -> Iterator[tuple[Clip, NDArray[np.int16]]]:
+    """The clips of a recipe's manifests, without excluded speakers and what is too long."""
     for source in recipe.sources:
         manifest = data_root / source.manifest
         for line in read_manifest(manifest):

@@ -2,11 +2,18 @@
 
 import dataclasses
 import json
+import signal
+import subprocess
+import sys
+import time
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import soundfile
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import nn
 
 from pipeline.errors import SettingsError
@@ -15,9 +22,18 @@ from pipeline.stages.pretrain.augment import add_noise, add_room, change_rate, s
 from pipeline.stages.pretrain.content import edit_distance, frame_labels, speaker_weights
 from pipeline.stages.pretrain.gpt import cut_span, token_places
 from pipeline.stages.pretrain.loop import CHECKPOINT, load_network, lr_factor, resume, train
-from pipeline.stages.pretrain.prepare import Clip, normalise_level, pronounce, read_clip, read_manifest
+from pipeline.stages.pretrain.prepare import (
+    Clip,
+    load_corpus,
+    normalise_level,
+    pronounce,
+    read_clip,
+    read_manifest,
+    read_sources,
+    write_corpus,
+)
 from pipeline.stages.pretrain.quantizer import cluster
-from pipeline.stages.pretrain.recipe import Stage, read_recipe
+from pipeline.stages.pretrain.recipe import Recipe, Source, Stage, read_recipe
 
 PHONES = [
     Phone("HH", 0.3, 0.4, 0), Phone("AH0", 0.4, 0.5, 0), Phone("L", 0.5, 0.6, 0), Phone("OW1", 0.6, 0.8, 0),
@@ -45,6 +61,22 @@ def test_no_excluded_or_held_out_speaker_is_left_in_the_manifest_that_is_trained
     trained = {line["speaker"] for line in lines} - set(recipe.exclude_speakers)
     held_out = {voice.name.rsplit("_", 1)[1] for voice in recipe.held_out_voices}
     assert len(trained) > 200 and not held_out & trained
+
+
+def test_an_excluded_speaker_never_reaches_the_prepared_corpus(tmp_path):
+    pytest.importorskip("pocketsphinx", reason="the aligner is an optional package")
+    noise = np.random.default_rng(0).standard_normal(16000) * 0.1
+    lines = ["file|speaker|language|text|seconds|license"]
+    for speaker in ("ana", "p226", "ben"):
+        soundfile.write(tmp_path / f"{speaker}.wav", noise, 16000)
+        lines.append(f"{speaker}.wav|{speaker}|xx||1.0|CC0-1.0")
+    lines.append("missing.wav|long|xx||21.0|CC0-1.0")  # too long: left out before it is read
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    recipe = Recipe(base="nano", sources=(Source(manifest="manifest.csv"),), exclude_speakers=("p226",), stages={})
+    write_corpus(read_sources(recipe, tmp_path), tmp_path / "corpus")
+    corpus = load_corpus(tmp_path / "corpus")
+    assert [clip.speaker for clip in corpus.clips] == ["ana", "ben"]
+    assert len(corpus.sound) == 32000
 
 
 def test_an_unknown_key_of_a_recipe_is_refused_with_its_name(tmp_path):
@@ -189,6 +221,56 @@ def test_a_killed_run_continues_to_the_very_same_weights(tmp_path):
     assert "loss" in (tmp_path / "whole" / "log.csv").read_text()
 
 
+KILLED = """
+import sys, time
+from pathlib import Path
+import numpy as np, torch
+from torch import nn
+from pipeline.stages.pretrain.loop import train
+from pipeline.stages.pretrain.recipe import Stage
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+network = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.2), nn.Linear(8, 1))
+folder, pause_s = Path(sys.argv[1]), float(sys.argv[2])
+
+def forward(step, rng):
+    time.sleep(pause_s)
+    x = torch.from_numpy(rng.standard_normal((16, 3))).float()
+    return {"loss": (network(x)[:, 0].float() - x.sum(1)).square().mean()}
+
+train(network, forward, Stage(steps=60, batch=1, lr=1e-2, checkpoint_every_s=1e-6), folder, 7, torch.device("cpu"))
+"""
+
+
+def test_a_run_that_is_shot_in_the_middle_of_its_work_continues_to_the_very_same_weights(tmp_path, repository):
+    """SIGKILL, which nothing can catch, at whatever the process is doing: computing, or writing a checkpoint."""
+
+    def begin(folder, pause_s):
+        command = [sys.executable, "-c", KILLED, str(tmp_path / folder), str(pause_s)]
+        return subprocess.Popen(command, cwd=repository)
+
+    assert begin("whole", 0).wait() == 0
+    for _ in range(3):
+        process = begin("shot", 0.05)
+        before = _steps_done(tmp_path / "shot")
+        while process.poll() is None and _steps_done(tmp_path / "shot") < before + 5:
+            time.sleep(0.01)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    assert 0 < _steps_done(tmp_path / "shot") < 60
+    assert begin("shot", 0).wait() == 0
+    one, other = (load_file(tmp_path / folder / CHECKPOINT) for folder in ("whole", "shot"))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def _steps_done(folder) -> int:
+    if not (folder / CHECKPOINT).exists():
+        return 0
+    with safe_open(folder / CHECKPOINT, framework="pt") as file:
+        return int(file.metadata()["step"])
+
+
 def test_moments_are_found_again_by_the_name_of_their_parameter(tmp_path):
     network = small_training(tmp_path, steps=-1)
     for ordered in (list(network.parameters()), list(network.parameters())[::-1]):
@@ -203,8 +285,6 @@ def test_the_learning_rate_warms_up_and_falls():
 
 
 def test_clips_survive_the_round_trip_through_the_cache(tmp_path):
-    from pipeline.stages.pretrain.prepare import load_corpus
-
     (tmp_path / "clips.json").write_text(json.dumps([dataclasses.asdict(clip(start=5, samples=10))]))
     np.save(tmp_path / "sound.npy", np.arange(40, dtype=np.int16))
     corpus = load_corpus(tmp_path)
