@@ -299,7 +299,8 @@ def _judge(voice: str, stage: str, outcome: Outcome) -> None:
     record = outcome.record
     if stage == "validate" and not record.accepted:
         found = f"{record.speech_usable_s:.1f} s of good speech found, {record.speech_needed_s:.0f} s needed"
-        told = [*record.reasons, *(finding.detail for finding in record.findings if finding.detail)]
+        details = [finding.detail or finding.code for finding in record.findings if finding.severity == "reject"]
+        told = [detail for detail in dict.fromkeys(details) if detail != found]
         raise VoiceRefused(
             f"{voice}: {'; '.join([found, *told])}", hint=f"voxline validate {voice} lists every finding"
         )
