@@ -200,7 +200,7 @@ def set_contrast(network: Synthesizer, segments: TokenSegments, channels: int, l
     """
     network.eval()
     rng, spectrogram = np.random.default_rng(seed), Spectrogram(network.config.spectrogram)
-    means, wanted, predicted = [], [], []
+    means, wanted, predicted = list[Tensor](), list[Tensor](), list[Tensor]()
     for _ in range(CONTRAST_BATCHES):
         batch = segments.batch(rng)
         spec, mask = spectrogram(batch.wave), length_mask(batch.lengths, int(batch.lengths.max()))
