@@ -9,6 +9,7 @@ import torch
 from models.bases import BASES, load_base
 from models.decoding import Decoder, Request
 from models.ge2e import embed_speaker
+from models.generation import Task, find_misreadings, generate_checked, listen
 from models.networks import load_content_encoder, load_synthesizer, load_text2semantic
 from models.spectrogram import Spectrogram
 from pipeline.io.audio import read_audio
@@ -77,6 +78,52 @@ def test_a_longer_text_makes_longer_speech_and_most_attempts_end(base):
         assert len(ended) >= 4  # `models.voice` tries a sentence that does not end again
         lengths.append(float(np.median(ended)))
     assert 0.4 < lengths[0] < 2.5 < lengths[1] < 9.0
+
+
+TEXTS = (
+    ("Please call Stella and ask her to bring these things from the store.", "en"),
+    ("We expect heavy rain in the north and sunshine in the south.", "en"),
+    ("第一班火车六点一刻出发。", "zh"),
+)
+
+
+@pytest.fixture(scope="module")
+def text2semantic(base):
+    return load_text2semantic(base, CACHE)
+
+
+def task_of(text, language):
+    phones = torch.tensor(symbol_ids(phonemize(text, language).symbols))
+    return Task(phones, len(phones), None, None)
+
+
+def test_at_no_seed_is_a_stretch_of_the_text_dropped_or_said_twice(base, text2semantic):
+    decoder, guide = Decoder(text2semantic), base.text2semantic.guide
+    for text, language in TEXTS:
+        for seed in range(4):
+            tries = generate_checked(decoder, [task_of(text, language)], seed, base.text2semantic.sampling, 3, 8)[0]
+            chosen = tries[-1]
+            assert chosen.problems == (), (text, seed, chosen.problems, chosen.coverage)
+            assert chosen.coverage.longest_gap <= guide.longest_gap
+            assert chosen.coverage.error_rate < 0.35
+
+
+def test_tokens_that_lost_half_of_the_text_are_found_out(base, text2semantic):
+    for text, language in TEXTS:
+        task = task_of(text, language)
+        whole = generate_checked(Decoder(text2semantic), [task], 0, base.text2semantic.sampling, 3, 8)[0][-1].tokens
+        half = listen(whole[: len(whole) // 2], task.phones, text2semantic.guide)
+        twice = listen([*whole, *whole[len(whole) // 3 :]], task.phones, text2semantic.guide)
+        assert "dropped" in find_misreadings(half, text2semantic.guide)
+        assert "added" in find_misreadings(twice, text2semantic.guide)
+
+
+def test_tokens_of_recordings_pass_as_what_they_are(base, text2semantic, synthesizer, shared):
+    name, text = "zh_aishell_S0150/wavs/BAC009S0150W0121.wav", "其中有两个是内因的指标"
+    content = load_content_encoder(base, CACHE)(torch.from_numpy(recording(shared, name, 8))[None])
+    tokens = synthesizer.extract_tokens(content)[0, 0].tolist()
+    right, wrong = (listen(tokens, task_of(t, "zh").phones, text2semantic.guide) for t in (text, TEXTS[2][0]))
+    assert right.longest_gap <= base.text2semantic.guide.longest_gap and right.error_rate < 0.6 < wrong.error_rate
 
 
 @torch.no_grad()
