@@ -5,8 +5,9 @@ and the quality gate says what it is (`Base.random_roles`).
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -71,9 +72,7 @@ def load_cfm_synthesizer(base: Base, cache: Path) -> CfmSynthesizer:
     """The synthesizer of a v3 or v4 base, weight norm folded, in eval mode, frozen, on the CPU."""
     if base.cfm is None:
         raise ConfigError(f"base {base.name} is of family {base.family}; this needs v3 or v4")
-    with _constructing(base, "synthesizer"):
-        network = CfmSynthesizer(base.cfm)
-    _fill(network, base, "synthesizer", cache)
+    network = _filled(base, "synthesizer", cache, partial(CfmSynthesizer, base.cfm))
     fold_weight_norm(network)
     return _frozen(network)
 
@@ -82,9 +81,7 @@ def load_vocoder(base: Base, cache: Path) -> MelVocoder | BigVGAN:
     """The vocoder of a v3 or v4 base, weight norm folded, in eval mode, frozen, on the CPU."""
     if base.vocoder is None:
         raise ConfigError(f"base {base.name} has no vocoder; its synthesizer makes sound itself")
-    with _constructing(base, "vocoder"):
-        network = build_vocoder(base.vocoder)
-    _fill(network, base, "vocoder", cache)
+    network = _filled(base, "vocoder", cache, partial(build_vocoder, base.vocoder))
     fold_weight_norm(network)
     return _frozen(network)
 
@@ -93,9 +90,7 @@ def load_synthesizer(base: Base, cache: Path) -> Synthesizer:
     """The synthesizer of a v2-family base, weight norm folded, in eval mode, frozen, on the CPU."""
     if base.synthesizer is None:
         raise ConfigError(f"base {base.name} is of family {base.family}; this needs one of the v2 family")
-    with _constructing(base, "synthesizer"):
-        network = Synthesizer(base.synthesizer)
-    _fill(network, base, "synthesizer", cache)
+    network = _filled(base, "synthesizer", cache, partial(Synthesizer, base.synthesizer))
     return _frozen(network.remove_weight_norm())
 
 
@@ -108,20 +103,14 @@ def load_text2semantic(base: Base, cache: Path) -> Text2Semantic:
     """The text-to-semantic network, in eval mode, frozen, on the CPU."""
     if base.text2semantic is None:
         raise ConfigError(f"base {base.name} has no text-to-semantic network")
-    with _constructing(base, "text2semantic"):
-        network = Text2Semantic(base.text2semantic)
-    _fill(network, base, "text2semantic", cache)
-    return _frozen(network)
+    return _frozen(_filled(base, "text2semantic", cache, partial(Text2Semantic, base.text2semantic)))
 
 
 def load_discriminator(base: Base, cache: Path) -> Discriminator | None:
     """The discriminator, where the base has one with weights; a random one would teach nothing."""
     if base.discriminator is None or "discriminator" not in base.weights:
         return None
-    with _constructing(base, "discriminator"):
-        network = Discriminator(base.discriminator)
-    _fill(network, base, "discriminator", cache)
-    return _frozen(network)
+    return _frozen(_filled(base, "discriminator", cache, partial(Discriminator, base.discriminator)))
 
 
 def load_content_encoder(base: Base, cache: Path) -> PhoneEncoder | HubertEncoder:
@@ -139,10 +128,7 @@ def load_speaker_encoder(base: Base, cache: Path) -> SpeakerEncoder | None:
     """ERes2NetV2, where the base is conditioned on its vectors; None where GE2E's serve, or none do."""
     if "speaker" not in base.weights:
         return None
-    with _constructing(base, "speaker"):
-        network = SpeakerEncoder(base.speaker or SpeakerEncoderConfig())
-    _fill(network, base, "speaker", cache)
-    return _frozen(network)
+    return _frozen(_filled(base, "speaker", cache, partial(SpeakerEncoder, base.speaker or SpeakerEncoderConfig())))
 
 
 def load_bert(base: Base, cache: Path, device: torch.device) -> BertFeatures | None:
@@ -163,6 +149,14 @@ def read_weights(base: Base, role: str, cache: Path) -> tuple[dict[str, Tensor],
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path}: damaged: {error}") from error
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}, path
+
+
+def _filled(base: Base, role: str, cache: Path, build: Callable[[], Network]) -> Network:
+    """A new network with the weights of its role, or with its fixed random ones."""
+    with _constructing(base, role):
+        network = build()
+    _fill(network, base, role, cache)
+    return network
 
 
 def _fill(network: nn.Module, base: Base, role: str, cache: Path) -> None:

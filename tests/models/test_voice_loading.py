@@ -9,7 +9,7 @@ from models.errors import WeightsError
 from models.lora import inject, save_adapter
 from models.networks import load_synthesizer, load_text2semantic
 from models.voice import Reference, Sentence
-from models.voice_loading import AdapterFolders, VoiceOptions, load_voice
+from models.voice_loading import PRECISIONS, AdapterFolders, VoiceOptions, load_voice
 
 CPU = torch.device("cpu")
 
@@ -90,3 +90,23 @@ def test_lighter_weights_are_only_taken_when_asked_for(base, folders):
 def test_an_adapter_of_another_network_is_named(base, folders):
     with pytest.raises(WeightsError, match="adapter"):
         load_voice(base, Path(), CPU, AdapterFolders(text2semantic=folders.synthesizer))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_lighter_precisions_are_used_when_they_are_asked_for_and_sound_alike(base, precision):
+    options = PRECISIONS[precision]
+    voice = load_voice(base, Path(), CPU, options=options)
+    assert voice.decoder.weights == precision
+    exact, lighter = (
+        load_voice(base, Path(), CPU, options=VoiceOptions(wave_precision=wave))
+        for wave in ("f32", options.wave_precision)
+    )
+    torch.manual_seed(5)
+    reference = Reference(torch.randn(16000) * 0.1, 16000, torch.arange(10))
+    sampling = SamplingConfig(top_k=10, max_tokens=30, min_tokens=30)
+    waves = [
+        made.speak([Sentence(torch.arange(5, 25))], reference, seed=3, sampling=sampling, attempts=1).wave
+        for made in (exact, lighter)
+    ]
+    error = (waves[0] - waves[1]).square().mean() / waves[0].square().mean()
+    assert 0 < error < 0.01
