@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
-from pipeline.signal.frames import Floats
+from pipeline.signal.frames import FRAMES_PER_S, Floats, moving_mean
 from pipeline.signal.levels import Normalised, normalise
 from pipeline.signal.vad import Region, kept_seconds
 from pipeline.text.transcripts import estimate_phones
@@ -22,6 +21,8 @@ LEAD_S = 0.15
 TAIL_S = 0.25
 SLICE_MIN_S = 2.0
 _FADE_S = 0.005
+_QUIET_REACH_S = 2.0
+_QUIET_FRAMES = 8
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？；;])\s*")
 _FIT = 0.25  # how far a sentence may be from the length its phones predict
 
@@ -54,21 +55,33 @@ def whole_piece(regions: Sequence[Region], duration_s: float, text: str | None, 
 
 
 def slice_pieces(
-    regions: Sequence[Region], duration_s: float, text: tuple[str | None, str], slice_max_s: float, pause_max_s: float
+    speech: tuple[Sequence[Region], Floats],
+    duration_s: float,
+    text: tuple[str | None, str],
+    slice_max_s: float,
+    pause_max_s: float,
 ) -> tuple[Piece, ...]:
-    """Cut a long recording in its pauses into slices of 2 to `slice_max_s` seconds.
+    """Cut a long recording in its pauses into slices of 2 to `slice_max_s` seconds that do not overlap.
 
     The transcript goes along only where every sentence can be told to belong to one slice; otherwise the slices have no
-    text, and somebody has to write it. `text`: transcript and its language.
+    text, and somebody has to write it. `speech`: regions between which even short pauses lie, and the level of every
+    10 ms in dB; `text`: transcript and its language.
     """
-    groups = _groups(regions, slice_max_s)
+    groups = _groups(*speech, slice_max_s)
     texts = _share_text(groups, *text)
+    borders = [(before[-1].end_s + after[0].start_s) / 2 for before, after in pairwise(groups)]
     pieces = []
-    for group, share in zip(groups, texts, strict=True):
-        piece = whole_piece(group, duration_s, share, pause_max_s)
-        if piece.end_s - piece.start_s >= SLICE_MIN_S:
-            pieces.append(piece)
+    for group, share, first_s, last_s in zip(groups, texts, [0.0, *borders], [*borders, duration_s], strict=True):
+        start_s, end_s = max(first_s, group[0].start_s - LEAD_S), min(last_s, group[-1].end_s + TAIL_S)
+        if end_s - start_s >= SLICE_MIN_S:
+            pieces.append(Piece(start_s, end_s, kept_seconds(group, pause_max_s), share))
     return tuple(pieces)
+
+
+def covered_seconds(pieces: Sequence[Piece], regions: Sequence[Region]) -> float:
+    """How much of the speech lies in the pieces."""
+    overlaps = (min(p.end_s, r.end_s) - max(p.start_s, r.start_s) for p in pieces for r in regions)
+    return sum(overlap for overlap in overlaps if overlap > 0)
 
 
 def prepare_piece(
@@ -109,10 +122,10 @@ def _join(parts: Sequence[Floats], sample_rate_hz: int) -> Floats:
     return np.concatenate(faded) if faded else np.zeros(0, np.float32)
 
 
-def _groups(regions: Sequence[Region], slice_max_s: float) -> list[list[Region]]:
+def _groups(regions: Sequence[Region], level_db: Floats, slice_max_s: float) -> list[list[Region]]:
     """Neighbouring regions together, as long as a slice allows; cuts fall into the longer pauses."""
     room_s = slice_max_s - LEAD_S - TAIL_S
-    pending = [[region for long in regions for region in _divide(long, room_s)]]
+    pending = [[region for long in regions for region in _divide(long, level_db, room_s)]]
     done: list[list[Region]] = []
     while pending:
         group = pending.pop(0)
@@ -128,10 +141,19 @@ def _groups(regions: Sequence[Region], slice_max_s: float) -> list[list[Region]]
     return done
 
 
-def _divide(region: Region, room_s: float) -> list[Region]:
-    """Speech without a pause for longer than a slice: cut into equal parts, so that nothing is lost."""
+def _divide(region: Region, level_db: Floats, room_s: float) -> list[Region]:
+    """Speech without any pause for longer than a slice: cut where it is quietest, near equal parts."""
     count = int(np.ceil(region.duration_s / room_s))
-    edges: npt.NDArray[np.float64] = np.linspace(region.start_s, region.end_s, count + 1)
+    if count == 1:
+        return [region]
+    reach = min(_QUIET_REACH_S, room_s / 4)
+    even = np.linspace(region.start_s, region.end_s, int(np.ceil(region.duration_s / (room_s - reach))) + 1)
+    smooth = moving_mean(level_db, _QUIET_FRAMES)
+    cuts = []
+    for place in even[1:-1]:
+        first, last = (round((place + side * reach / 2) * FRAMES_PER_S) for side in (-1, 1))
+        cuts.append((first + int(smooth[first:last].argmin())) / FRAMES_PER_S)
+    edges = [region.start_s, *cuts, region.end_s]
     return [Region(float(start), float(end)) for start, end in pairwise(edges)]
 
 

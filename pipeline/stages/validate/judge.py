@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +31,14 @@ from pipeline.signal.clip_rules import (
     transcript_findings,
 )
 from pipeline.signal.dnsmos import Opinion
-from pipeline.signal.examine import Examination, examine, speech_only
+from pipeline.signal.examine import BURST_MIN_S, FRAME_S, Examination, examine, speech_only
 from pipeline.signal.folder_rules import Traits
-from pipeline.signal.frames import Floats
-from pipeline.signal.prepare import Piece, prepare_piece, slice_pieces, whole_piece
+from pipeline.signal.frames import ANALYSIS_RATE_HZ, Floats
+from pipeline.signal.prepare import Piece, covered_seconds, prepare_piece, slice_pieces, whole_piece
 from pipeline.signal.reading_rules import Reading
+from pipeline.signal.share_text import share_words
 from pipeline.signal.speaker_change import likeliest_change
+from pipeline.signal.vad import Region, regions_of
 from pipeline.stages.validate.tools import Tools
 from pipeline.text.transcripts import estimate_phones, phone_error_rate, strip_markup
 
@@ -48,6 +50,8 @@ MAX_MAGNITUDE = 1e6  # of full scale: float files scaled like 16-bit integers ar
 MAX_RATE_HZ = 48_000  # higher rates hold nothing that a network here reproduces
 SEVERITIES: tuple[Verdict, ...] = ("reject", "repair", "warn")
 _REPAIRS_SHOWN_FROM_S = 0.3
+SHORT_PAUSE_S = 0.12  # a breath between phrases: long files are cut there
+_SLICED_SHARE_MIN = 0.97  # of the speech: a slice that was left out takes its words with it
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def judge_recording(
     findings += phone_findings(phone_error, clip.language, settings)
     if seen.regions:
         findings += pace_findings(clip, seen.speech_s, settings)
-    outputs, repairs = _prepare(clip, seen, findings, index, settings, denoised)
+    outputs, repairs = _prepare(clip, seen, findings, index, settings, tools, denoised)
     if needs_text:
         outputs = [output for output in outputs if output.clip.text is not None]
     measures = measures_of(seen, heard, (audio.info.container, audio.info.subtype))
@@ -241,6 +245,7 @@ def _prepare(
     findings: list[Finding],
     index: int,
     settings: ValidateSettings,
+    tools: Tools,
     denoised: Repair | None,
 ) -> tuple[list[Output], list[Repair]]:
     """The training clips of a recording that nothing rejects; adds what the limiter found to `findings`."""
@@ -252,7 +257,10 @@ def _prepare(
     pieces: tuple[Piece, ...] = (whole_piece(seen.regions, seen.duration_s, text, pause_max_s),)
     if is_long:
         spoken = (text, clip.language)
-        pieces = slice_pieces(seen.regions, seen.duration_s, spoken, settings.slice_max_s, pause_max_s)
+        close = regions_of(seen.speech.webrtc, FRAME_S, SHORT_PAUSE_S, BURST_MIN_S)
+        speech = (close, seen.frames.level_db)
+        pieces = slice_pieces(speech, seen.duration_s, spoken, settings.slice_max_s, pause_max_s)
+        pieces = _with_heard_text(pieces, close, seen.frames.samples, spoken, tools)
     outputs: list[Output] = []
     repairs = [denoised] if denoised else []
     for number, piece in enumerate(pieces):
@@ -266,6 +274,25 @@ def _prepare(
         texts = "with their sentences" if pieces and pieces[0].text else "without text: it has to be written for each"
         repairs.append(Repair(code="needs_slicing", before="1 file", after=f"{len(pieces)} slices {texts}"))
     return outputs, repairs
+
+
+def _with_heard_text(
+    pieces: tuple[Piece, ...], regions: Sequence[Region], samples: Floats, spoken: tuple[str | None, str], tools: Tools
+) -> tuple[Piece, ...]:
+    """Slices with their words, where an acoustic model can tell which those are; as they were where it cannot."""
+    text, language = spoken
+    spoken_s = sum(region.duration_s for region in regions)
+    is_whole = covered_seconds(pieces, regions) > _SLICED_SHARE_MIN * spoken_s
+    if not text or language != "en" or not is_whole or any(piece.text for piece in pieces):
+        return pieces
+    if tools.recognise is None or tools.spell is None:
+        return pieces
+    words = [(word, tuple(tools.spell(word, language) or ())) for word in text.split()]
+    cuts = [(round(piece.start_s * ANALYSIS_RATE_HZ), round(piece.end_s * ANALYSIS_RATE_HZ)) for piece in pieces]
+    texts = share_words(words, [tools.recognise(samples[start:end]) for start, end in cuts])
+    if texts is None:
+        return pieces
+    return tuple(replace(piece, text=share) for piece, share in zip(pieces, texts, strict=True))
 
 
 def _prepare_one(

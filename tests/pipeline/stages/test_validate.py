@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -136,6 +137,30 @@ def test_a_long_recording_is_sliced_and_told_that_texts_are_missing(folder):
     assert len(result.prepared) > 2
     assert all(2 <= clip.duration_s <= 12.5 for clip in result.prepared)
     assert sum(clip.speech_s for clip in result.prepared) > 0.9 * result.measures.speech_s
+
+
+def test_a_long_recording_is_cut_between_its_sentences_and_each_slice_keeps_its_own(folder, tmp_path):
+    """The gaps are shorter than a pause that would count as one; the acoustic model tells which words are where."""
+    files = sorted((folder / "wavs").glob("*"))
+    rate = read_audio(files[0]).sample_rate_hz
+    texts = [line.split(",", 1)[1].strip('"') for line in (folder / "metadata.csv").read_text().splitlines()[1:]]
+    parts, borders = [], [0.0]
+    for number, path in enumerate([*files, *files]):
+        wave = read_audio(path).mono
+        parts += [wave, 1e-5 * np.random.default_rng(number).standard_normal(int(0.3 * rate)).astype(np.float32)]
+        borders.append(borders[-1] + len(wave) / rate + 0.3)
+        path.unlink(missing_ok=True) if number >= len(files) else None
+    write_audio(folder / "wavs" / "long.flac", np.concatenate(parts), rate)
+    whole = " ".join([*texts, *texts]).replace('"', "")
+    (folder / "metadata.csv").write_text(f"file_name|text\nwavs/long.flac|{whole}\n", encoding="utf-8")
+    settings = QUICK.model_copy(update={"acoustic": True})
+    report = run(folder, settings, load_tools(settings, tmp_path))
+    (result,) = report.clips
+    assert result.prepared
+    assert " ".join(clip.text for clip in result.prepared) == whole
+    for before, after in pairwise(result.prepared):
+        assert before.end_s <= after.start_s
+        assert min(abs(before.end_s - border) for border in borders) < 0.5
 
 
 def test_the_report_has_four_forms_and_no_stranger_writes_markup_into_them(folder):
