@@ -82,7 +82,8 @@ def speed() -> dict[str, Any]:
         results = {
             "decode": median_cpu_s(lambda: [read_audio(path) for path in files]),
             "examine": median_cpu_s(lambda: examine_all(decoded)),
-            "everything but networks": median_cpu_s(whole(replace(tools, opinion=None, embed=None))),
+            "everything but networks": median_cpu_s(whole(replace(tools, opinion=None, embed=None, recognise=None))),
+            "text by acoustic model": median_cpu_s(lambda: [tools.recognise(one.frames.samples) for one in seen]),
             "speaker embeddings": median_cpu_s(lambda: [tools.embed(speech_only(one)) for one in seen]),
             "dnsmos": median_cpu_s(lambda: [tools.opinion(one.frames.samples) for one in seen], 1),
         }

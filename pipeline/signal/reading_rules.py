@@ -16,9 +16,7 @@ from pipeline.text.transcripts import phone_error_rate
 
 READINGS_MIN = 4
 _OTHERS = 8  # texts of like length that a recording may choose from
-_GAP_MIN = (
-    0.085  # mean of (errors with other texts - errors with the own); right texts 0.12 and more, others up to 0.05
-)
+_GAP_MIN = 0.085  # mean of (errors with other texts - with the own); right texts 0.12 and more, others up to 0.07
 _BETTER_MIN = 0.12  # by which another text fits better; right texts 0.08 in 99 %
 _SWAPPED_MIN = 0.12  # the sum of both, where two recordings choose each other's text
 

@@ -77,7 +77,8 @@ def test_a_case_gets_its_outcome_for_its_reason(shared, case):
     assert STRICTNESS[report.verdict] >= STRICTNESS[case["expected"]], (report.verdict, report.reasons)
     if case["expected"] == "warn":
         assert report.verdict == "warn", report.reasons
-    assert not report.accepted  # none of them is a minute of good speech
+    if case["expected"] == "reject" or report.speech_found_s < SETTINGS.speech_min_s:
+        assert not report.accepted
 
 
 @pytest.mark.parametrize("folder", voices(), ids=lambda folder: folder.name)
