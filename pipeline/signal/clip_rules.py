@@ -200,6 +200,7 @@ def _noise_findings(seen: Examination, heard: Heard, settings: ValidateSettings)
         return  # what fills the gaps between the syllables is the room
     # DNSMOS takes whisper, a cold and a cough for noise: where pauses can be measured it only confirms what they say.
     is_quiet_between = noise.pause_snr_db is not None and noise.pause_snr_db >= settings.snr_warn_db
+    is_quiet_between = is_quiet_between or seen.voicing.voiced_share < _VOICED_SHARE_WARN
     if noise.pause_snr_db is not None and noise.pause_snr_db < settings.snr_min_db:
         detail = "noise in the pauses is too loud"
         yield _finding("low_snr", "reject", noise.pause_snr_db, settings.snr_min_db, "dB", detail)

@@ -38,7 +38,7 @@ FOUND = [
     ("antiphase", 2),
     ("hum", 1),
     ("reverberant", 1),
-    ("dropouts", 1),
+    ("dropouts", 0),
     ("wrong_transcripts", 1),  # Mandarin
     ("two_swapped", 0),
     ("two_swapped", 1),  # Mandarin
