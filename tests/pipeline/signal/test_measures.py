@@ -185,12 +185,13 @@ def test_a_change_of_speaker_shows_and_a_steady_one_does_not():
 
 def test_slices_are_cut_in_pauses_and_take_their_sentences_only_when_that_is_certain():
     regions = [Region(0.5 + 6 * i, 0.5 + 6 * i + 5) for i in range(6)]
+    speech = regions, np.zeros(4000, np.float32)
     fitting = " ".join(["This sentence is as long as all of the others are."] * 6)
-    pieces = slice_pieces(regions, 40.0, (fitting, "en"), 12.0, 0.8)
+    pieces = slice_pieces(speech, 40.0, (fitting, "en"), 12.0, 0.8)
     assert all(2 <= piece.end_s - piece.start_s <= 12 for piece in pieces)
     assert " ".join(piece.text for piece in pieces) == fitting
     for uncertain in ("no punctuation at all in this text", "Short. " + "A very long sentence indeed. " * 9, None):
-        assert {piece.text for piece in slice_pieces(regions, 40.0, (uncertain, "en"), 12.0, 0.8)} == {None}
+        assert {piece.text for piece in slice_pieces(speech, 40.0, (uncertain, "en"), 12.0, 0.8)} == {None}
 
 
 def test_a_prepared_piece_is_trimmed_and_its_long_pause_shortened():
