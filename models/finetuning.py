@@ -17,7 +17,8 @@ from torch.nn.utils.rnn import pad_sequence
 from models.critic import Critic
 from models.discriminator import Discriminator
 from models.losses import MelLoss, StftLoss, kl_loss
-from models.masks import take_slices
+from models.masks import length_mask, take_slices
+from models.prior_loss import WEIGHTS, can_judge_prior, prior_losses
 from models.spectrogram import compress
 from models.synthesizer import Synthesizer, SynthesizerOutput
 from models.text2semantic import Text2Semantic
@@ -86,11 +87,13 @@ class SynthesizerLearner:
     """
 
     groups: ClassVar = {"decoder": ("dec.",), "prior": ("enc_p.", "flow.")}
-    losses: ClassVar = {"decoder": "mel L1 of copies, nepers", "prior": "mel L1 from tokens, nepers"}
 
     def __init__(self, network: Synthesizer, discriminator: Discriminator | None, device: torch.device) -> None:
         self.network, self.device = network, device
         self.critic = None if discriminator is None else Critic(discriminator)
+        self.is_audible = can_judge_prior(network)
+        prior = "audible distance of its mean" if self.is_audible else "mel L1 from tokens, nepers"
+        self.losses = {"decoder": "mel L1 of copies, nepers", "prior": prior}
         self.mel = MelLoss(network.config.mel).to(device)
         self.stft = StftLoss().to(device)
 
@@ -105,12 +108,13 @@ class SynthesizerLearner:
         config = self.network.config
         batch = self._collate(clips)
         noise, uniform = self._noise(clips, seeds, batch["spec"].shape[-1])
-        out = self.network(**batch, noise=noise, uniform=uniform)
+        ge = self.network.condition(batch["spec"], batch["spec_lengths"], batch.get("speaker"))
+        out = self.network(**batch, ge=ge, noise=noise, uniform=uniform)
         hop, length = config.spectrogram.hop_samples, config.segment_frames
         waves = self._pad([clip["wave"] for clip in clips])  # (B, N)
         target = take_slices(waves[:, None], out.starts * hop, length * hop)  # (B, 1, N)
         mel = self.mel(out.wave[:, 0].float(), target[:, 0])
-        kl = _kl(out)
+        prior = self._prior_loss(out, ge)
         share = len(clips) / batch_weight
         if self.critic is not None:
             sound = MEL_WEIGHT * mel + self.critic.loss(target, out.wave, share)
@@ -119,7 +123,15 @@ class SynthesizerLearner:
         if out.magnitude is not None:
             wanted = compress(take_slices(batch["spec"], out.starts, length), config.magnitude)
             sound = sound + MAGNITUDE_WEIGHT * F.l1_loss(out.magnitude.float(), wanted)
-        return StepLoss((sound + kl) * share, {"decoder": float(mel.detach())})
+        return StepLoss((sound + prior) * share, {"decoder": float(mel.detach())})
+
+    def _prior_loss(self, out: SynthesizerOutput, ge: Tensor) -> Tensor:
+        """The family's divergence; where the base's prior was trained by what can be heard, that."""
+        if not self.is_audible:
+            return kl_loss(out.z_p, out.logs_q, out.m_p, out.logs_p, out.mask)
+        posterior, prior = (out.m_q, out.logs_q), (out.m_p, out.logs_p)
+        parts = prior_losses(self.network, out.z, posterior, prior, out.mask, ge)
+        return torch.stack([WEIGHTS[name] * value for name, value in parts.items()]).sum()
 
     @torch.no_grad()
     def heldout_losses(self, clips: Sequence[Clip]) -> dict[str, float]:
@@ -128,12 +140,29 @@ class SynthesizerLearner:
             batch = self._collate([clip])
             ge = self.network.condition(batch["spec"], batch["spec_lengths"], batch.get("speaker"))
             copy = self.network.copy_synthesis(batch["spec"], ge)
-            spoken = self.network.decode(batch["codes"], batch["text"], ge, noise_scale=0.0)
-            for name, wave in (("decoder", copy), ("prior", spoken)):
-                samples = min(wave.shape[2], len(clip["wave"]))
-                recording = clip["wave"][None, :samples].to(self.device)
-                sums[name] += float(self.mel(wave[:, 0, :samples].float(), recording))
+            sums["decoder"] += self._apart(copy, clip)
+            if self.is_audible:
+                sums["prior"] += self._heard_apart(batch, ge)
+            else:
+                spoken = self.network.decode(batch["codes"], batch["text"], ge, noise_scale=0.0)
+                sums["prior"] += self._apart(spoken, clip)
         return {name: total / len(clips) for name, total in sums.items()}
+
+    def _apart(self, wave: Tensor, clip: Clip) -> float:
+        """Mel L1 of a wave (1, 1, N) and the clip's recording."""
+        samples = min(wave.shape[2], len(clip["wave"]))
+        recording = clip["wave"][None, :samples].to(self.device)
+        return float(self.mel(wave[:, 0, :samples].float(), recording))
+
+    def _heard_apart(self, batch: Mapping[str, Tensor], ge: Tensor) -> float:
+        """The prior's mean against the posterior's: mel L1 would count the noise of pauses as much as speech."""
+        network, spec = self.network, batch["spec"]
+        mask = length_mask(batch["spec_lengths"], spec.shape[2])
+        posterior = network.enc_q.stats(spec, mask, ge)
+        frames = network.token_frames(batch["codes"])
+        prior = network.prior(frames, mask, batch["text"], batch["text_lengths"], ge)
+        parts = prior_losses(network, posterior[0], posterior, prior, mask, ge)
+        return sum(WEIGHTS[name] * float(value) for name, value in parts.items() if name != "kl")
 
     def _collate(self, clips: Sequence[Clip]) -> dict[str, Tensor]:
         """Rows padded on the right to the longest clip, and at least to one decoded slice."""
@@ -209,10 +238,6 @@ class Text2SemanticLearner:
             rows = [clip.get("bert", torch.zeros(width, len(clip["phones"]))) for clip in clips]
             batch["bert"] = torch.stack([pad_to(row.float(), longest) for row in rows]).to(device)
         return batch
-
-
-def _kl(out: SynthesizerOutput) -> Tensor:
-    return kl_loss(out.z_p, out.logs_q, out.m_p, out.logs_p, out.mask)
 
 
 def pad_to(x: Tensor, length: int) -> Tensor:

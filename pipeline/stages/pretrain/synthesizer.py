@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.decoder import IstftDecoder
 from models.harmonics import PITCH_CHANNELS, pitch_latent
-from models.losses import kl_loss
 from models.masks import length_mask
 from models.pitch import PitchTracker
-from models.spectrogram import Spectrogram, expand, float32_region
+from models.prior_loss import WEIGHTS, prior_losses
+from models.spectrogram import Spectrogram
 from models.synthesizer import Synthesizer
 from pipeline.stages.pretrain.content import speaker_weights
 from pipeline.stages.pretrain.loop import Losses, train
@@ -27,14 +26,6 @@ Floats = NDArray[np.float32]
 REFERENCE_FRAMES = 100
 NO_TEXT = (".",)
 CONTRAST_BATCHES = 25
-AUDIBLE = 0.1  # magnitude below which differences count ever less
-WEIGHTS = {
-    "kl": 0.01,
-    "latent": 2.0,
-    "spectrum": 60.0,
-    "pitch": 5.0,
-    "voicing": 3.0,
-}
 
 
 @dataclass(frozen=True)
@@ -167,28 +158,9 @@ class _Losses:
         m_p, logs_p = net.prior(
             net.token_frames(batch.codes.to(device)), mask, batch.text.to(device), batch.text_lengths.to(device), ge
         )
-        kl = kl_loss(net.flow(z, mask, ge), logs_q, m_p, logs_p.clamp(min=-4.0), mask)
-        predicted = net.flow(m_p * mask, mask, ge, reverse=True).float()
-        apart = (predicted - m_q).abs() * mask
-        voiced = mask * (m_q[:, 1:PITCH_CHANNELS] > 0)
-        parts = {
-            "kl": kl,
-            "latent": apart.sum() / mask.sum() / m_q.shape[1],
-            "spectrum": self._spectrum(predicted - m_q, m_q, mask),
-            "pitch": (apart[:, :1] * voiced).sum() / voiced.sum().clamp(min=1),  # times LOG_F0_SPREAD: nepers
-            "voicing": apart[:, 1:PITCH_CHANNELS].sum() / mask.sum(),
-        }
+        parts = prior_losses(net, z, (m_q, logs_q), (m_p, logs_p), mask, ge)
         total = torch.stack([self.weight[name] * value for name, value in parts.items()]).sum()
         return {"loss": total, **parts}
-
-    def _spectrum(self, apart: Tensor, m_q: Tensor, mask: Tensor) -> Tensor:
-        """What a difference of latents means in log magnitude, however quiet the sound: consonants are told by that."""
-        decoder, floor = self.network.dec, self.network.config.magnitude.floor
-        assert isinstance(decoder, IstftDecoder) and decoder.skip is not None
-        with float32_region(apart):
-            envelope = expand(decoder.skip(m_q), self.network.config.magnitude)
-            slope = (envelope + floor) / (envelope + AUDIBLE)
-            return ((F.conv1d(apart, decoder.skip.weight) * slope).abs() * mask).sum() / mask.sum() / slope.shape[1]
 
 
 @torch.no_grad()
