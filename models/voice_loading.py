@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.bases import Base
 from models.configs.speaker import FbankConfig
+from models.decoder import HifiGanDecoder
 from models.decoding import Decoder
 from models.fbank import fbank
 from models.lora import load_adapter, merge
@@ -31,7 +32,8 @@ class VoiceOptions:
     """How a voice computes. The lighter kinds lose a little and are never chosen for you.
 
     `text2semantic_weights`: see `models.decoding.compare_weights` for what bf16 and int8 cost.
-    `wave_precision`: of the decoder to waves on a CPU. `cfm_steps`: of v3 and v4; None as the base says.
+    `wave_precision`: of a HiFi-GAN type decoder on a CPU; others are fast as they are.
+    `cfm_steps`: of v3 and v4; None as the base says.
     """
 
     text2semantic_weights: WeightKind = "f32"
@@ -85,7 +87,8 @@ def load_voice(
 def vits_renderer(synthesizer: Synthesizer, device: torch.device, options: VoiceOptions) -> VitsRenderer:
     """Takes the synthesizer over; its adapters, if any, have to be merged."""
     if device.type == "cpu":
-        synthesizer.prepare_for_inference("bfloat16" if options.wave_precision == "bf16" else "float32")
+        is_lighter = options.wave_precision == "bf16" and isinstance(synthesizer.dec, HifiGanDecoder)
+        synthesizer.prepare_for_inference("bfloat16" if is_lighter else "float32")
     return VitsRenderer(synthesizer, device)
 
 

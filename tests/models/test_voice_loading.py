@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.bases import Base, License
+from models.bases import Base, License, load_base
 from models.configs.text2semantic import SamplingConfig, Text2SemanticConfig
 from models.errors import WeightsError
 from models.lora import inject, save_adapter
@@ -90,6 +90,16 @@ def test_lighter_weights_are_only_taken_when_asked_for(base, folders):
 def test_an_adapter_of_another_network_is_named(base, folders):
     with pytest.raises(WeightsError, match="adapter"):
         load_voice(base, Path(), CPU, AdapterFolders(text2semantic=folders.synthesizer))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_the_base_in_the_repository_takes_lighter_weights_and_keeps_its_decoder(precision, tmp_path):
+    voice = load_voice(load_base("nano"), tmp_path, CPU, options=PRECISIONS[precision])
+    assert voice.decoder.weights == precision
+    sampling = SamplingConfig(top_k=10, max_tokens=30, min_tokens=30)
+    reference = Reference(torch.randn(16000) * 0.1, 16000, torch.arange(10), speaker=torch.ones(256) / 16)
+    wave = voice.speak([Sentence(torch.arange(100, 112))], reference, seed=3, sampling=sampling, attempts=1).wave
+    assert wave.isfinite().all() and len(wave) > 3200
 
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
