@@ -61,8 +61,8 @@ from pipeline.signal.speaker import speaker_mel  # noqa: E402
 from pipeline.stages.evaluate import gate_sentences  # noqa: E402
 from pipeline.stages.finetune import Training  # noqa: E402
 from pipeline.stages.pretrain.align import WORD, Recogniser  # noqa: E402
-from pipeline.stages.pretrain.content import edit_distance  # noqa: E402
 from pipeline.stages.pretrain.prepare import normalise_level  # noqa: E402
+from pipeline.text.edits import edit_distance  # noqa: E402
 from pipeline.text.english import word_phones  # noqa: E402
 from pipeline.text.frontend import phonemize  # noqa: E402
 from pipeline.text.symbols import symbol_ids  # noqa: E402

@@ -81,9 +81,10 @@ class SynthesizerLearner:
     """Decoder and prior of the v2 family.
 
     The two share no gradient: the decoder follows the sound of slices decoded from the frozen posterior, prior and flow
-    follow the divergence from it. On held-out clips the prior is judged by what it is for, the sound of tokens and
-    text: a lower divergence was seen to sound worse. Where the base has a discriminator it is trained along and the
-    losses are those of the family's own recipe; without one, distances of spectrograms stand in for it.
+    follow the divergence from it, or in a base like nano `models.prior_loss`. On held-out clips the prior is judged by
+    the sound of tokens and text, there by that loss: a lower divergence was seen to sound worse. Where the base has a
+    discriminator it is trained along and the losses are those of the family's own recipe; without one, distances of
+    spectrograms stand in for it.
     """
 
     groups: ClassVar = {"decoder": ("dec.",), "prior": ("enc_p.", "flow.")}

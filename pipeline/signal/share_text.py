@@ -11,6 +11,7 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
+from pipeline.text.edits import edit_costs
 from pipeline.text.transcripts import phone_error_rate
 
 MOST_CELLS = 4_000_000  # of the alignment: about two minutes of speech
@@ -44,20 +45,9 @@ def share_words(words: Sequence[Word], heard: Sequence[Sequence[str]]) -> list[s
 
 def _place_in_expected(expected: Sequence[str], spoken: Sequence[str], cut: int) -> int:
     """How many expected phones belong to the first `cut` spoken ones: where both halves together cost least."""
-    before = _costs(expected, spoken[:cut])
-    after = _costs(expected[::-1], spoken[cut:][::-1])[::-1]
-    return min(range(len(expected) + 1), key=lambda i: before[i] + after[i])
-
-
-def _costs(expected: Sequence[str], spoken: Sequence[str]) -> list[int]:
-    """Edit distance of `spoken` to every beginning of `expected`."""
-    costs = list(range(len(expected) + 1))
-    for row, phone in enumerate(spoken, start=1):
-        diagonal, costs[0] = costs[0], row
-        for column, other in enumerate(expected, start=1):
-            least = min(costs[column] + 1, costs[column - 1] + 1, diagonal + (phone != other))
-            diagonal, costs[column] = costs[column], least
-    return costs
+    before = edit_costs(spoken[:cut], expected)
+    after = edit_costs(spoken[cut:][::-1], expected[::-1])[::-1]
+    return int((before + after).argmin())
 
 
 def _settle(words: Sequence[Word], heard: Sequence[Sequence[str]], edges: list[int]) -> list[int]:

@@ -43,6 +43,7 @@ from pipeline.records.settings import EvaluateSettings
 from pipeline.signal import gate, quality
 from pipeline.signal.dnsmos import measure_dnsmos
 from pipeline.signal.speaker import speaker_mel
+from pipeline.text.edits import edit_distance
 from pipeline.text.frontend import phonemize_for_synthesis
 from pipeline.text.languages import known_language
 
@@ -281,16 +282,6 @@ class Ears:
 def letters(text: str) -> str:
     """What is compared of a text: letters and digits without case, punctuation and spaces."""
     return "".join(letter for letter in text.casefold() if letter.isalnum())
-
-
-def edit_distance(first: Sequence[str], second: Sequence[str]) -> int:
-    """Levenshtein distance."""
-    row = list(range(len(second) + 1))
-    for i, one in enumerate(first, 1):
-        above, row[0] = row[0], i
-        for j, other in enumerate(second, 1):
-            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (one != other))
-    return row[-1]
 
 
 def is_complete(sentence: FreeSentence, sample_rate_hz: int) -> bool:

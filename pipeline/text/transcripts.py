@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pipeline.text.edits import edit_distance
 from pipeline.text.scripts import script_of
 
 SUPPORTED_LANGUAGES = ("zh", "en", "ja", "ko", "yue")
@@ -114,13 +115,7 @@ def phone_error_rate(expected: Sequence[str], heard: Sequence[str]) -> float:
     """Least number of changes between two rows of phones, per expected phone; stress marks do not count."""
     wanted = [phone.rstrip("0123456789") for phone in expected]
     found = [phone.rstrip("0123456789") for phone in heard]
-    distances = list(range(len(found) + 1))
-    for row, phone in enumerate(wanted, start=1):
-        diagonal, distances[0] = distances[0], row
-        for column, other in enumerate(found, start=1):
-            least = min(distances[column] + 1, distances[column - 1] + 1, diagonal + (phone != other))
-            diagonal, distances[column] = distances[column], least
-    return distances[-1] / max(len(wanted), 1)
+    return edit_distance(wanted, found) / max(len(wanted), 1)
 
 
 def _script(letter: str) -> str:

@@ -14,6 +14,7 @@ from pipeline.stages.pretrain.augment import augment_wave, change_rate, spoil_me
 from pipeline.stages.pretrain.loop import Losses, train
 from pipeline.stages.pretrain.prepare import SAMPLE_RATE_HZ, Clip, Corpus
 from pipeline.stages.pretrain.recipe import Stage
+from pipeline.text.edits import edit_distance
 
 RATE_SPREAD = 0.16  # of the natural log of the playing speed
 GUESS_TRUST = 0.25  # weight of a clip whose text is a recogniser's
@@ -139,16 +140,3 @@ def phone_error(network: PhoneEncoder, corpus: Corpus) -> dict[str, float]:
         errors += edit_distance([label for label in best if label], order)
         phones += len(order)
     return {"frame_accuracy": right / max(total, 1), "phone_error_rate": errors / max(phones, 1)}
-
-
-def edit_distance(a: list[int], b: list[int]) -> int:
-    """Levenshtein distance of two sequences."""
-    row = np.arange(len(b) + 1)
-    target = np.array(b)
-    for i, item in enumerate(a, 1):
-        substituted = row[:-1] + (target != item)
-        best = np.minimum(substituted, row[1:] + 1)
-        # insertions run along the row: a running minimum of best[j] - j
-        moved = np.minimum.accumulate(np.concatenate([[i], best]) - np.arange(len(b) + 1)) + np.arange(len(b) + 1)
-        row = moved
-    return int(row[-1])

@@ -139,14 +139,6 @@ def test_every_language_has_sentences_and_they_can_be_pronounced_in_english() ->
         assert not phonemize_for_synthesis(text, "en").unknown
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "edits"),
-    [([], [], 0), (["A"], [], 1), (["A", "B"], ["B", "A"], 2), (list("kitten"), list("sitting"), 3)],
-)
-def test_edit_distance(first, second, edits) -> None:
-    assert evaluate.edit_distance(first, second) == edits
-
-
 def test_character_errors_are_counted_in_letters_without_case_and_punctuation() -> None:
     ears = evaluate.Ears(recogniser=None, transcribe=lambda speech: "hello WORLT", centroid=torch.zeros(256))
     second = np.zeros(16_000, dtype=np.float32)

@@ -19,7 +19,7 @@ from torch import nn
 from pipeline.errors import SettingsError
 from pipeline.stages.pretrain.align import Aligner, Phone
 from pipeline.stages.pretrain.augment import add_noise, add_room, change_rate, spoil_mel, warp_formants
-from pipeline.stages.pretrain.content import edit_distance, frame_labels, speaker_weights
+from pipeline.stages.pretrain.content import frame_labels, speaker_weights
 from pipeline.stages.pretrain.gpt import cut_span, token_places
 from pipeline.stages.pretrain.loop import CHECKPOINT, load_network, lr_factor, resume, train
 from pipeline.stages.pretrain.prepare import (
@@ -172,13 +172,6 @@ def test_speakers_with_little_speech_are_drawn_more_often_per_second():
     clips = [clip(speaker="long", samples=100) for _ in range(90)] + [clip(speaker="short", samples=100)]
     weights = speaker_weights(clips)
     assert weights.sum() == pytest.approx(1) and weights[-1] > 5 * weights[0]
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "distance"), [([1, 2, 3], [1, 3], 1), ([], [1, 2], 2), ([5], [], 1), ([1, 2], [2, 1], 2)]
-)
-def test_edit_distance(a, b, distance):
-    assert edit_distance(a, b) == distance
 
 
 def test_clusters_are_found_and_none_is_empty():
