@@ -46,6 +46,12 @@ class MissingExtraError(SettingsError):
     title = "not installed"
 
 
+class NoAccessError(SettingsError):
+    """The system does not let us read or write a file: rights, a read-only disk, a file where a folder is needed."""
+
+    title = "no access"
+
+
 class VoiceRefused(PipelineError):
     """The recordings are not good enough, or too few."""
 

@@ -19,6 +19,7 @@ from pipeline.errors import (
     TransientError,
     VoiceRefused,
 )
+from pipeline.io.files import explain
 
 if TYPE_CHECKING:
     from models.bases import Base
@@ -378,4 +379,9 @@ def run_voice(name: str, flags: Mapping[str, Any], reporter: Reporter, *, until:
         raise
     except PipelineError as error:
         run.fail(error)
+    except OSError as error:
+        told = explain(error)
+        if told is None:
+            raise
+        run.fail(told)
     return run

@@ -32,6 +32,7 @@ from pipeline.cli import (
     validate,
 )
 from pipeline.errors import MissingExtraError, PipelineError
+from pipeline.io.files import explain
 
 app = typer.Typer(
     name="voxline",
@@ -107,20 +108,26 @@ def run_command(arguments: list[str] | None = None) -> int:
     except PipelineError as error:
         print_error(error)
         return error.exit_code
+    except BrokenPipeError:  # the reader of our output has gone, as in `voxline plan | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        told = explain(error)
+        if told is None:
+            raise
+        print_error(told)
+        return told.exit_code
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing in ("", "pipeline", "models"):
             raise
-        told = MissingExtraError(
+        absent = MissingExtraError(
             f"this command needs the package {missing}, which is not installed",
             hint="pip install 'voxline[all]'; voxline doctor says what else is missing",
         )
-        print_error(told)
-        return told.exit_code
+        print_error(absent)
+        return absent.exit_code
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-    except BrokenPipeError:  # the reader of our output has gone, as in `voxline plan | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

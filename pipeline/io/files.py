@@ -1,4 +1,4 @@
-"""Writing files so that what can be seen is complete."""
+"""Writing files so that what can be seen is complete, and telling what the system refuses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import TransientError
+from pipeline.errors import NoAccessError, PipelineError, TransientError
+
+DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+MAY_PASS = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN})  # a disk on the network
+IS_REFUSED = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
+)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -39,15 +45,42 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def write_cache(path: Path, data: bytes) -> None:
+    """Write what can be computed again: a folder that cannot be written is no reason to stop."""
+    try:
+        write_atomically(path, data)
+    except (OSError, TransientError):
+        pass
+
+
 @contextmanager
 def disk_full_is_transient(path: Path) -> Iterator[None]:
     """Turn 'no space left' and 'quota exceeded' into the error CI retries; every other OSError passes through."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise TransientError(
-                f"{path}: {os.strerror(error.errno).lower()}; nothing half-written was left",
-                hint="free some space (voxline's work/ folder is safe to delete) and run again",
-            ) from None
+        if error.errno in DISK_IS_FULL:
+            raise _disk_full(error, path) from None
         raise
+
+
+def explain(error: OSError) -> PipelineError | None:
+    """What a person can do about a file that the system refuses; None for what may be a bug of ours."""
+    path = None if error.filename is None else Path(os.fsdecode(error.filename))
+    if path is not None and path.name.startswith("."):
+        path = path.parent  # staging files and locks are ours; the folder is what a person can mend
+    if error.errno in DISK_IS_FULL:
+        return _disk_full(error, path or Path.cwd())
+    reason = f"{path}: {os.strerror(error.errno).lower()}" if path and error.errno else ""
+    if reason and error.errno in IS_REFUSED:
+        return NoAccessError(reason, hint="check its rights and what lies there, or name another place")
+    if reason and error.errno in MAY_PASS:
+        return TransientError(reason, hint="run again when the disk answers")
+    return None
+
+
+def _disk_full(error: OSError, path: Path) -> TransientError:
+    return TransientError(
+        f"{path}: {os.strerror(error.errno or errno.ENOSPC).lower()}; nothing half-written was left",
+        hint="free some space (voxline's work/ folder is safe to delete) and run again",
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import SettingsError, UsageError
-from pipeline.io.files import write_atomically
+from pipeline.io.files import write_cache
 from pipeline.io.git import SUBMODULE_MODE, SYMLINK_MODE, BlobReader, Repository
 from pipeline.io.voices import MANIFEST_FILE, content_digest, digest_of, is_part_of_voice, link_digest
 from pipeline.records.voice import NAME_RULE, is_voice_name
@@ -50,7 +50,7 @@ class TreeDigests:
 
     def __exit__(self, *_: object) -> None:
         if self._cache is not None and self._known.keys() - self._remembered.keys():
-            write_atomically(self._cache, json.dumps(self._known).encode())
+            write_cache(self._cache, json.dumps(self._known).encode())
 
     def of(
         self, repository: Repository, commit: str, prefix: str, trees: Mapping[str, str], blobs: BlobReader

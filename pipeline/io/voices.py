@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from pipeline.config import describe
 from pipeline.errors import ConsentError, SettingsError, VoiceRefused
-from pipeline.io.files import write_atomically
+from pipeline.io.files import write_cache
 from pipeline.io.git import MAX_POINTER_BYTES, lfs_object_id
 from pipeline.io.yaml import read_table
 from pipeline.records.voice import NAME_RULE, VoiceManifest, is_voice_name
@@ -187,7 +187,7 @@ def content_digest(folder: Path, *, cache: Path | None = None) -> str:
         if max(status.st_mtime_ns, status.st_ctime_ns) < settled_before_ns:
             fresh[relative] = [*stamp, digest]
     if cache is not None and fresh != known:
-        write_atomically(cache, json.dumps(fresh).encode())
+        write_cache(cache, json.dumps(fresh).encode())
     return digest_of(files)
 
 
