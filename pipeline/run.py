@@ -149,7 +149,7 @@ def stage_span(voice: str, name: str) -> Iterator[Callable[[], bool]]:
         try:
             yield is_stopping
         except ModelsError as error:
-            raise SettingsError(str(error), hint="voxline bases list") from error
+            raise SettingsError(str(error), hint="voxline doctor says what can be used here") from error
 
 
 def _find(store: Store, stage: Stage, voice: str, key: str) -> Outcome | None:

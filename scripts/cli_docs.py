@@ -65,7 +65,7 @@ def _text(help_text: str) -> str:
     text = re.sub(r"\[/?bold\]", "", help_text.strip())  # typer has taken the common indentation away
     blocks = []
     for block in text.split("\n\n"):
-        is_example = block.startswith("    ")
+        is_example = block.startswith(("    ", "voxline "))
         blocks.append("```\n" + inspect.cleandoc("\n" + block) + "\n```" if is_example else " ".join(block.split()))
     return "\n\n".join(blocks)
 

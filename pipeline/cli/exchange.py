@@ -40,7 +40,7 @@ def export(
     from pipeline.stages.exchange import export_release
 
     if format_ != "gpt-sovits":
-        raise UsageError(f"--format {format_}: only gpt-sovits can be written")
+        raise UsageError(f"--format {format_}: only gpt-sovits can be written", hint="leave --format out")
     general = resolve_settings({"voxline.registry": registry}).settings.voxline
     root = repository_root()
     opened = open_registry(general.registry, root=root)

@@ -83,7 +83,8 @@ def voxline(
 
     A folder [bold]voices/NAME/[/bold] with a minute of speech, its transcripts and consent becomes a published voice:
 
-        voxline import recordings/ --name ana --language en --license CC-BY-4.0
+        voxline import recordings/ --name ana --language en --license CC-BY-4.0 \\
+            --consent-speaker "Ana Example" --consent-date 2026-01-09
         voxline run ana
         voxline say ana "Good morning." -o out.wav
     """

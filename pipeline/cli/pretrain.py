@@ -22,7 +22,7 @@ def pretrain(
 ) -> None:
     """Train a base from scratch: content encoder, quantizer, posterior, synthesizer, text-to-semantic network.
 
-    A run that was stopped, however, continues from its last checkpoint.
+    However a run was stopped, it continues from its last checkpoint.
 
         voxline pretrain recipes/nano.yaml --data ../shared/data
         voxline pretrain recipes/nano.yaml --data ../shared/data --stage gpt --stage export

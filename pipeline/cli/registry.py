@@ -16,7 +16,7 @@ commands = typer.Typer(no_args_is_help=True, help="Look into the registry and mo
 
 NameArgument = Annotated[str, typer.Argument(help="Name of a published voice.", metavar="VOICE", show_default=False)]
 VersionArgument = Annotated[
-    str | None, typer.Argument(help="Version of 12 hex digits.", metavar="[VERSION]", show_default=False)
+    str | None, typer.Argument(help="Version of 12 hex digits.", metavar="VERSION", show_default=False)
 ]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for the history.", show_default=False)]
 
@@ -100,12 +100,10 @@ def history(voice: NameArgument, registry: RegistryOption = None, as_json: JsonO
     voxline registry history sample
     """
     from pipeline.cli.common import console, print_json
-    from pipeline.errors import UsageError
 
     opened = _open(registry)
+    _must_be_published(opened, voice)
     events = opened.history(voice)
-    if not events:
-        raise UsageError(f"{voice}: was never published in {opened.url}", hint="voxline registry list")
     if as_json:
         print_json({"voice": voice, "events": [event.model_dump(mode="json") for event in events]})
         return
@@ -161,11 +159,8 @@ def retire(voice: NameArgument, registry: RegistryOption = None, reason: ReasonO
 
     voxline registry retire sample --reason "consent withdrawn"
     """
-    from pipeline.errors import UsageError
-
     opened = _open(registry)
-    if voice not in opened.voices():
-        raise UsageError(f"{voice}: was never published in {opened.url}", hint="voxline registry list")
+    _must_be_published(opened, voice)
     events = opened.retire(voice, _mover(reason))
     for event in events:
         _tell(voice, event)
@@ -175,7 +170,7 @@ def retire(voice: NameArgument, registry: RegistryOption = None, reason: ReasonO
 
 @commands.command("verify")
 def verify(
-    voice: Annotated[str | None, typer.Argument(help="Only this voice.", metavar="[VOICE]", show_default=False)] = None,
+    voice: Annotated[str | None, typer.Argument(help="Only this voice.", metavar="VOICE", show_default=False)] = None,
     registry: RegistryOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -187,12 +182,13 @@ def verify(
     from pipeline.errors import SettingsError
 
     opened = _open(registry)
+    _must_be_published(opened, voice)
     voices = [voice] if voice else opened.voices()
     damages = [line for name in voices for line in opened.verify(name)]
     if as_json:
         print_json({"registry": opened.url, "voices": len(voices), "damages": damages})
     else:
-        console().print(f"{len(voices)} voices, {len(damages)} damages")
+        console().print(f"voices: {len(voices)}, damages: {len(damages)}")
     if damages:
         raise SettingsError("\n".join(damages), hint="publish the version again, or roll back to a sound one")
 
@@ -230,6 +226,13 @@ def _open(url: str | None) -> Registry:
 
     settings = resolve_settings({"voxline.registry": url}).settings
     return open_registry(settings.voxline.registry, root=repository_root())
+
+
+def _must_be_published(opened: Registry, voice: str | None) -> None:
+    from pipeline.errors import UsageError
+
+    if voice is not None and voice not in opened.voices():
+        raise UsageError(f"{voice}: was never published in {opened.url}", hint="voxline registry list")
 
 
 def _mover(reason: str) -> Mover:

@@ -31,7 +31,6 @@ def schema(
     """Print the JSON Schema of voice.yaml or pipeline.toml, or write both.
 
     voxline schema voice
-
     voxline schema --write schemas
     """
     from pipeline.errors import UsageError

@@ -14,6 +14,7 @@ def find_voice_folder(name_or_path: str) -> Path:
     """
     from pipeline.cli.common import repository_root, resolve_settings
     from pipeline.errors import UsageError
+    from pipeline.io.voices import MANIFEST_FILE
 
     if "/" in name_or_path or name_or_path in (".", ".."):
         folder = Path(name_or_path).resolve()
@@ -21,8 +22,8 @@ def find_voice_folder(name_or_path: str) -> Path:
         folder = repository_root() / resolve_settings().settings.voxline.voices / name_or_path
     if folder.is_dir():
         return folder
-    known = sorted(entry.name for entry in folder.parent.iterdir() if entry.is_dir()) if folder.parent.is_dir() else []
-    hint = f"there are: {', '.join(known[:10])}" if known else f"voxline new {Path(name_or_path).name}"
+    known = sorted(path.parent.name for path in folder.parent.glob(f"*/{MANIFEST_FILE}"))
+    hint = f"there are: {', '.join(known[:10])}" if known else "check the path; voxline new NAME makes a folder"
     raise UsageError(f"no voice folder at {folder}", hint=hint)
 
 

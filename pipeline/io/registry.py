@@ -412,9 +412,8 @@ def open_registry(url: str, *, root: Path | None = None) -> Registry:
     """
     scheme, separator, rest = url.partition(":")
     if scheme != "file" or not separator or not rest:
-        raise SettingsError(
-            f"registry {url!r}: only file:FOLDER can be opened", hint="for example --registry file:registry"
-        )
+        meant = url if "/" in url and not separator else "registry"
+        raise SettingsError(f"registry {url!r}: only file:FOLDER can be opened", hint=f"--registry file:{meant}")
     folder = Path("/" + rest.lstrip("/")) if rest.startswith("/") else (root or Path()) / rest
     if folder.exists() and not folder.is_dir():
         raise SettingsError(f"registry {url!r}: {folder} is no folder")

@@ -83,7 +83,7 @@ def load_manifest(folder: Path) -> VoiceManifest:
     if path.is_symlink():
         raise SettingsError(f"{path}: is a symbolic link", hint="put the file itself there")
     if not path.is_file():
-        raise SettingsError(f"{path}: is missing", hint=f"voxline new {folder.name} writes one to fill in")
+        raise SettingsError(f"{path}: is missing", hint="voxline new NAME writes one to fill in and copy")
     return parse_manifest(read_table(path), str(path))
 
 

@@ -36,11 +36,11 @@ def parse_table(content: bytes, source: str) -> dict[str, Any]:
         _check_keys(node, source)
         loaded = loader.construct_document(node) if node is not None else None
     except yaml.YAMLError as error:
-        raise SettingsError(f"{source}: not valid YAML: {_first_line(error)}") from None
+        raise _not_yaml(error, source) from None
     except ValueError as error:  # a date like 2026-13-45, an integer of five thousand digits
         raise SettingsError(f"{source}: {error}") from None
     if not isinstance(loaded, dict):
-        raise SettingsError(f"{source}: holds no 'key: value' lines")
+        raise SettingsError(f"{source}: holds no 'key: value' lines", hint="voxline new NAME writes one to copy from")
     for key in loaded:
         if not isinstance(key, str):
             raise SettingsError(f"{source}: key {key!r} is not a word", hint="put it in quotes if it is meant")
@@ -77,7 +77,7 @@ def _check_keys(node: Any, source: str) -> None:
         seen = set()
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise SettingsError(f"{source}, line {_line(key)}: key '{key.value}' is given twice")
+                raise SettingsError(f"{source}, line {_line(key)}: key '{key.value}' is given twice", hint="delete one")
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
             _check_keys(value, source)
 
@@ -86,5 +86,9 @@ def _line(place: yaml.Event | yaml.Node) -> int:
     return place.start_mark.line + 1 if place.start_mark else 0
 
 
-def _first_line(error: yaml.YAMLError) -> str:
-    return " ".join(str(error).split())[:200]
+def _not_yaml(error: yaml.YAMLError, source: str) -> SettingsError:
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return SettingsError(f"{source}: not valid YAML: {' '.join(str(error).split())[:200]}")
+    place = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+    problem = ", ".join(part for part in (error.context, error.problem) if part)
+    return SettingsError(f"{source}{place}: not valid YAML: {problem}", hint="put the value in quotes if it is text")

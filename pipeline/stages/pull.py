@@ -56,7 +56,8 @@ def pull_base(
         if (want := _wanted(role, file)) is not None and (force or not base.weight_path(role, cache).exists())
     ]
     if not wanted:
-        log(f"{base.name}: everything is here, {cache / 'bases' / base.name}")
+        place = "lies beside its base.yaml" if base.is_embedded else f"is here, {cache / 'bases' / base.name}"
+        log(f"{base.name}: everything {place}")
         return []
     lock, downloads = read_lock(lock_path), cache / "downloads"
     files = pull(base.name, wanted, lock=lock, downloads=downloads, source=source, endpoint=endpoint, log=log)

@@ -50,6 +50,12 @@ def test_each_stage_is_a_command_of_its_own_as_ci_calls_it(walked: Path, voxline
     assert (answer.code, told in answer.out + answer.err) == (code, True), answer
 
 
+@pytest.mark.parametrize(("name", "told"), [("ben", "there are: ana"), ("no/such/place", "check the path")])
+def test_a_voice_that_is_not_there_is_told_with_those_that_are(walked: Path, voxline, name, told) -> None:
+    answer = voxline("extract", name)
+    assert (answer.code, told in answer.err) == (2, True), answer
+
+
 def test_json_has_the_whole_report_of_an_evaluation(walked: Path, voxline) -> None:
     answer = voxline("evaluate", "ana", "--json")
     report = json.loads(answer.out)

@@ -98,7 +98,7 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
         (b"- a\n", "holds no"),
         (b"", "holds no"),
         (b"1: 2\n", "key 1 is not a word"),
-        (b"a: b: c\n", "not valid YAML"),
+        (b"x: y\na: b: c\n", "voice.yaml, line 2: not valid YAML: mapping values are not allowed"),
     ],
 )
 def test_hostile_yaml_is_refused_quickly(content, message):
