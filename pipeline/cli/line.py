@@ -54,6 +54,7 @@ class VoiceRun:
     Attributes:
         status: published, republished, unchanged, superseded (a later commit was faster), done (stopped at --until), or
             the title of an error.
+        channel: the one that serves the version now; none when nothing does.
         report: the quality report, where there is one.
     """
 
@@ -135,7 +136,7 @@ class Line:
         entry = decide({self.voice.name: found}, {}, self.registry.states())[0]
         run.channel = self.channel
         if entry.action == "skip":
-            run.status, run.message = "unchanged", entry.reason
+            run.status, run.message, run.channel = "unchanged", entry.reason, self._present_channel()
         elif self._is_superseded():
             run.status, run.message = "superseded", f"{self.channel} holds the work of a later commit"
             return
@@ -148,11 +149,21 @@ class Line:
                 outcomes = self.run_until("evaluate", run)
             self._publish(outcomes, run)
             run.status = "published"
-        if needs_review and entry.published != self.version:
+        if needs_review and run.channel == "candidate":
             raise ReviewPending(
                 f"{self.voice.name} {self.version} is on channel candidate",
                 hint=f"listen to it, then: voxline registry promote {self.voice.name}",
             )
+
+    def _present_channel(self) -> str:
+        """The channel that serves this version, production before candidate; none when a person took it off."""
+        from pipeline.records.release import CHANNELS
+
+        for channel in reversed(CHANNELS):
+            pointer = self.registry.pointer(self.voice.name, channel)
+            if pointer is not None and pointer.version == self.version:
+                return channel
+        return ""
 
     @contextmanager
     def recording_refusal(self, *, wanted: bool = True) -> Iterator[None]:

@@ -73,8 +73,9 @@ def plan(
 
         voxline plan --worktree
         voxline plan --base origin/main --head HEAD --json
-        voxline plan --base $CI_COMMIT_BEFORE_SHA --format gitlab -o child.yml
+        voxline plan --base "$CI_COMMIT_BEFORE_SHA" --format gitlab -o child.yml
     """
+    from pipeline.errors import UsageError
     from pipeline.io.plan_formats import github_matrix, gitlab_pipeline, jenkins_branches
 
     flags = {"voxline.registry": registry, "voxline.base": base_model}
@@ -83,6 +84,8 @@ def plan(
         kept = tuple(entry for entry in made.entries if entry.change != "unchanged")
         made = made.model_copy(update={"entries": kept})
     chosen = Format.JSON if as_json else form
+    if output is not None and chosen is Format.TABLE:
+        raise UsageError("--output takes no table", hint="add --json or --format, or leave --output out")
     if chosen is Format.TABLE:
         _print_table(made, show_all)
         return

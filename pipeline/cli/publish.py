@@ -55,7 +55,8 @@ def publish(
     if as_json:
         print_json(_plain(run))
         return
-    told = f"{run.voice} {run.version}: {run.status} on {run.channel}{f'; {run.message}' if run.message else ''}"
+    place = f" on {run.channel}" if run.channel else ""
+    told = f"{run.voice} {run.version}: {run.status}{place}{f'; {run.message}' if run.message else ''}"
     console().print(told, highlight=False, markup=False)
 
 

@@ -146,5 +146,7 @@ def _print_summary(runs: list[VoiceRun]) -> None:
         )
     console().print(table)
     for run in runs:
+        if run.status == "unchanged" and not run.channel:
+            console().print(f"{run.voice}: {run.message}", markup=False, highlight=False, soft_wrap=True)
         if run.report:
             console().print(f"report: {run.report}", highlight=False, soft_wrap=True)

@@ -181,11 +181,15 @@ def _from_folder(base: str, wanted: Sequence[WantedFile], source: Path) -> list[
             found.append((want, _measured(want, "", path, local)))
     if missing:
         raise SettingsError(
-            f"{source}: {len(missing)} of {len(wanted)} files of {base} are not there:\n"
+            f"{source}: {_count(missing)} of {_count(wanted)} files of {base} are not there:\n"
             + _instructions(missing, source),
             hint=f"voxline bases pull {base} --from {source}",
         )
     return found
+
+
+def _count(wanted: Sequence[WantedFile]) -> int:
+    return sum(max(1, len(want.files)) if want.is_folder else 1 for want in wanted)
 
 
 def _folder_files(want: WantedFile, folder: Path) -> list[Path]:

@@ -128,3 +128,9 @@ def test_a_plan_with_a_real_lfs_repository_counts_recordings_not_pointers(line, 
     shutil.rmtree(line.root / "work", ignore_errors=True)
     assert json.loads(voxline("plan", "--json").out)["entries"][0]["action"] == "skip"
     assert json.loads(voxline("plan", "--worktree", "--json").out)["entries"][0]["action"] == "skip"
+
+
+def test_a_table_is_not_written_to_a_file(line, voxline):
+    answer = voxline("plan", "--worktree", "--output", "plan.txt")
+    assert (answer.code, "add --json or --format" in answer.err) == (2, True)
+    assert not (line.root / "plan.txt").exists()

@@ -39,3 +39,26 @@ def test_a_revert_brings_the_old_version_back(line, voxline, two_versions):
     assert answer.code == 0, answer.err
     assert json.loads(answer.out)["status"] == "republished"
     assert published(line) == first
+
+
+def test_a_version_that_a_person_took_off_stays_off_and_it_is_said(line, voxline, two_versions):
+    assert voxline("registry", "retire", "ana", "--reason", "consent withdrawn").code == 0
+    (told,) = json.loads(voxline("run", "ana", "--json").out)
+    assert (told["exit_code"], told["status"], told["channel"]) == (0, "unchanged", "")
+    assert "consent withdrawn" in voxline("run", "ana").out
+
+
+def test_a_version_on_production_does_not_become_a_candidate(line, voxline, two_versions):
+    _, _, second = two_versions
+    answer = voxline("publish", "ana", "--channel", "candidate")
+    assert (answer.code, answer.out) == (0, f"ana {second}: unchanged on production; production serves {second}\n")
+
+
+def test_a_retired_voice_that_needs_review_does_not_wait_for_one(line, voxline, manifest_text):
+    line.write_voice("ana", manifest=f"{manifest_text}review: required\n")
+    line.commit()
+    line.publish("ana", channel="candidate")
+    assert voxline("publish", "ana").code == 12
+    assert voxline("registry", "promote", "ana").code == 0
+    assert voxline("registry", "retire", "ana").code == 0
+    assert voxline("publish", "ana").code == 0
