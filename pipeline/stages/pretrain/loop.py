@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,7 +20,11 @@ from torch import Tensor, nn
 
 from pipeline.stages.pretrain.recipe import Stage
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 CHECKPOINT = "checkpoint.safetensors"
+CSV, BOARD = "log.csv", "tensorboard"
 FINAL_LR = 0.05  # of the peak, at the last step
 
 Losses = dict[str, Tensor]
@@ -52,7 +57,7 @@ def train(
     optimizer = torch.optim.AdamW(parameters, stage.lr, betas=(0.9, 0.98), weight_decay=stage.weight_decay)
     first = resume(network, optimizer, parameters, folder / CHECKPOINT)
     saved_at = time.monotonic()
-    with _log(folder) as log:
+    with _log(folder, first) as log:
         for step in range(first, stage.steps):
             torch.manual_seed(seed * 1_000_003 + step)
             for group in optimizer.param_groups:
@@ -131,16 +136,15 @@ def load_network(network: nn.Module, folder: Path, part: str = "") -> int:
 
 
 @contextmanager
-def _log(folder: Path) -> Iterator[Callable[[int, dict[str, float]], None]]:
-    """Append rows `step,seconds,name,value` to log.csv, and to TensorBoard where it is installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
+def _log(folder: Path, first: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    """Append rows `step,seconds,name,value` to log.csv, and to TensorBoard where it is installed.
 
-        board = SummaryWriter(folder / "tensorboard")
-    except ImportError:
-        board = None
+    `first`: the step that the run continues with. What a killed run told of later steps is told again, so it goes.
+    """
+    _forget(folder / CSV, first)
+    board = _board(folder / BOARD, first)
     begun = time.monotonic()
-    with (folder / "log.csv").open("a", newline="", encoding="utf-8") as file:
+    with (folder / CSV).open("a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
 
         def write(step: int, values: dict[str, float]) -> None:
@@ -149,7 +153,30 @@ def _log(folder: Path) -> Iterator[Callable[[int, dict[str, float]], None]]:
                 if board:
                     board.add_scalar(name, value, step)
             file.flush()
+            if board:
+                board.flush()  # a killed run must not have told one of the two more
 
         yield write
     if board:
         board.close()
+
+
+def _forget(path: Path, first: int) -> None:
+    """Drop rows of the step `first` and later ones, and a row that a kill cut short."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and int(line.split(",", 1)[0]) < first]
+    if kept != lines:
+        partial = path.with_suffix(".partial")
+        partial.write_text("".join(kept), encoding="utf-8", newline="")
+        partial.replace(path)
+
+
+def _board(folder: Path, first: int) -> "SummaryWriter | None":
+    """TensorBoard hides what earlier event files tell of the step `first` and later ones."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(folder, purge_step=first)

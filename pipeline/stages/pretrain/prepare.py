@@ -95,6 +95,10 @@ def write_corpus(source: Iterable[tuple[Clip, NDArray[np.int16]]], folder: Path)
         clips.append(replace(clip, start=position, samples=len(samples)))
         sound.append(samples)
         position += len(samples)
+    if not sound:
+        raise SettingsError(
+            f"the recipe names no recordings for {folder.name}: sources to train on, voices to hold out"
+        )
     np.save(folder / "sound.npy", np.concatenate(sound))
     content = json.dumps([asdict(clip) for clip in clips], ensure_ascii=False)
     (folder / "clips.json").write_text(content, encoding="utf-8")

@@ -1,7 +1,9 @@
 """Pretraining on a corpus of seconds: the recipe, the data, exact resuming, and every stage for a few steps."""
 
+import csv
 import dataclasses
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,6 +79,12 @@ def test_an_excluded_speaker_never_reaches_the_prepared_corpus(tmp_path):
     corpus = load_corpus(tmp_path / "corpus")
     assert [clip.speaker for clip in corpus.clips] == ["ana", "ben"]
     assert len(corpus.sound) == 32000
+
+
+def test_a_recipe_that_names_no_recordings_to_measure_on_is_refused_in_a_sentence(tmp_path):
+    pytest.importorskip("pocketsphinx", reason="the aligner is an optional package")
+    with pytest.raises(SettingsError, match="no recordings for held_out"):
+        write_corpus(iter(()), tmp_path / "held_out")
 
 
 def test_an_unknown_key_of_a_recipe_is_refused_with_its_name(tmp_path):
@@ -262,6 +270,57 @@ def _steps_done(folder) -> int:
         return 0
     with safe_open(folder / CHECKPOINT, framework="pt") as file:
         return int(file.metadata()["step"])
+
+
+def test_tensorboard_shows_what_the_csv_says_after_a_kill_and_a_resume(tmp_path, repository, shared):
+    """`voxline pretrain` on three clips, shot with more steps told than saved, and continued."""
+    pytest.importorskip("pocketsphinx", reason="the aligner is an optional package")
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    voice = shared / "data" / "voices" / "en_arctic_slt"
+    heading, *rows = (voice / "metadata.csv").read_text(encoding="utf-8").splitlines()[:5]
+    (tmp_path / "unheard").mkdir()
+    (tmp_path / "unheard" / "metadata.csv").write_text(f"{heading}\n{voice / rows.pop()}\n", encoding="utf-8")
+    lines = [f"{voice / file}|slt|{language}|{text}|3.0|free" for file, language, text in (r.split("|") for r in rows)]
+    header = "file|speaker|language|text|seconds|license"
+    (tmp_path / "manifest.csv").write_text("\n".join([header, *lines]), encoding="utf-8")
+    stage = "{steps: 45, batch: 1, lr: 1.0e-3, segment_s: 1.0, checkpoint_every_s: 1.0e-6}"
+    (tmp_path / "r.yaml").write_text(
+        f"base: nano\nsources: [{{manifest: manifest.csv}}]\nheld_out_voices: [unheard]\nstages: {{content: {stage}}}\n",
+        encoding="utf-8",
+    )
+    folder = tmp_path / "work" / "content"
+    command = [sys.executable, "-m", "pipeline.cli.main", "pretrain", str(tmp_path / "r.yaml"), "--data", str(tmp_path)]
+    command += ["--work", str(tmp_path / "work"), "--stage", "content", "--threads", "1"]
+
+    process = subprocess.Popen(command, cwd=repository)
+    while process.poll() is None and _steps_done(folder) < 25:
+        if 3 <= _steps_done(folder) < 20 and not (tmp_path / "earlier").exists():
+            shutil.copy(folder / CHECKPOINT, tmp_path / "earlier")
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert any(step == 20 for step, _ in _told_by_csv(folder))
+    shutil.copy(tmp_path / "earlier", folder / CHECKPOINT)  # step 20 was told, not saved
+    with (folder / "log.csv").open("a") as log:
+        log.write("4")  # cut short
+    assert subprocess.run(command, cwd=repository, check=False).returncode == 0
+
+    told = _told_by_csv(folder)
+    assert {step for step, name in told if name == "loss"} == {0, 20, 40}
+    assert any(name.startswith("held_out/") for _, name in told)
+    board = events.EventAccumulator(str(folder / "tensorboard"))
+    board.Reload()
+    shown = {(one.step, name): one.value for name in board.Tags()["scalars"] for one in board.Scalars(name)}
+    assert sum(len(board.Scalars(name)) for name in board.Tags()["scalars"]) == len(shown)  # nothing twice
+    assert shown == pytest.approx(told, rel=1e-4)
+
+
+def _told_by_csv(folder) -> dict[tuple[int, str], float]:
+    with (folder / "log.csv").open(newline="") as file:
+        rows = [(int(step), name, float(value)) for step, _, name, value in csv.reader(file)]
+    told = {(step, name): value for step, name, value in rows}
+    assert len(told) == len(rows)  # nothing twice
+    return told
 
 
 def test_moments_are_found_again_by_the_name_of_their_parameter(tmp_path):
