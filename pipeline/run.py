@@ -10,7 +10,7 @@ import importlib
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -111,7 +111,7 @@ def run_stage(
             return found
         partial = store.begin(voice, name, key)
         started_at, clock = datetime.now(UTC), time.perf_counter()
-        with stage_span(voice, name) as is_stopping:
+        with _cleared_after_failure(store, partial), stage_span(voice, name) as is_stopping:
             job = Job(
                 voice=voice,
                 voice_folder=voice_folder,
@@ -140,6 +140,17 @@ def run_stage(
             )
             folder = store.commit(partial, result)
     return Outcome(result, record, folder, was_cached=False)
+
+
+@contextmanager
+def _cleared_after_failure(store: Store, partial: Path) -> Iterator[None]:
+    """A job that failed leaves its checkpoint and nothing else: on a full disk every byte counts."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # gone when the result was moved in; else the next run clears it
+            store.clear(partial)
+        raise
 
 
 @contextmanager

@@ -131,9 +131,10 @@ def _notify(found: ClipReport, flags: dict[str, Any]) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    import shutil
+    from pipeline.io.files import write_atomically
 
-    shutil.copytree(source, target, dirs_exist_ok=True)
+    for path in sorted(path for path in source.rglob("*") if path.is_file()):
+        write_atomically(target / path.relative_to(source), path.read_bytes())
 
 
 def _lines(found: ClipReport, folder: Path | None) -> list[str]:

@@ -61,18 +61,21 @@ class Store:
     def begin(self, voice: str, stage: str, key: str) -> Path:
         """An empty staging folder, except for the ``checkpoint/`` that a killed run may have left."""
         partial = self.root / voice / stage / f"{key}.partial"
-        if partial.exists():
-            for entry in partial.iterdir():
-                if entry.name != "checkpoint":
-                    _remove(entry)
         (partial / "checkpoint").mkdir(parents=True, exist_ok=True)
+        self.clear(partial)
         return partial
+
+    def clear(self, partial: Path) -> None:
+        """Remove what a stopped job has written so far, all but its ``checkpoint/``."""
+        for entry in partial.iterdir():
+            if entry.name != "checkpoint":
+                _remove(entry)
 
     def commit(self, partial: Path, result: StageResult) -> Path:
         """Write ``result.json`` last and move the folder to its final name."""
-        shutil.rmtree(partial / "checkpoint", ignore_errors=True)
         final = partial.with_name(result.key)
         write_atomically(partial / RESULT_FILE, result.model_dump_json(indent=1).encode())
+        shutil.rmtree(partial / "checkpoint", ignore_errors=True)  # not before: a disk may be full by now
         with disk_full_is_transient(final):
             if final.exists():  # damaged earlier result: replace it
                 _remove(final)

@@ -165,9 +165,11 @@ def test_a_full_disk_is_a_clear_temporary_failure_and_leaves_nothing(tmp_path, m
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(TransientError, match="no space left") as failure:
+    with monkeypatch.context() as patched, pytest.raises(TransientError, match="no space left") as failure:
+        patched.setattr(os, "fsync", full)
         count(tmp_path)
     assert failure.value.exit_code == 75
-    monkeypatch.undo()
-    assert not list((tmp_path / "work").rglob("result.json"))
+    left = {path.name for path in (tmp_path / "work").rglob("*") if path.is_file() and path.suffix != ".lock"}
+    assert left == {"step"}, "only the checkpoint stays, from which the next run continues"
+    assert count(tmp_path).record.steps == 10
+    assert steps_done(tmp_path) == list(range(1, 11))
