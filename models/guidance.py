@@ -120,7 +120,7 @@ class Followed:
         self.symbols = pad([row.symbols for row in rows], batch_first=True).to(device)  # (B, S, FACTS)
         self.fitting = pad([self._fitting(row.classes.to(device)) for row in rows], batch_first=True)  # (B, S, V)
         lasting = pad([self._lasting(row.durations.to(device)) for row in rows], batch_first=True)  # (B, S, D + 1)
-        self.skip, self.leave = lasting[..., 0], _hazard(lasting[..., 1:])  # (B, S), (B, S, D)
+        self.skip, self.leave = lasting[..., 0], phone_hazard(lasting[..., 1:])  # (B, S), (B, S, D)
         arriving = torch.zeros_like(self.skip)
         arriving[:, 0] = 1.0
         self.state = torch.zeros_like(self.leave)  # (B, S, D), chances before the next token is known
@@ -204,7 +204,7 @@ def _nothing() -> States:
     return States(torch.zeros(2, FACTS, dtype=torch.long), torch.zeros(2, dtype=torch.long), torch.tensor([0, -1]))
 
 
-def _hazard(lasting: Tensor) -> Tensor:
+def phone_hazard(lasting: Tensor) -> Tensor:
     """Chance to end after 1, 2 .. D tokens (.., D), given as many, from chances to last so many."""
     remaining = lasting.flip(-1).cumsum(-1).flip(-1)
     hazard = torch.where(remaining > 0, lasting / remaining.clamp(min=1e-12), 0.0)

@@ -2,7 +2,8 @@
 
 Phones, BERT features, content features, semantic tokens, spectrogram, mel and speaker vector of every clip, as far as
 the base has them, in one safetensors file.
-Tokens come from the base's own frozen quantizer, so they stay valid while the voice is fine-tuned.
+Tokens come from the base's own frozen quantizer, so they stay valid while the voice is fine-tuned. Where the codes of a
+base tell their phone, the transcript corrects what its encoder misheard.
 """
 
 from __future__ import annotations
@@ -25,18 +26,21 @@ from models.configs.speaker import FbankConfig
 from models.content import HubertEncoder, PhoneEncoder
 from models.fbank import fbank
 from models.ge2e import EMBEDDING_SIZE, embed_speaker
+from models.guidance import TextGuide
 from models.networks import (
     choose_device,
     load_any_synthesizer,
     load_bert,
     load_content_encoder,
     load_speaker_encoder,
+    load_text2semantic,
 )
 from models.speaker import SpeakerEncoder
 from models.spectrogram import MelSpectrogram, Spectrogram, scale_mel
 from models.symbols import phones_to_ids
 from models.synthesizer import Synthesizer
 from models.synthesizer_cfm import CfmSynthesizer
+from models.transcribed import follow_text
 from models.waves import CONTENT_SCALE, mix_levels, resample_sinc
 from pipeline.errors import SettingsError, TransientError, VoiceRefused
 from pipeline.io.audio import read_audio, resample
@@ -64,6 +68,7 @@ class Networks:
     synthesizer: Synthesizer | CfmSynthesizer
     speaker: SpeakerEncoder | None
     bert: BertFeatures | None
+    guide: TextGuide | None  # of a base whose codes tell their phone
     spectrogram: Spectrogram
     mel: MelSpectrogram | None  # of v3 and v4, whose flow makes mels
     device: torch.device
@@ -88,10 +93,17 @@ def load_networks(base: Base, cache: Path, device: torch.device) -> Networks:
         synthesizer=synthesizer,
         speaker=speaker.to(device) if speaker else None,
         bert=load_bert(base, cache, device),
+        guide=_load_guide(base, cache, device),
         spectrogram=Spectrogram(synthesizer.numbers.spectrogram).to(device),
         mel=MelSpectrogram(synthesizer.config.mel).to(device) if isinstance(synthesizer, CfmSynthesizer) else None,
         device=device,
     )
+
+
+def _load_guide(base: Base, cache: Path, device: torch.device) -> TextGuide | None:
+    if base.text2semantic is None or base.text2semantic.guide is None:
+        return None
+    return load_text2semantic(base, cache).to(device).guide
 
 
 def extract_clip(clip: PreparedClip, samples: npt.NDArray[np.float32], networks: Networks) -> Extracted | LeftOutClip:
@@ -135,14 +147,18 @@ def _tensors(
     content = networks.content(_heard(at, rate_hz, networks).to(device)[None])[0]  # (D, T)
     step = numbers.frames_per_token
     frames = min(spectrogram.shape[1], content.shape[1]) // step * step
-    tokens = synthesizer.extract_tokens(content[None, :, :frames])[0, 0]
+    said = content[:, :frames]
+    ids = torch.tensor(phones_to_ids(list(phones.symbols), base.text.symbols), dtype=torch.int32)
+    if networks.guide is not None:
+        said = follow_text(said, ids, networks.guide, step)
+    tokens = synthesizer.extract_tokens(said[None])[0, 0]
     length = frames * numbers.spectrogram.hop_samples * base.sample_rate_hz // rate_hz
     found = {
         "wave": torch.from_numpy(at(base.sample_rate_hz))[:length],
         "spectrogram": spectrogram[:, :frames],
-        "content": content[:, :frames],
+        "content": said,
         "tokens": tokens.to(torch.int32),
-        "phones": torch.tensor(phones_to_ids(list(phones.symbols), base.text.symbols), dtype=torch.int32),
+        "phones": ids,
     }
     if networks.mel is not None and isinstance(synthesizer, CfmSynthesizer):
         mel = scale_mel(networks.mel(torch.from_numpy(at(networks.mel.config.sample_rate_hz)).to(device)[None]))[0]
