@@ -24,9 +24,8 @@ def measure_bandwidth_hz(samples: Floats, sample_rate_hz: int) -> float:
     windows = np.lib.stride_tricks.sliding_window_view(samples, window)[::hop]
     taper = np.blackman(window).astype(np.float32)  # side lobes 58 dB down and falling: no leakage into an empty band
     spectrum = scipy.fft.rfft(windows * taper, axis=1)
-    power = spectrum.real**2 + spectrum.imag**2  # (frames, bins)
-    rank = (len(power) * 19) // 20
-    loud = np.partition(power, min(rank, len(power) - 1), axis=0)[rank]
+    power = (np.square(spectrum.real) + np.square(spectrum.imag)).T  # (bins, frames)
+    loud = np.sort(power, axis=1)[:, (power.shape[1] * 19) // 20]
     level_db = 10 * np.log10(np.maximum(loud, 1e-20))
     smooth = moving_mean(level_db, 5)
     present = np.flatnonzero(smooth > smooth.max() - _RANGE_DB)

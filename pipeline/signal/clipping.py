@@ -16,6 +16,7 @@ from pipeline.signal.frames import Floats
 
 _FLAT = 0.004  # of the peak: about what one quantisation step is worth for 16-bit speech at -36 dBFS
 _MIN_RUN = 3
+_LOUD = 0.1  # of the peak
 _DENSITY_TOP = 0.03  # width of the top band, as a share of the peak
 
 
@@ -37,10 +38,8 @@ def measure_clipping(samples: Floats) -> Clipping:
     """`samples`: finite mono without DC, original rate, (n,)."""
     if not len(samples):
         return Clipping(0.0, 0, 0.0, 20.0)
-    flat = events = 0
-    loud = 0
-    for half in (samples, -samples):
-        peak = float(half.max())
+    flat = events = above = 0
+    for peak, half in ((float(samples.max()), samples), (-float(samples.min()), -samples)):
         if peak <= 1e-5:
             continue
         lengths = _run_lengths(np.flatnonzero(half >= peak * (1 - _FLAT)))
@@ -48,27 +47,27 @@ def measure_clipping(samples: Floats) -> Clipping:
         if len(tops) > 1:  # one flat top is how a slow wave looks at its maximum
             flat += int(tops.sum())
             events += len(tops)
-        loud += int(np.count_nonzero(half > 0.1 * peak))
+        above += int(np.count_nonzero(half > _LOUD * peak))
     magnitudes = np.abs(samples)
-    return Clipping(flat / max(loud, 1), events, _pile_up(magnitudes), _crest_db(magnitudes))
+    loud = magnitudes[magnitudes > _LOUD * magnitudes.max()]
+    return Clipping(flat / max(above, 1), events, _pile_up(loud, magnitudes), _crest_db(loud))
 
 
-def _pile_up(magnitudes: Floats) -> float:
-    loud = magnitudes[magnitudes > 0.5 * magnitudes.max(initial=0.0)]
-    loud = loud if len(loud) > 3 else magnitudes  # a single click stands above everything
-    peak = float(np.partition(loud, -3)[-3]) if len(loud) > 3 else 0.0
+def _pile_up(loud: Floats, magnitudes: Floats) -> float:
+    highest = loud[loud > 0.5 * loud.max(initial=0.0)]
+    highest = highest if len(highest) > 3 else magnitudes  # a single click stands above everything
+    peak = float(np.partition(highest, -3)[-3]) if len(highest) > 3 else 0.0
     if peak <= 1e-5:
         return 0.0
-    top = int(np.count_nonzero(loud > peak * (1 - _DENSITY_TOP)))
-    below = int(np.count_nonzero(loud > peak * (1 - 3 * _DENSITY_TOP))) - top
+    top = int(np.count_nonzero(highest > peak * (1 - _DENSITY_TOP)))
+    below = int(np.count_nonzero(highest > peak * (1 - 3 * _DENSITY_TOP))) - top
     return 2 * top / max(below, 10)
 
 
-def _crest_db(magnitudes: Floats) -> float:
-    loud = magnitudes[magnitudes > 0.1 * magnitudes.max(initial=0.0)]
+def _crest_db(loud: Floats) -> float:
     if len(loud) < 1000:
         return 20.0
-    usual, highest = np.partition(loud, (rank := [int(0.9 * len(loud)), int(0.998 * len(loud))]))[rank]
+    usual, highest = np.sort(loud)[[int(0.9 * len(loud)), int(0.998 * len(loud))]]
     return float(20 * np.log10(highest / usual))
 
 

@@ -8,6 +8,7 @@ signal beside it is loud.
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.signal.frames import Floats
 
@@ -29,12 +30,12 @@ class Dropouts:
 def measure_dropouts(samples: Floats, sample_rate_hz: int, active_dbfs: float) -> Dropouts:
     """`samples`: finite mono at the original rate, (n,)."""
     shortest = max(4, int(_MIN_HOLE_S * sample_rate_hz))
-    still = np.diff(samples) == 0
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], still.astype(np.int8), [0]])))
-    starts, ends = edges[::2], edges[1::2] + 1  # samples[start:end] hold one value
+    starts, ends = _held(samples)
     longest = _MAX_HOLE_S * sample_rate_hz
     chosen = (ends - starts >= shortest) & (ends - starts <= longest)
     chosen &= (starts > 0) & (ends < len(samples))
+    if not chosen.any():
+        return Dropouts(0, 0.0)
     active = 10 ** (active_dbfs / 20)
     peak = float(np.abs(samples).max(initial=0.0))
     least_jump = max(active * 10 ** (_JUMP_DB / 20), 4 * _quantisation_step(samples))
@@ -50,6 +51,15 @@ def measure_dropouts(samples: Floats, sample_rate_hz: int, active_dbfs: float) -
             count += 1
             lost += int(end - start)
     return Dropouts(count, lost / max(len(samples), 1))
+
+
+def _held(samples: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Starts and ends of the stretches that hold one value, two samples or more."""
+    still = np.flatnonzero(samples[1:] == samples[:-1])
+    borders = np.flatnonzero(np.diff(still) > 1)
+    starts = still[np.concatenate([[0], borders + 1])] if len(still) else still
+    ends = still[np.concatenate([borders, [-1]])] + 2 if len(still) else still
+    return starts, ends
 
 
 def _quantisation_step(samples: Floats) -> float:

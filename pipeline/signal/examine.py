@@ -16,7 +16,7 @@ from pipeline.signal.levels import Levels, measure_levels
 from pipeline.signal.noise import Noise, measure_noise
 from pipeline.signal.reverberation import Reverberation, measure_reverberation
 from pipeline.signal.similarity import Fingerprint, fingerprint
-from pipeline.signal.vad import Region, Speech, find_speech, kept_seconds, regions_of
+from pipeline.signal.vad import Detector, Region, Speech, find_speech, kept_seconds, regions_of, silero_probabilities
 from pipeline.signal.voicing import Voicing, measure_voicing
 
 FRAME_S = 0.01
@@ -65,7 +65,9 @@ class Examination:
         return len(self.voice) / self.sample_rate_hz
 
 
-def examine(samples: Floats, sample_rate_hz: int, pause_max_s: float) -> Examination:
+def examine(
+    samples: Floats, sample_rate_hz: int, pause_max_s: float, silero: Detector = silero_probabilities
+) -> Examination:
     """Measure a decoded recording, (channels, n) as it came from the file."""
     bad = ~np.isfinite(samples)
     finite = np.where(bad, np.float32(0), samples) if bad.any() else samples
@@ -77,7 +79,7 @@ def examine(samples: Floats, sample_rate_hz: int, pause_max_s: float) -> Examina
     if sample_rate_hz != ANALYSIS_RATE_HZ:
         analysis = np.asarray(soxr.resample(voice, sample_rate_hz, ANALYSIS_RATE_HZ, quality="HQ"), np.float32)
     frames = analyse_frames(analysis)
-    speech = find_speech(frames)
+    speech = find_speech(frames, silero)
     regions = regions_of(speech.webrtc, FRAME_S, pause_max_s, BURST_MIN_S)
     first_frame = round(regions[0].start_s / FRAME_S) if regions else 0
     return Examination(

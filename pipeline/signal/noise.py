@@ -18,7 +18,7 @@ from pipeline.signal.frames import (
     Flags,
     Floats,
     Frames,
-    band_bins,
+    quantile,
     to_db,
 )
 
@@ -28,8 +28,11 @@ _GUARD_FRAMES = 5  # next to speech: its decay, not the room
 _STEADY_SHARE = 0.8  # of the pause frames: a click or a cough in a pause is no steady noise
 _EVENT_DB = -3.0  # to the speech: as loud as this no room is between sentences that can be heard at all
 _EVENT_GUARD_FRAMES = 20
-_DIP_PERCENTILE = 5
+_DIP_SHARE = 0.05
+_MAINS_HZ = (50, 60)
 _HUM_HARMONICS = 10
+_LINE = np.arange(-1, 2)
+_BESIDE = np.concatenate([np.arange(-9, -3), np.arange(4, 10)])
 _HUM_WINDOWS = 24
 _HUM_BINS = 60 * _HUM_HARMONICS // 2 + 12
 
@@ -60,7 +63,7 @@ def measure_noise(frames: Frames, speech: Flags, pause: Flags) -> Noise:
     power = np.power(10, frames.level_db.astype(np.float64) / 10)
     active = power[speech] if speech.any() else power
     loud = float(np.mean(active))
-    dips = float(np.percentile(active, _DIP_PERCENTILE))
+    dips = quantile(active, _DIP_SHARE)
     range_snr_db = min(SNR_CEILING_DB, ACTIVE_LEVEL_DBFS - 10 * float(np.log10(max(dips, FLOOR_POWER))))
     quiet = _without_events(pause & ~_widened(speech, _GUARD_FRAMES), power, loud)
     noise, pause_snr_db = dips, None
@@ -98,14 +101,11 @@ def measure_hum(frames: Frames) -> tuple[float, int]:
     spectrum = scipy.fft.rfft(windows * _taper(size), axis=1)[:, :_HUM_BINS]
     power = spectrum.real**2 + spectrum.imag**2
     rank = len(power) // 5
-    level = to_db(np.partition(power, rank, axis=0)[rank].astype(np.float32))
-    best = (0.0, 0)
-    for mains_hz in (50, 60):
-        rises = sorted(_rise_db(level, mains_hz * harmonic // 2) for harmonic in range(1, _HUM_HARMONICS + 1))
-        rise = float(np.mean(rises[-4:]))
-        if rise > best[0]:
-            best = (rise, mains_hz)
-    return best
+    level = to_db(np.sort(power, axis=0)[rank].astype(np.float32))
+    rises = _rises_db(level, np.outer(_MAINS_HZ, np.arange(1, _HUM_HARMONICS + 1)) // 2)
+    rise = np.sort(rises, axis=1)[:, -4:].mean(axis=1)
+    best = int(rise.argmax())
+    return (float(rise[best]), _MAINS_HZ[best]) if rise[best] > 0 else (0.0, 0)
 
 
 @cache
@@ -114,22 +114,12 @@ def _taper(size: int) -> Floats:
     return window
 
 
-def _rise_db(level: Floats, at: int) -> float:
-    """A line at bin `at` over the bins beside it."""
-    beside = np.concatenate([level[at - 9 : at - 3], level[at + 4 : at + 10]])
-    return float(level[at - 1 : at + 2].max() - np.median(beside))
+def _rises_db(level: Floats, at: npt.NDArray[np.int64]) -> Floats:
+    """Lines at the bins `at`, of any shape, over the bins beside each."""
+    line, beside = (level[at[..., None] + offsets] for offsets in (_LINE, _BESIDE))
+    return np.asarray(line.max(axis=-1) - np.median(beside, axis=-1))
 
 
 def _widened(flags: Flags, by: int) -> Flags:
     total = np.convolve(flags.astype(np.int32), np.ones(2 * by + 1, np.int32), mode="same")[: len(flags)]
     return np.asarray(total > 0)
-
-
-def spectral_tilt_db(frames: Frames, speech: Flags) -> float:
-    """Speech below 1 kHz over speech from 1 to 4 kHz, dB: whisper and thin microphones lack the first."""
-    if not speech.any():
-        return 0.0
-    mean = frames.power[:, speech].mean(axis=1)
-    low, high = mean[band_bins(80, 1000)].sum(), mean[band_bins(1000, 4000)].sum()
-    ratio: Floats = to_db(np.array([low]) / max(float(high), 1e-12))
-    return float(ratio[0])

@@ -1,6 +1,7 @@
 """Voicing and the pace of syllables: what tells speech from whisper, and speech from most other sounds."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import scipy.fft
@@ -19,7 +20,9 @@ from pipeline.signal.frames import (
 _WINDOW = 512  # 32 ms: two periods at 65 Hz
 _HOP = 2 * HOP_SAMPLES
 _FFT = 1024
-_PITCH_HZ = (65.0, 450.0)
+_BAND_HZ = (65.0, 2000.0)
+_LAGS = (ANALYSIS_RATE_HZ // 450, ANALYSIS_RATE_HZ // 65)  # pitch from 450 down to 65 Hz
+_SILENT = 1e-10  # of power, 150 dB under a voice
 VOICED = 0.6  # normalised autocorrelation; frames of whisper and hiss rarely reach it
 
 
@@ -33,7 +36,7 @@ class Voicing:
 
 
 def measure_voicing(frames: Frames, speech: Flags) -> Voicing:
-    """Autocorrelation of the 60 to 2000 Hz band for pitch, peaks of the envelope for syllables."""
+    """Autocorrelation of the 65 to 2000 Hz band for pitch, peaks of the envelope for syllables."""
     if speech.sum() < 5:
         return Voicing(0.0, 0.0, 0)
     strength, pitch = _periodicity(frames.samples, len(speech))
@@ -68,18 +71,26 @@ def _periodicity(samples: Floats, count: int) -> tuple[Floats, Floats]:
     used = min(len(samples), rows * _HOP)
     padded[before : before + used] = samples[:used]
     windows = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[: rows * _HOP : _HOP]
-    taper = np.hanning(_WINDOW).astype(np.float32)
-    spectrum = scipy.fft.rfft(windows * taper, _FFT, axis=1)  # (rows, 513)
-    power = spectrum.real**2 + spectrum.imag**2
-    width_hz = ANALYSIS_RATE_HZ / _FFT
-    power[:, : round(_PITCH_HZ[0] / width_hz)] = 0
-    power[:, round(2000 / width_hz) :] = 0
-    correlation = scipy.fft.irfft(power, axis=1)
-    reference = scipy.fft.irfft(np.abs(scipy.fft.rfft(taper, _FFT)) ** 2)
-    low, high = int(ANALYSIS_RATE_HZ / _PITCH_HZ[1]), int(ANALYSIS_RATE_HZ / _PITCH_HZ[0])
-    scale = np.maximum(correlation[:, :1], 1e-9) * (reference[low:high] / reference[0])
-    normalised = correlation[:, low:high] / scale
-    at = normalised.argmax(axis=1)
-    strength = normalised[np.arange(rows), at].astype(np.float32)
-    pitch = (ANALYSIS_RATE_HZ / (at + low)).astype(np.float32)
+    taper, bins, turn = _correlator()
+    spectrum = scipy.fft.rfft(windows * taper, _FFT, axis=1)[:, bins]
+    power = np.square(spectrum.real) + np.square(spectrum.imag)  # (rows, bins)
+    correlation = (power / np.maximum(power.sum(axis=1, keepdims=True), _SILENT)) @ turn  # (rows, lags)
+    at = correlation.argmax(axis=1)
+    strength = correlation[np.arange(rows), at]
+    pitch = (ANALYSIS_RATE_HZ / (at + _LAGS[0])).astype(np.float32)
     return np.repeat(strength, 2)[:count], np.repeat(pitch, 2)[:count]
+
+
+@cache
+def _correlator() -> tuple[Floats, slice, Floats]:
+    """Window, the bins of the band, and the matrix (bins, lags) from power to autocorrelation over that of the window.
+
+    An inverse transform of a few bins to a few lags is a small product of matrices.
+    """
+    taper = np.hanning(_WINDOW)
+    low, high = (round(hz * _FFT / ANALYSIS_RATE_HZ) for hz in _BAND_HZ)
+    lags = np.arange(*_LAGS)
+    turn = np.cos(2 * np.pi * np.outer(np.arange(low, high), lags) / _FFT)
+    reference = np.correlate(taper, taper, mode="full")[_WINDOW - 1 :]
+    turn /= reference[lags] / reference[0]
+    return taper.astype(np.float32), slice(low, high), turn.astype(np.float32)

@@ -33,7 +33,7 @@ from pipeline.signal.clip_rules import (
 from pipeline.signal.dnsmos import Opinion
 from pipeline.signal.examine import BURST_MIN_S, FRAME_S, Examination, examine, speech_only
 from pipeline.signal.folder_rules import Traits
-from pipeline.signal.frames import ANALYSIS_RATE_HZ, Floats
+from pipeline.signal.frames import FRAMES_PER_S, Floats
 from pipeline.signal.prepare import Piece, covered_seconds, prepare_piece, slice_pieces, whole_piece
 from pipeline.signal.reading_rules import Reading
 from pipeline.signal.share_text import share_words
@@ -89,7 +89,7 @@ def judge_recording(
         shown = {"value": broken, "limit": 0, "unit": "samples", "detail": detail}
         findings.append(Finding(code="non_finite", severity="reject", **shown))
         return _unreadable(recording, findings, audio)
-    seen = examine(audio.samples, audio.sample_rate_hz, settings.pause_max_s)
+    seen = examine(audio.samples, audio.sample_rate_hz, settings.pause_max_s, tools.silero)
     original = seen.voice
     seen, denoised = _denoise(seen, settings, tools)
     heard, embedding = _listen(seen, index, settings, tools)
@@ -177,7 +177,7 @@ def _read(clip: Clip, seen: Examination, tools: Tools) -> Reading | None:
     expected = tools.spell(strip_markup(clip.text).text, clip.language)
     if expected is None or len(expected) < RECOGNISED_MIN_PHONES:
         return None
-    return Reading(tuple(expected), tuple(tools.recognise(seen.frames.samples)))
+    return Reading(tuple(expected), tuple(tools.recognise(seen.frames.power)))
 
 
 def _levels_and_pace(
@@ -224,7 +224,7 @@ def _denoise(seen: Examination, settings: ValidateSettings, tools: Tools) -> tup
     if tools.denoise is None or not is_asked or not seen.regions:
         return seen, None
     cleaned = tools.denoise(seen.voice, seen.sample_rate_hz)
-    after = examine(cleaned[None, :], seen.sample_rate_hz, settings.pause_max_s)
+    after = examine(cleaned[None, :], seen.sample_rate_hz, settings.pause_max_s, tools.silero)
     before_mos, after_mos = (tools.opinion(one.frames.samples) if tools.opinion else None for one in (seen, after))
     is_better = after.noise.snr_db >= noise.snr_db and after.speech_s >= 0.9 * seen.speech_s
     if before_mos is not None and after_mos is not None:
@@ -260,7 +260,7 @@ def _prepare(
         close = regions_of(seen.speech.webrtc, FRAME_S, SHORT_PAUSE_S, BURST_MIN_S)
         speech = (close, seen.frames.level_db)
         pieces = slice_pieces(speech, seen.duration_s, spoken, settings.slice_max_s, pause_max_s)
-        pieces = _with_heard_text(pieces, close, seen.frames.samples, spoken, tools)
+        pieces = _with_heard_text(pieces, close, seen.frames.power, spoken, tools)
     outputs: list[Output] = []
     repairs = [denoised] if denoised else []
     for number, piece in enumerate(pieces):
@@ -277,7 +277,7 @@ def _prepare(
 
 
 def _with_heard_text(
-    pieces: tuple[Piece, ...], regions: Sequence[Region], samples: Floats, spoken: tuple[str | None, str], tools: Tools
+    pieces: tuple[Piece, ...], regions: Sequence[Region], power: Floats, spoken: tuple[str | None, str], tools: Tools
 ) -> tuple[Piece, ...]:
     """Slices with their words, where an acoustic model can tell which those are; as they were where it cannot."""
     text, language = spoken
@@ -288,8 +288,8 @@ def _with_heard_text(
     if tools.recognise is None or tools.spell is None:
         return pieces
     words = [(word, tuple(tools.spell(word, language) or ())) for word in text.split()]
-    cuts = [(round(piece.start_s * ANALYSIS_RATE_HZ), round(piece.end_s * ANALYSIS_RATE_HZ)) for piece in pieces]
-    texts = share_words(words, [tools.recognise(samples[start:end]) for start, end in cuts])
+    cuts = [(round(piece.start_s * FRAMES_PER_S), round(piece.end_s * FRAMES_PER_S)) for piece in pieces]
+    texts = share_words(words, [tools.recognise(power[:, start:end]) for start, end in cuts])
     if texts is None:
         return pieces
     return tuple(replace(piece, text=share) for piece, share in zip(pieces, texts, strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -14,17 +15,19 @@ from pipeline.errors import MissingExtraError, SettingsError
 from pipeline.io.audio import resample
 from pipeline.records.settings import ValidateSettings
 from pipeline.signal.dnsmos import Opinion, calibrated, own_windows
-from pipeline.signal.frames import Floats
-from pipeline.signal.packaged import dnsmos_file
+from pipeline.signal.frames import ANALYSIS_RATE_HZ, HOP_SAMPLES, POWER_SCALE, WINDOW_SAMPLES, Floats
+from pipeline.signal.packaged import dnsmos_file, silero_file
 from pipeline.signal.speaker import speaker_mel
+from pipeline.signal.vad import Detector, silero_probabilities
 from pipeline.stages.validate.digests import RECOGNISER_BASE, denoiser_folder, recogniser_weights, tool_digests
 from pipeline.text.frontend import phonemize
 
 if TYPE_CHECKING:
-    from models.content import PhoneEncoder
+    from models.listening import PhoneListener
 
 PARTIAL_STEP_FRAMES = 50
 RECOGNISED = ("en", "zh")
+_SPECTRA = (ANALYSIS_RATE_HZ, WINDOW_SAMPLES, WINDOW_SAMPLES, HOP_SAMPLES)  # of `Frames`
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,11 @@ class Tools:
         opinion: DNSMOS of mono 16 kHz samples.
         embed: partial speaker embeddings (partials, 256) of mono 16 kHz speech.
         denoise: DeepFilterNet: mono samples and their rate -> the same without noise.
-        recognise: phones of mono 16 kHz samples, in the classes of `spell`.
+        recognise: phones of a power spectrogram of `Frames`, (257, frames), in the classes of `spell`.
         spell: a text and its language -> the phones to expect, None for a language that the recogniser does not know.
         absent: what cannot be measured here, and why.
         digests: sha256 of the weights in use.
+        silero: probability of speech of mono 16 kHz samples.
     """
 
     opinion: Callable[[Floats], Opinion] | None = None
@@ -48,6 +52,7 @@ class Tools:
     spell: Callable[[str, str], list[str] | None] | None = None
     absent: dict[str, str] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
+    silero: Detector = silero_probabilities
 
 
 NO_TOOLS = Tools()
@@ -61,7 +66,24 @@ def load_tools(settings: ValidateSettings, cache: Path) -> Tools:
     denoise = _load_denoiser(settings, cache, absent) if settings.denoise != "off" else None
     recognise = _load_recogniser(absent, cache) if settings.acoustic else None
     spell = _speller(absent) if recognise else None
-    return Tools(opinion, embed, denoise, recognise, spell, absent, tool_digests(settings, cache))
+    return Tools(opinion, embed, denoise, recognise, spell, absent, tool_digests(settings, cache), _load_silero())
+
+
+def _load_silero() -> Detector:
+    """Silero in torch; where that is not installed, or the package holds another network, by ONNX Runtime."""
+    path = silero_file()
+    if path is None or find_spec("torch") is None:
+        return silero_probabilities
+    import torch
+
+    from models.errors import WeightsError
+    from models.silero import load_silero
+
+    try:
+        network = load_silero(path)
+    except WeightsError:
+        return silero_probabilities
+    return lambda samples: np.asarray(network(torch.from_numpy(np.ascontiguousarray(samples))))
 
 
 def _load_recogniser(absent: dict[str, str], cache: Path) -> Callable[[Floats], list[str]] | None:
@@ -73,13 +95,13 @@ def _load_recogniser(absent: dict[str, str], cache: Path) -> Callable[[Floats], 
     import torch
 
     lock = Lock()
-    loaded: list[PhoneEncoder] = []
+    loaded: list[PhoneListener] = []
 
-    def recognise(samples: Floats) -> list[str]:
+    def recognise(power: Floats) -> list[str]:
         with lock:
             if not loaded:
                 loaded.append(_recogniser(cache))
-        return loaded[0].recognise(torch.from_numpy(np.ascontiguousarray(samples)))
+        return loaded[0].recognise(torch.from_numpy(power * np.float32(1 / POWER_SCALE)))
 
     return recognise
 
@@ -101,15 +123,20 @@ def _speller(absent: dict[str, str]) -> Callable[[str, str], list[str] | None]:
     return spell
 
 
-def _recogniser(cache: Path) -> PhoneEncoder:
+def _recogniser(cache: Path) -> PhoneListener:
     from models.bases import load_base
     from models.content import PhoneEncoder
+    from models.listening import PhoneListener
     from models.networks import load_content_encoder
+    from models.precision import quick_dtype
 
     encoder = load_content_encoder(load_base(RECOGNISER_BASE), cache)
     if not isinstance(encoder, PhoneEncoder):
         raise TypeError(f"base {RECOGNISER_BASE}: its content encoder recognises no phones")
-    return encoder
+    mel = encoder.config.mel
+    if (mel.sample_rate_hz, mel.n_fft, mel.win_samples, mel.hop_samples) != _SPECTRA:
+        raise ValueError(f"base {RECOGNISER_BASE}: its mels are not made from the spectra of the measures")
+    return PhoneListener(encoder, quick_dtype())
 
 
 def _load_dnsmos(absent: dict[str, str]) -> Callable[[Floats], Opinion] | None:
