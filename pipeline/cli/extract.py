@@ -35,6 +35,7 @@ def extract(
         f"{line.voice.name}: {len(record.clips)} clips, {record.duration_s:.1f} s for base {record.base}",
         f"-> {outcome.folder}",
         highlight=False,
+        soft_wrap=True,
     )
     for one in record.left_out:
-        console().print(f"  left out {one.clip}: {one.detail}", highlight=False, markup=False)
+        console().print(f"  left out {one.clip}: {one.detail}", highlight=False, markup=False, soft_wrap=True)

@@ -51,5 +51,6 @@ def finetune(
                 f"{line.voice.name}: {part.part}, {group.name}: held-out {group.loss} {change},"
                 f" best at step {group.best_step} of {part.steps}",
                 highlight=False,
+                soft_wrap=True,
             )
-    console().print(f"-> {outcome.folder}", highlight=False)
+    console().print(f"-> {outcome.folder}", highlight=False, soft_wrap=True)

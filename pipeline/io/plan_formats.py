@@ -71,7 +71,8 @@ def _gitlab_job(voice: str, step: Step, previous: str | None) -> dict[str, Any]:
         job["image"] = "$GPU_IMAGE"
         job["tags"] = ["gpu"]
         # A job stopped in the middle leaves its checkpoint here; the retry continues from it.
-        job["cache"] = {"key": f"{voice}-$CI_COMMIT_REF_SLUG", "paths": [f"work/{voice}/"], "when": "always"}
+        unfinished = f"work/{voice}/{step.name}/*.partial/"
+        job["cache"] = {"key": f"{voice}-$CI_COMMIT_REF_SLUG", "paths": [unfinished], "when": "always"}
     if is_writing:
         job["resource_group"] = f"voice/{voice}"
         job["interruptible"] = False
@@ -83,7 +84,7 @@ def _gitlab_job(voice: str, step: Step, previous: str | None) -> dict[str, Any]:
             "when": "always",
             "expire_in": KEEP_FOR,
             "paths": [f"work/{voice}/"],
-            "exclude": [f"work/{voice}/**/.*.lock"],
+            "exclude": [f"work/{voice}/**/.*.lock", f"work/{voice}/*/*.partial/**/*"],
         }
         if step.name in JUDGES:
             job["artifacts"]["reports"] = {"junit": [f"work/{voice}/{step.name}/**/junit.xml"]}

@@ -166,6 +166,21 @@ def test_one_voice_publishes_one_at_a_time_and_keeps_its_reports():
     assert jobs["publish:back"]["needs"] == []
 
 
+def test_gitlab_caches_what_an_unfinished_fine_tuning_left_and_nothing_else(tmp_path):
+    from pipeline.io.store import Store
+
+    job = gitlab_jobs(gitlab_pipeline(PLAN))["finetune:ana"]
+    (cached,), excluded = job["cache"]["paths"], job["artifacts"]["exclude"]
+    checkpoint = Store(tmp_path / "work").begin("ana", "finetune", "0" * 32) / "checkpoint" / "state.safetensors"
+    checkpoint.write_bytes(b"")
+    finished = tmp_path / "work" / "ana" / "extract" / ("1" * 32) / "result.json"
+    finished.parent.mkdir(parents=True)
+    finished.write_bytes(b"")
+    assert {path for folder in tmp_path.glob(cached) for path in folder.rglob("*.*")} == {checkpoint}
+    left_out = {path for pattern in excluded for path in tmp_path.glob(pattern)}
+    assert checkpoint in left_out and finished not in left_out
+
+
 def test_gitlab_s_own_schema_accepts_the_pipeline_and_the_generated_ones(tmp_path):
     paths = [
         REPOSITORY / ".gitlab-ci.yml",
