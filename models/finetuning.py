@@ -17,10 +17,9 @@ from torch.nn.utils.rnn import pad_sequence
 from models.critic import Critic
 from models.discriminator import Discriminator
 from models.losses import MelLoss, StftLoss, kl_loss
-from models.masks import length_mask, take_slices
-from models.prior_loss import WEIGHTS, can_judge_prior, prior_losses
+from models.masks import take_slices
 from models.spectrogram import compress
-from models.synthesizer import Synthesizer, SynthesizerOutput
+from models.synthesizer import Synthesizer
 from models.text2semantic import Text2Semantic
 
 Clip = Mapping[str, Tensor]  # the tensors of one clip by name, see `pipeline.records.feature.ClipFeatures`
@@ -44,7 +43,11 @@ class Learner(Protocol):
 
     `groups`: name of a group of weights -> prefixes of their names; every group is kept at its own best step.
     `losses`: name of a group -> what its held-out loss counts.
+    `rate_factor`: times the learning rate of the settings; 0: a clip's speaker has nothing to teach this network.
     """
+
+    @property
+    def rate_factor(self) -> float: ...
 
     @property
     def network(self) -> nn.Module: ...
@@ -81,20 +84,18 @@ class SynthesizerLearner:
     """Decoder and prior of the v2 family.
 
     The two share no gradient: the decoder follows the sound of slices decoded from the frozen posterior, prior and flow
-    follow the divergence from it, or in a base like nano `models.prior_loss`. On held-out clips the prior is judged by
-    the sound of tokens and text, there by that loss: a lower divergence was seen to sound worse. Where the base has a
-    discriminator it is trained along and the losses are those of the family's own recipe; without one, distances of
-    spectrograms stand in for it.
+    follow the divergence from it. On held-out clips the prior is judged by the sound of tokens and text: a lower
+    divergence was seen to sound worse. Where the base has a discriminator it is trained along and the losses are those
+    of the family's own recipe; without one, distances of spectrograms stand in for it.
     """
 
+    rate_factor = 1.0
     groups: ClassVar = {"decoder": ("dec.",), "prior": ("enc_p.", "flow.")}
+    losses: ClassVar = {"decoder": "mel L1 of copies, nepers", "prior": "mel L1 from tokens, nepers"}
 
     def __init__(self, network: Synthesizer, discriminator: Discriminator | None, device: torch.device) -> None:
         self.network, self.device = network, device
         self.critic = None if discriminator is None else Critic(discriminator)
-        self.is_audible = can_judge_prior(network)
-        prior = "audible distance of its mean" if self.is_audible else "mel L1 from tokens, nepers"
-        self.losses = {"decoder": "mel L1 of copies, nepers", "prior": prior}
         self.mel = MelLoss(network.config.mel).to(device)
         self.stft = StftLoss().to(device)
 
@@ -115,7 +116,7 @@ class SynthesizerLearner:
         waves = self._pad([clip["wave"] for clip in clips])  # (B, N)
         target = take_slices(waves[:, None], out.starts * hop, length * hop)  # (B, 1, N)
         mel = self.mel(out.wave[:, 0].float(), target[:, 0])
-        prior = self._prior_loss(out, ge)
+        prior = kl_loss(out.z_p, out.logs_q, out.m_p, out.logs_p, out.mask)
         share = len(clips) / batch_weight
         if self.critic is not None:
             sound = MEL_WEIGHT * mel + self.critic.loss(target, out.wave, share)
@@ -126,14 +127,6 @@ class SynthesizerLearner:
             sound = sound + MAGNITUDE_WEIGHT * F.l1_loss(out.magnitude.float(), wanted)
         return StepLoss((sound + prior) * share, {"decoder": float(mel.detach())})
 
-    def _prior_loss(self, out: SynthesizerOutput, ge: Tensor) -> Tensor:
-        """The family's divergence; where the base's prior was trained by what can be heard, that."""
-        if not self.is_audible:
-            return kl_loss(out.z_p, out.logs_q, out.m_p, out.logs_p, out.mask)
-        posterior, prior = (out.m_q, out.logs_q), (out.m_p, out.logs_p)
-        parts = prior_losses(self.network, out.z, posterior, prior, out.mask, ge)
-        return torch.stack([WEIGHTS[name] * value for name, value in parts.items()]).sum()
-
     @torch.no_grad()
     def heldout_losses(self, clips: Sequence[Clip]) -> dict[str, float]:
         sums = {"decoder": 0.0, "prior": 0.0}
@@ -142,11 +135,8 @@ class SynthesizerLearner:
             ge = self.network.condition(batch["spec"], batch["spec_lengths"], batch.get("speaker"))
             copy = self.network.copy_synthesis(batch["spec"], ge)
             sums["decoder"] += self._apart(copy, clip)
-            if self.is_audible:
-                sums["prior"] += self._heard_apart(batch, ge)
-            else:
-                spoken = self.network.decode(batch["codes"], batch["text"], ge, noise_scale=0.0)
-                sums["prior"] += self._apart(spoken, clip)
+            spoken = self.network.decode(batch["codes"], batch["text"], ge, noise_scale=0.0)
+            sums["prior"] += self._apart(spoken, clip)
         return {name: total / len(clips) for name, total in sums.items()}
 
     def _apart(self, wave: Tensor, clip: Clip) -> float:
@@ -155,32 +145,9 @@ class SynthesizerLearner:
         recording = clip["wave"][None, :samples].to(self.device)
         return float(self.mel(wave[:, 0, :samples].float(), recording))
 
-    def _heard_apart(self, batch: Mapping[str, Tensor], ge: Tensor) -> float:
-        """The prior's mean against the posterior's: mel L1 would count the noise of pauses as much as speech."""
-        network, spec = self.network, batch["spec"]
-        mask = length_mask(batch["spec_lengths"], spec.shape[2])
-        posterior = network.enc_q.stats(spec, mask, ge)
-        frames = network.token_frames(batch["codes"])
-        prior = network.prior(frames, mask, batch["text"], batch["text_lengths"], ge)
-        parts = prior_losses(network, posterior[0], posterior, prior, mask, ge)
-        return sum(WEIGHTS[name] * float(value) for name, value in parts.items() if name != "kl")
-
     def _collate(self, clips: Sequence[Clip]) -> dict[str, Tensor]:
-        """Rows padded on the right to the longest clip, and at least to one decoded slice."""
-        device, config = self.device, self.network.config
-        step = config.frames_per_token
-        frames = max(max(clip["spectrogram"].shape[1] for clip in clips), config.segment_frames)
-        frames += -frames % step
-        batch = {
-            "spec": torch.stack([pad_to(clip["spectrogram"].float(), frames) for clip in clips]).to(device),
-            "spec_lengths": torch.tensor([clip["spectrogram"].shape[1] for clip in clips], device=device),
-            "text": pad_sequence([clip["phones"].long() for clip in clips], batch_first=True).to(device),
-            "text_lengths": torch.tensor([len(clip["phones"]) for clip in clips], device=device),
-            "codes": torch.stack([pad_to(clip["tokens"].long()[None], frames // step) for clip in clips]).to(device),
-        }
-        if "speaker" in clips[0]:
-            batch["speaker"] = torch.stack([clip["speaker"].float() for clip in clips]).to(device)
-        return batch
+        config = self.network.config
+        return collate_codes(clips, config.frames_per_token, self.device, least_frames=config.segment_frames)
 
     def _pad(self, waves: Sequence[Tensor]) -> Tensor:
         least = self.network.config.segment_frames * self.network.config.spectrogram.hop_samples
@@ -188,18 +155,17 @@ class SynthesizerLearner:
         return torch.stack([pad_to(wave, samples) for wave in waves]).to(self.device)
 
     def _noise(self, clips: Sequence[Clip], seeds: Sequence[int], frames: int) -> tuple[Tensor, Tensor]:
-        """Posterior noise (B, Z, T) and slice positions (B,), drawn on the CPU from each clip's own seed."""
-        rows, places = [], []
-        for clip, seed in zip(clips, seeds, strict=True):
-            generator = torch.Generator().manual_seed(seed)
-            places.append(torch.rand((), generator=generator))
-            own = torch.randn(self.network.config.inter_channels, clip["spectrogram"].shape[1], generator=generator)
-            rows.append(pad_to(own, frames))
-        return torch.stack(rows).to(self.device), torch.stack(places).to(self.device)
+        """Posterior noise (B, Z, T) and slice positions (B,)."""
+        places = [torch.rand((), generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        noise = draw_noise(clips, seeds, self.network.config.inter_channels, frames)
+        return noise.to(self.device), torch.stack(places).to(self.device)
 
 
 class Text2SemanticLearner:
-    """The text-to-semantic network: cross entropy of a clip's own tokens, given its phones."""
+    """The text-to-semantic network: cross entropy of a clip's own tokens, given its phones.
+
+    One with a guide stays as it is: a minute of speech taught nano's nothing that could be measured.
+    """
 
     critic = None
     groups: ClassVar = {"tokens": ("h.",)}
@@ -207,6 +173,7 @@ class Text2SemanticLearner:
 
     def __init__(self, network: Text2Semantic, device: torch.device) -> None:
         self.network, self.device = network, device
+        self.rate_factor = 1.0 if network.guide is None else 0.0
 
     def targets(self) -> list[str]:
         return self.network.adaptable_modules()
@@ -244,3 +211,33 @@ class Text2SemanticLearner:
 def pad_to(x: Tensor, length: int) -> Tensor:
     """Zeros on the right of the last dimension."""
     return F.pad(x, (0, length - x.shape[-1]))
+
+
+def collate_codes(clips: Sequence[Clip], step: int, device: torch.device, least_frames: int = 0) -> dict[str, Tensor]:
+    """Spectrogram, phones, tokens and speaker vectors; rows padded on the right to the longest clip.
+
+    `step`: frames per token.
+    """
+    frames = max(max(clip["spectrogram"].shape[1] for clip in clips), least_frames)
+    frames += -frames % step
+    batch = {
+        "spec": torch.stack([pad_to(clip["spectrogram"].float(), frames) for clip in clips]).to(device),
+        "spec_lengths": torch.tensor([clip["spectrogram"].shape[1] for clip in clips], device=device),
+        "text": pad_sequence([clip["phones"].long() for clip in clips], batch_first=True).to(device),
+        "text_lengths": torch.tensor([len(clip["phones"]) for clip in clips], device=device),
+        "codes": torch.stack([pad_to(clip["tokens"].long()[None], frames // step) for clip in clips]).to(device),
+    }
+    if "speaker" in clips[0]:
+        batch["speaker"] = torch.stack([clip["speaker"].float() for clip in clips]).to(device)
+    return batch
+
+
+def draw_noise(clips: Sequence[Clip], seeds: Sequence[int], channels: int, frames: int) -> Tensor:
+    """Posterior noise (B, Z, T), drawn on the CPU from each clip's own seed."""
+    rows = []
+    for clip, seed in zip(clips, seeds, strict=True):
+        generator = torch.Generator().manual_seed(seed)
+        torch.rand((), generator=generator)  # where a slice would begin
+        own = torch.randn(channels, clip["spectrogram"].shape[1], generator=generator)
+        rows.append(pad_to(own, frames))
+    return torch.stack(rows)

@@ -26,6 +26,7 @@ class CfmLearner:
     """
 
     critic = None
+    rate_factor = 1.0
     groups: ClassVar = {"flow": ("cfm.",)}
     losses: ClassVar = {"flow": "squared error of the velocity"}
 

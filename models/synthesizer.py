@@ -271,7 +271,7 @@ class Synthesizer(TokensAndSpeaker):
         return [
             name
             for name, module in self.named_modules()
-            if name.startswith(tuple(child + "." for child in children))
+            if f"{name}.".startswith(tuple(child + "." for child in children))
             and (isinstance(module, nn.Linear) or _is_plain_convolution(module))
         ]
 

@@ -48,8 +48,8 @@ STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
         Stage("validate", "2", "pipeline.stages.validate.stage:work", "pipeline.records.clip_report:ClipReport"),
-        Stage("extract", "1", "pipeline.stages.extract:work", "pipeline.records.feature:FeatureRecord"),
-        Stage("finetune", "1", "pipeline.stages.finetune:work", "pipeline.records.adapter:AdapterRecord"),
+        Stage("extract", "2", "pipeline.stages.extract:work", "pipeline.records.feature:FeatureRecord"),
+        Stage("finetune", "2", "pipeline.stages.finetune:work", "pipeline.records.adapter:AdapterRecord"),
         Stage("evaluate", "1", "pipeline.stages.evaluate:work", "pipeline.records.quality:QualityReport"),
     )
 }

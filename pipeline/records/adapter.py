@@ -49,7 +49,8 @@ class TrainedPart(Record):
     Attributes:
         folder: ``adapter/<part>`` with adapter_config.json and adapter_model.safetensors.
         batch_size: clips per optimiser step; micro_batch: in memory at once, after any halving for lack of memory.
-        ended_by: ``epochs`` all were done, ``heldout`` no held-out loss fell any more.
+        ended_by: ``epochs`` all were done, ``heldout`` no held-out loss fell any more, ``fixed`` this network of
+            the base is not fine-tuned, and the adapter changes nothing.
     """
 
     part: Part
@@ -61,7 +62,7 @@ class TrainedPart(Record):
     batch_size: int
     micro_batch: int
     steps: int
-    ended_by: Literal["epochs", "heldout"]
+    ended_by: Literal["epochs", "heldout", "fixed"]
     groups: tuple[TrainedGroup, ...]
 
 

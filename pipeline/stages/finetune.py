@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,6 +24,7 @@ from torch import Tensor
 from models.bases import Base, find_base
 from models.finetuning import Clip, Learner, SynthesizerLearner, Text2SemanticLearner
 from models.finetuning_cfm import CfmLearner
+from models.finetuning_prior import PriorLearner
 from models.lora import adapter_parameters, adapter_state, count_parameters, inject, save_adapter, set_adapter_state
 from models.networks import (
     choose_device,
@@ -32,6 +33,7 @@ from models.networks import (
     load_text2semantic,
     training_precision,
 )
+from models.prior_loss import can_judge_prior
 from models.synthesizer_cfm import CfmSynthesizer
 from pipeline.errors import OutOfMemoryError, TransientError
 from pipeline.io.files import write_atomically
@@ -92,7 +94,7 @@ class Training:
 
     def __init__(self, part: Part, learner: Learner, settings: FinetuneSettings, precision: torch.dtype) -> None:
         self.part, self.learner, self.settings, self.precision = part, learner, settings, precision
-        self.rate = getattr(settings, f"{part}_learning_rate")
+        self.rate = getattr(settings, f"{part}_learning_rate") * learner.rate_factor
         torch.manual_seed(step_seed(settings.seed, part, "adapter"))
         inject(learner.network, learner.targets(), settings.rank, settings.alpha, settings.dropout)
         self.parameters = adapter_parameters(learner.network)
@@ -115,6 +117,7 @@ class Training:
         self._load(checkpoint)
         if not self.progress.curves:
             self._look(heldout, training=False)
+        self.progress.is_done = self.progress.is_done or self.rate == 0
         saved_at = time.monotonic()
         while not self.progress.is_done:
             self._step(clips)
@@ -301,9 +304,14 @@ class Training:
             batch_size=self.settings.batch_size,
             micro_batch=progress.micro_batch,
             steps=progress.step,
-            ended_by="epochs" if progress.step >= self.total_steps(clips) else "heldout",
+            ended_by=self._reason(clips),
             groups=tuple(self._group(name) for name in progress.curves),
         )
+
+    def _reason(self, clips: int) -> Literal["epochs", "heldout", "fixed"]:
+        if self.rate == 0:
+            return "fixed"
+        return "epochs" if self.progress.step >= self.total_steps(clips) else "heldout"
 
     def _group(self, name: str) -> TrainedGroup:
         points = self.progress.curves[name]
@@ -388,6 +396,8 @@ def _learner(part: Part, base: Base, job: Job, device: torch.device) -> Learner:
     network = load_any_synthesizer(base, cache).to(device)
     if isinstance(network, CfmSynthesizer):
         return CfmLearner(network, device)
+    if can_judge_prior(network):
+        return PriorLearner(network, device)
     discriminator = load_discriminator(base, cache)
     judge = discriminator.to(device) if discriminator is not None else None
     return SynthesizerLearner(network, judge, device)
