@@ -287,18 +287,19 @@ class Line:
 
 def gate_floors(settings: Settings, base: Base) -> Floors:
     """The minima in force: the organisation's or the voice's where set, else those of the base's card."""
-    from pipeline.records.quality import Floor, Floors
+    from pipeline.records.quality import BRIEF_PESQ_WB, BRIEF_STOI, Floor, Floors
 
     gate = settings.gate
 
-    def floor(chosen: float | None, of_base: float) -> Floor:
+    def floor(chosen: float | None, of_base: float, of_brief: float | None = None) -> Floor:
+        brief = "" if of_brief is None else f"; the brief asks for {of_brief}"
         if chosen is None:
-            return Floor(value=of_base, source=f"floor of base {base.name}", measured=base.gate.measured)
-        return Floor(value=chosen, source="settings, section gate")
+            return Floor(value=of_base, source=f"floor of base {base.name}{brief}", measured=base.gate.measured)
+        return Floor(value=chosen, source=f"settings, section gate{brief}")
 
     return Floors(
-        pesq_wb=floor(gate.pesq_wb_min, base.gate.pesq_wb),
-        stoi=floor(gate.stoi_min, base.gate.stoi),
+        pesq_wb=floor(gate.pesq_wb_min, base.gate.pesq_wb, BRIEF_PESQ_WB),
+        stoi=floor(gate.stoi_min, base.gate.stoi, BRIEF_STOI),
         dnsmos_loss=floor(None, base.gate.dnsmos_loss),
         similarity_loss=floor(None, base.gate.similarity_loss),
         phone_errors_more=floor(None, base.gate.phone_errors_more),

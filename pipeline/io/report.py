@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from pipeline.io.audio import encode_audio
 from pipeline.records.adapter import AdapterRecord, TrainedGroup, TrainedPart
-from pipeline.records.quality import BRIEF_PESQ_WB, BRIEF_STOI, Check, QualityReport, Sample
+from pipeline.records.quality import Check, QualityReport, Sample
 from pipeline.signal.pictures import curve_points, spectrogram_png, waveform_path
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
@@ -66,8 +66,6 @@ def render_html(
         measured_floors=list(
             dict.fromkeys(floor.measured for floor in (report.floors.pesq_wb, report.floors.stoi) if floor.measured)
         ),
-        brief_pesq_wb=BRIEF_PESQ_WB,
-        brief_stoi=BRIEF_STOI,
         voxline_version=voxline_version,
     )
     return page

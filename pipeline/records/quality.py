@@ -85,8 +85,17 @@ class Check(Record):
         if self.status == "not_measured":
             return f"{self.title} could not be measured: {self.explanation}"
         word = "below" if self.higher_is_better else "above"
-        number = {"mean": self.value, "low": self.low, "high": self.high}[self.decides_by]
-        return f"{self.title}: {number:.3g} is {word} {self.limit:.3g} ({self.limit_source})"
+        return f"{self.title}: {self._decisive:.3g} is {word} {self.limit:.3g} ({self.limit_source})"
+
+    @property
+    def measured_against(self) -> str:
+        """What was measured and what it is held against, in one line."""
+        word = "least" if self.higher_is_better else "most"
+        return f"{self.title} {self._decisive:.3g}, at {word} {self.limit:.3g} ({self.limit_source})"
+
+    @property
+    def _decisive(self) -> float | None:
+        return {"mean": self.value, "low": self.low, "high": self.high}[self.decides_by]
 
 
 class AudioFile(Record):

@@ -379,6 +379,9 @@ def work(job: Job) -> QualityReport:
         *free_speech_checks(studio, train_ears(studio, language, job.settings.recogniser), spoken, floors),
     ]
     passed, reasons = gate.verdict(checks)
+    for check in checks:
+        if check.required and check.status != "not_measured":
+            job.reporter.log(f"{job.voice}: {check.measured_against}")
     samples, sounds = _samples(clips, spoken, copies, rate_hz)
     report = QualityReport(
         voice=job.voice,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.records.quality import Check, Floor, Floors
+from models.bases import load_base
+from pipeline.cli.line import gate_floors
+from pipeline.records.quality import BRIEF_PESQ_WB, Check, Floor, Floors
+from pipeline.records.settings import Settings
 from pipeline.signal import gate
 from pipeline.signal.gate import Against, Resynthesis
 
@@ -176,3 +179,14 @@ def test_a_base_may_state_how_far_its_free_speech_stays_behind() -> None:
         dnsmos = next(check for check in checks if check.id == "free_speech.dnsmos_ovr")
         assert dnsmos.blocks == blocks
     assert "floor of base small" in dnsmos.limit_source
+
+
+def test_every_form_of_a_report_says_whose_floors_hold_and_what_the_brief_asks_for() -> None:
+    floors = gate_floors(Settings(), load_base("nano"))
+    assert floors.pesq_wb.value < BRIEF_PESQ_WB
+    assert "base nano" in floors.pesq_wb.source and "the brief asks for 3.5" in floors.pesq_wb.source
+    assert "the brief asks for 0.85" in floors.stoi.source and floors.stoi.measured
+    (pesq, _) = gate.copy_synthesis_checks({"a": 1.5}, {"a": 0.99}, floors)
+    for line in (pesq.limit_source, pesq.reason, pesq.measured_against):  # HTML and card, terminal when blocked, log
+        assert "base nano" in line and "3.5" in line
+    assert gate_floors(Settings.model_validate({"gate": {"pesq_wb_min": 3.6}}), load_base("nano")).pesq_wb.value == 3.6
