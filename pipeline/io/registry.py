@@ -28,7 +28,19 @@ from pipeline.io.objects import Backend, FileBackend, Stored
 from pipeline.io.voices import check_name
 from pipeline.io.weights import check_safetensors
 from pipeline.records.base import Record
-from pipeline.records.release import CHANNELS, Action, Channel, ChannelPointer, Event, Refusal, Release, ReleaseFile
+from pipeline.records.release import (
+    CHANNELS,
+    Action,
+    Channel,
+    ChannelPointer,
+    Event,
+    Refusal,
+    Release,
+    ReleaseFile,
+    is_inside,
+    is_version,
+)
+from pipeline.records.voice import is_voice_name
 
 Kind = TypeVar("Kind", bound=Record)
 
@@ -85,13 +97,15 @@ class Registry:
     # Reading
 
     def voices(self) -> list[str]:
-        """Names of all voices that were ever published."""
-        return self.backend.children("")
+        """Names of all voices that were ever published. What else lies in the folder is not ours."""
+        return [name for name in self.backend.children("") if is_voice_name(name)]
 
     def versions(self, voice: str) -> list[str]:
         """Versions of a voice, in no order that means anything; each is complete."""
-        names = self.backend.children(f"{check_name(voice)}/releases")
-        return [name for name in names if self.has(voice, name)]
+        return [name for name in self._version_folders(voice) if self.has(voice, name)]
+
+    def _version_folders(self, voice: str) -> list[str]:
+        return [name for name in self.backend.children(f"{check_name(voice)}/releases") if is_version(name)]
 
     def has(self, voice: str, version: str) -> bool:
         """Whether the registry holds this version completely."""
@@ -166,7 +180,7 @@ class Registry:
         found = {}
         for voice in self.voices():
             production, candidate = (self.pointer(voice, channel) for channel in ("production", "candidate"))
-            versions = frozenset(self.backend.children(f"{voice}/releases"))
+            versions = frozenset(self._version_folders(voice))
             is_rolled_back = production is not None and production.event.action == "rollback"
             rolled_back = self._rolled_back(voice) if is_rolled_back else frozenset()
             found[voice] = VoiceState(production, candidate, versions, rolled_back)
@@ -331,7 +345,7 @@ class Registry:
     def verify(self, voice: str) -> list[str]:
         """What is wrong with a voice's releases and pointers: one line for each damage, none when all is well."""
         damages = []
-        for version in self.backend.children(f"{check_name(voice)}/releases"):
+        for version in self._version_folders(voice):
             damages += [f"{voice}/{version}: {problem}" for problem in self._damages(voice, version)]
         for channel in CHANNELS:
             pointer = self.pointer(voice, channel)
@@ -437,7 +451,7 @@ def _channel_key(voice: str, channel: Channel) -> str:
 def _check_files(files: Mapping[str, Path]) -> None:
     for name, path in files.items():
         inside = PurePosixPath(name)
-        if inside.is_absolute() or ".." in inside.parts or "\\" in name or name == RECORD_FILE or not inside.parts:
+        if not is_inside(name) or name == RECORD_FILE:
             raise SettingsError(f"{name!r} cannot be a file of a release")
         if path.is_symlink() or not path.is_file():
             raise SettingsError(f"{path}: no ordinary file, cannot be published as {name}")

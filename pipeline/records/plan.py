@@ -6,6 +6,7 @@ from typing import Literal
 
 from pipeline.records.base import Record
 from pipeline.records.release import Version
+from pipeline.records.voice import VoiceName
 
 PlanAction = Literal["train", "republish", "retire", "skip"]
 Change = Literal["added", "changed", "renamed", "deleted", "unchanged", "unknown"]
@@ -31,13 +32,13 @@ class PlanEntry(Record):
         is_refused: skipped because this very content was refused before, or cannot be read: a person has to mend it.
     """
 
-    voice: str
+    voice: VoiceName
     action: PlanAction
     reason: str
     change: Change
     version: Version | None = None
     published: Version | None = None
-    copied_from: str | None = None
+    copied_from: VoiceName | None = None
     is_refused: bool = False
 
 

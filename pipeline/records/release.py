@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from pipeline.records.base import Record
 from pipeline.records.settings import Settings
@@ -33,8 +35,27 @@ Channel = Literal["candidate", "production"]
 CHANNELS: tuple[Channel, ...] = ("candidate", "production")
 Action = Literal["publish", "republish", "promote", "rollback", "retire"]
 
-Version = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
+VERSION_PATTERN = r"[0-9a-f]{12}"
+Version = Annotated[str, StringConstraints(pattern=f"^{VERSION_PATTERN}$")]
+EventId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}-[0-9a-f]{8}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+def is_version(name: str) -> bool:
+    """Whether a folder of releases may be called so."""
+    return re.fullmatch(VERSION_PATTERN, name) is not None
+
+
+def is_inside(name: str) -> bool:
+    """Whether a path inside a release stays there."""
+    parts = PurePosixPath(name).parts
+    return bool(parts) and not name.startswith("/") and ".." not in parts and "\\" not in name and "\0" not in name
+
+
+def _stays_inside(name: str) -> str:
+    if not is_inside(name):
+        raise ValueError(f"{name[:80]!r} leads out of the release")
+    return name
 
 
 def recipe_digest(settings: Settings) -> str:
@@ -112,7 +133,7 @@ class Release(Record):
     metrics: dict[str, float | None] = Field(default_factory=dict)
     voxline_version: str = ""
     copied_from: VoiceName | None = None
-    files: dict[str, ReleaseFile] = Field(default_factory=dict)
+    files: dict[Annotated[str, AfterValidator(_stays_inside)], ReleaseFile] = Field(default_factory=dict)
 
 
 class Event(Record):
@@ -124,7 +145,7 @@ class Event(Record):
         version: version after; None when the voice was retired.
     """
 
-    id: str
+    id: EventId
     voice: VoiceName
     channel: Channel
     action: Action

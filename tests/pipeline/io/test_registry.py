@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -157,6 +158,44 @@ def test_a_voice_name_cannot_lead_out_of_the_registry(registry, name):
 def test_a_version_cannot_lead_out_of_the_registry(registry, version):
     with pytest.raises(UsageError, match="no version"):
         registry.release("ana", version)
+
+
+@pytest.mark.parametrize("stray", ["lost+found", "README.md", "x; reboot", "Ana"])
+def test_what_else_lies_in_the_registry_s_folder_is_passed_over(registry, files, make_release, tmp_path, stray):
+    version = registry.publish("ana", make_release(), files, actor="Ana Perez").version
+    (tmp_path / "registry" / stray).mkdir()
+    (tmp_path / "registry" / "ana" / "releases" / stray).mkdir()
+    assert registry.voices() == ["ana"]
+    assert registry.versions("ana") == [version]
+    assert registry.states()["ana"].versions == {version}
+    assert registry.verify("ana") == []
+    assert registry.collect(unused_days=90, dry_run=True) == []
+
+
+@pytest.mark.parametrize("name", ["../../../../stolen", "/stolen", "report/../../stolen", "a\\b", ""])
+def test_a_record_that_names_a_file_outside_its_release_is_damaged(registry, files, make_release, tmp_path, name):
+    version = registry.publish("ana", make_release(), files, actor="Ana Perez").version
+    record = tmp_path / "registry" / "ana" / "releases" / version / "release.json"
+    content = json.loads(record.read_text())
+    content["files"][name] = content["files"].pop("card.md")
+    record.write_text(json.dumps(content))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SettingsError, match="damaged"):
+        registry.republish("ben", version, channel="production", mover=SOMEBODY)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("event_id", ["../../../stolen", "soon", ""])
+def test_an_event_that_names_a_file_elsewhere_is_damaged(registry, files, make_release, tmp_path, event_id):
+    registry.publish("ana", make_release(), files, actor="Ana Perez")
+    pointer = tmp_path / "registry" / "ana" / "channels" / "production.json"
+    content = json.loads(pointer.read_text())
+    content["event"]["id"] = event_id
+    pointer.write_text(json.dumps(content))
+    before = sorted(tmp_path.rglob("*.json"))
+    with pytest.raises(SettingsError, match="damaged"):
+        registry.retire("ana", SOMEBODY)
+    assert sorted(tmp_path.rglob("*.json")) == before
 
 
 def test_two_publishers_of_one_version_agree(registry, make_release, make_weights, tmp_path):
