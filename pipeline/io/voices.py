@@ -111,7 +111,7 @@ def check_consent(manifest: VoiceManifest, source: str, *, today: date | None = 
         raise ConsentError(
             f"{source}: consent.granted_on {consent.granted_on} lies in the future", hint="correct the date"
         )
-    if consent.expires_on is not None and consent.expires_on <= now:
+    if consent.has_expired(now):
         raise ConsentError(
             f"{source}: consent expired on {consent.expires_on}",
             hint="ask the speaker for a new consent, or delete the folder to retire the voice",

@@ -52,6 +52,9 @@ class Consent(Record):
     statement: Line | None = Field(None, description="Recording of the spoken consent: a file in the voice's folder.")
     expires_on: date | None = Field(None, description="First day on which the voice may no longer be used.")
 
+    def has_expired(self, today: date) -> bool:
+        return self.expires_on is not None and self.expires_on <= today
+
 
 class VoiceManifest(Record):
     """The content of voice.yaml."""

@@ -66,10 +66,9 @@ def export_release(release: Release, folder: Path, base: Base, target: Path, *, 
         ConsentError: the speaker's consent has expired.
         SettingsError: GPT-SoVITS has no files for this base, or its weights are not here.
     """
-    expires_on = release.consent.expires_on
-    if expires_on is not None and expires_on < today:
+    if release.consent.has_expired(today):
         raise ConsentError(
-            f"{release.voice}: the consent of {release.consent.speaker} expired on {expires_on}",
+            f"{release.voice}: consent expired on {release.consent.expires_on}",
             hint="ask for it again; until then the voice cannot be handed on",
         )
     if base.upstream_version is None:

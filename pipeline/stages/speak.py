@@ -102,10 +102,10 @@ def _part(sentence: SpokenSentence) -> SpokenPart:
 
 
 def _check_consent(release: Release) -> None:
-    expires_on = release.consent.expires_on
-    if expires_on is not None and expires_on <= datetime.now(UTC).date():
+    if release.consent.has_expired(datetime.now(UTC).date()):
         raise ConsentError(
-            f"{release.voice}: consent expired on {expires_on}", hint=f"voxline registry retire {release.voice}"
+            f"{release.voice}: consent expired on {release.consent.expires_on}",
+            hint=f"voxline registry retire {release.voice}",
         )
 
 
@@ -211,7 +211,7 @@ def read_other(path: Path, published: Reference, release: Release, has_encoder: 
     similarity = float(vector @ known)
     if similarity < SAME_SPEAKER:
         raise ConsentError(
-            f"{path}: not {release.consent.speaker} (speaker similarity {similarity:.2f}, at least {SAME_SPEAKER})",
+            f"{path}: not the speaker of {release.voice} (speaker similarity {similarity:.2f}, at least {SAME_SPEAKER})",
             hint=f"the consent of {release.voice} covers that speaker only; give recordings of the same person",
         )
     return Reference(torch.from_numpy(audio.mono), audio.sample_rate_hz, speaker=None if has_encoder else vector)

@@ -128,6 +128,7 @@ class TestMoreReferences:
         with pytest.raises(ConsentError, match="speaker similarity") as error:
             say("a", tmp_path / "child.wav")
         assert error.value.exit_code == 13
+        assert "synthetic" not in error.value.message, "a log is no place for the speaker's name"
 
     def test_no_recording_is_a_wrong_command(self, say, tmp_path) -> None:
         (tmp_path / "no.wav").write_text("not a sound")
