@@ -139,14 +139,14 @@ def _copy(source: Path, target: Path) -> None:
 
 def _lines(found: ClipReport, folder: Path | None) -> list[str]:
     """What a person reads: the decision, what to do, and what was found where."""
-    from pipeline.io.validation_report import headline, plain_words, told
+    from pipeline.io.validation_report import headline, plain_words, severest, told
 
     lines = [f"{found.voice}: {headline(found)}", *(f"  {line}" for line in plain_words(found))]
     lines += [f"  {finding.severity:<7} {told(finding)}" for finding in found.findings]
     for number, result in enumerate(found.clips, start=1):
         if result.findings:
             lines.append(f"  {number:>3} {result.clip.file_name}: {result.verdict}")
-            lines += [f"        {finding.severity:<7} {told(finding)}" for finding in result.findings]
+            lines += [f"        {finding.severity:<7} {told(finding)}" for finding in severest(result)]
     lines += [f"  not measured: {what}: {why}" for what, why in found.not_measured.items()]
     if folder is not None:
         lines.append(f"  report: {folder / 'report.html'}")

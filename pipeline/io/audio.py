@@ -29,6 +29,7 @@ AudioFault = Literal["empty", "corrupt", "too_large", "too_long", "unsupported_f
 
 _HEAD_BYTES = 65536
 _BLOCK_VALUES = 1 << 20  # values decoded at a time: 4 MB, whatever the header claims
+_WRITTEN_FRAMES = 1 << 16  # at a time: libsndfile's Vorbis encoder overflows the stack with minutes at once
 _STREAM_SIZES = (0xFFFFFFFF, 0)  # a WAV written to a pipe cannot know its size and says so
 _DEMUXERS = {"M4A": "mov", "AAC": "aac", "MATROSKA": "matroska", "ASF": "asf"}  # what libsndfile cannot read
 _CODEC = re.compile(rb"Stream #\d+:\d+.*?: Audio: (\w+)")
@@ -129,7 +130,10 @@ def encode_audio(samples: Samples, sample_rate_hz: int, container: str = "FLAC",
     """The bytes of a file holding (channels, frames) or (frames,). Same samples, same bytes."""
     buffer = io.BytesIO()
     frames = samples.T if samples.ndim == 2 else samples  # (channels, frames) -> (frames, channels)
-    soundfile.write(buffer, frames, sample_rate_hz, subtype=subtype, format=container)
+    channels = 1 if frames.ndim == 1 else frames.shape[1]
+    with soundfile.SoundFile(buffer, "w", sample_rate_hz, channels, subtype, format=container) as sound:
+        for at in range(0, len(frames), _WRITTEN_FRAMES):
+            sound.write(frames[at : at + _WRITTEN_FRAMES])
     return buffer.getvalue()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,8 +17,10 @@ IS_REFUSED = frozenset(
 )
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write beside the target, flush to disk, move over it. Readers see the old file or the new one, never a part.
+
+    `data`: all of it, or one part after the other.
 
     Raises:
         TransientError: the disk is full; the target is untouched.
@@ -28,7 +30,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     with disk_full_is_transient(path):
         try:
             with staging.open("wb") as stream:
-                stream.write(data)
+                stream.writelines([data] if isinstance(data, bytes) else data)
                 stream.flush()
                 os.fsync(stream.fileno())
             staging.replace(path)

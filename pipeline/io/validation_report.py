@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,32 +23,40 @@ from pipeline.signal.pictures import level_png, waveform_path
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 REPORT_FILE = "clip_report.json"
-_SHOWN_ALL = 40  # recordings with sound and pictures on the page, whatever was found
-_SHOWN_MOST = 120  # with those that something was found in
+_PAGE_BYTES = 32 << 20  # of sound and pictures on the page, whatever the folder holds
+_PAGE_SHARES = {"pass": 0.6, "warn": 0.8, "repair": 0.8, "reject": 1.0}  # until which a recording still comes in
+_PLAYED_S = 30.0  # of a recording
+_ROWS_MOST = 2000
 _NAMED_MOST = 8
 _ORDER = {"reject": 0, "repair": 1, "warn": 2, "pass": 3}
 _SEVERITIES = ("reject", "repair", "warn")
 
 
 class ReportWriter:
-    """Collects what the page shows while recordings pass by; keeps pictures and sound of a bounded number of them."""
+    """Collects what the page shows while recordings pass by: sound and pictures of a bounded size.
+
+    Room is kept for what is found late: good recordings fill little more than half of the page, rejected ones all.
+    """
 
     def __init__(self, folder: Path, *, with_page: bool = True) -> None:
         self.folder = folder
         self._with_page = with_page
         self._media: dict[str, dict[str, Any]] = {}
+        self._spent_bytes = 0
 
     def add(self, result: ClipResult, original: Floats, seen: Examination, prepared: Sequence[Floats]) -> None:
         """Draw one recording. `original`: the chosen channel as decoded, (n,); `prepared`: its training clips."""
-        is_wanted = len(self._media) < _SHOWN_ALL or (result.findings and len(self._media) < _SHOWN_MOST)
-        if not self._with_page or not is_wanted:
+        if not self._with_page or self._spent_bytes >= _PAGE_SHARES[result.verdict] * _PAGE_BYTES:
             return
-        self._media[result.clip.file_name] = _draw(result, original, seen, prepared)
+        drawn = _draw(result, original, seen, prepared)
+        self._media[result.clip.file_name] = drawn
+        self._spent_bytes += sum(len(value) for value in drawn.values() if isinstance(value, str))
 
     def finish(self, report: ClipReport) -> None:
         """Write the four forms; the JSON last, so that whoever sees it sees all."""
         if self._with_page:
-            write_atomically(self.folder / "report.html", render_html(report, self._media).encode())
+            page = render_html(report, self._media)
+            write_atomically(self.folder / "report.html", (part.encode() for part in page))
         write_atomically(self.folder / "report.md", render_markdown(report).encode())
         write_atomically(self.folder / "junit.xml", render_junit(report))
         write_atomically(self.folder / REPORT_FILE, report.model_dump_json(indent=1).encode())
@@ -64,7 +72,8 @@ def _draw(result: ClipResult, original: Floats, seen: Examination, prepared: Seq
         "spans": [(600 * r.start_s / duration_s, 600 * r.duration_s / duration_s) for r in seen.regions],
         "spectrogram": _base64(level_png(seen.frames.log_power_db.T)),
         "duration_s": duration_s,
-        "before": _sound(original / np.float32(max(peak, 1.0)), rate),
+        "played_s": min(duration_s, _PLAYED_S),
+        "before": _sound(original[: round(_PLAYED_S * rate)] / np.float32(max(peak, 1.0)), rate),
         "after": None if after is None else _sound(after, result.prepared[0].sample_rate_hz),
     }
 
@@ -152,7 +161,7 @@ def render_markdown(report: ClipReport) -> str:
     if told_of:
         lines += ["", "| # | recording | verdict | found | SNR dB | DNSMOS |", "|---|---|---|---|---|---|"]
         for number, result in told_of[:200]:
-            found = "; ".join(_cell(told(finding)) for finding in result.findings)
+            found = "; ".join(_cell(told(finding)) for finding in severest(result))
             measures = result.measures
             snr, mos = _number(measures.snr_db), _number(measures.dnsmos_ovr)
             lines.append(f"| {number} | {_cell(result.clip.file_name)} | {result.verdict} | {found} | {snr} | {mos} |")
@@ -184,10 +193,10 @@ def render_junit(report: ClipReport) -> bytes:
     for result in report.clips:
         name = _printable(result.clip.file_name)
         case = ElementTree.SubElement(suite, "testcase", classname=f"{_printable(report.voice)}.clips", name=name)
-        lines = "\n".join(f"{finding.severity}: {told(finding)}" for finding in result.findings)
+        lines = "\n".join(f"{finding.severity}: {told(finding)}" for finding in severest(result))
         if result.verdict == "reject":
             rejected += 1
-            message = ", ".join(result.reasons)
+            message = ", ".join(dict.fromkeys(f.code for f in result.findings if f.severity == "reject"))
             ElementTree.SubElement(case, "failure", message=message).text = _printable(lines)
         elif lines:
             ElementTree.SubElement(case, "system-out").text = _printable(lines)
@@ -202,24 +211,34 @@ def _printable(text: str) -> str:
     return "".join(one if one.isprintable() or one == "\n" else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
-def render_html(report: ClipReport, media: dict[str, dict[str, Any]]) -> str:
-    """The whole page; `media`: pictures and sound by file name."""
+def render_html(report: ClipReport, media: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """The whole page, part by part; `media`: pictures and sound by file name."""
     rows = [
-        {"number": number, "result": result, "media": media.get(result.clip.file_name), "found": result.findings}
+        {"number": number, "result": result, "media": media.get(result.clip.file_name), "found": severest(result)}
         for number, result in enumerate(report.clips, start=1)
     ]
-    order = {id(row): _ORDER[result.verdict] for row, result in zip(rows, report.clips, strict=True)}
-    shown = sorted((row for row in rows if row["media"]), key=lambda row: order[id(row)])
-    return _template().render(
+    ordered = sorted(rows, key=_urgency)
+    listed = {id(row) for row in ordered[:_ROWS_MOST]}
+    return _template().generate(
         report=report,
         headline=headline(report),
         english=plain_words(report),
         chinese=plain_words(report, "zh"),
-        rows=rows,
-        shown=shown,
+        rows=[row for row in rows if id(row) in listed],
+        total=len(rows),
+        shown=[row for row in ordered if row["media"]],
         told=told,
         kept=sum(1 for result in report.clips if result.prepared),
     )
+
+
+def _urgency(row: Mapping[str, Any]) -> int:
+    return _ORDER[row["result"].verdict]
+
+
+def severest(result: ClipResult) -> list[Finding]:
+    """Its findings, the severest first."""
+    return sorted(result.findings, key=lambda finding: _ORDER[finding.severity])
 
 
 @cache

@@ -102,8 +102,9 @@ def sound_findings(seen: Examination, heard: Heard, settings: ValidateSettings) 
     if rejects(presence):
         return findings
     findings += [*_level_findings(seen, settings), *_damage_findings(seen, settings)]
-    findings += [*_noise_findings(seen, heard, settings), *_room_findings(seen, settings)]
-    return [*findings, *_speaker_findings(heard, settings), *_manner_findings(seen, heard, settings)]
+    noise = [*_noise_findings(seen, heard, settings)]
+    findings += [*noise, *_room_findings(seen, settings), *_speaker_findings(heard, settings)]
+    return findings if rejects(noise) else [*findings, *_manner_findings(seen, heard, settings)]
 
 
 def _channel_findings(seen: Examination) -> Iterator[Finding]:
@@ -243,6 +244,7 @@ def _speaker_findings(heard: Heard, settings: ValidateSettings) -> Iterator[Find
 
 
 def _manner_findings(seen: Examination, heard: Heard, settings: ValidateSettings) -> Iterator[Finding]:
+    """How it is spoken. Not asked where noise hides the pitch and spoils every opinion."""
     voiced = seen.voicing.voiced_share
     if voiced < _VOICED_SHARE_WARN:
         yield _finding("unvoiced_speech", "warn", voiced, _VOICED_SHARE_WARN, "voiced share", "whispered or breathy")

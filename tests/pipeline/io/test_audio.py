@@ -1,5 +1,8 @@
 import os
 import struct
+import subprocess
+import tracemalloc
+from shutil import which
 
 import numpy as np
 import pytest
@@ -118,3 +121,70 @@ def test_resampling_keeps_a_tone_and_removes_what_does_not_fit():
 def test_text_is_no_audio():
     assert sniff_container(b"hello, this is text") is None
     assert sniff_container(b"") is None
+
+
+THROUGH_FFMPEG = {
+    "speech.m4a": ("M4A", "AAC", ["-c:a", "aac", "-b:a", "128k"]),
+    "speech.aac": ("AAC", "AAC", ["-c:a", "aac", "-b:a", "128k", "-f", "adts"]),
+    "speech.webm": ("MATROSKA", "OPUS", ["-c:a", "libopus", "-b:a", "64k"]),
+    "speech.wma": ("ASF", "WMAV2", ["-c:a", "wmav2", "-b:a", "128k"]),
+    "speech.3gp": ("M4A", "AAC", ["-c:a", "aac", "-b:a", "64k"]),
+}
+
+
+@pytest.fixture
+def spoken(request):
+    audio = read_audio(sorted((request.config.rootpath / "voices" / "sample" / "wavs").glob("*"))[0])
+    return resample(audio.mono, audio.sample_rate_hz, 48000)
+
+
+@pytest.mark.skipif(which("ffmpeg") is None, reason="ffmpeg is not installed")
+@pytest.mark.parametrize("name", THROUGH_FFMPEG)
+def test_what_phones_and_browsers_record_is_read_through_ffmpeg(tmp_path, spoken, name):
+    container, codec, options = THROUGH_FFMPEG[name]
+    write_audio(tmp_path / "speech.wav", spoken, 48000)
+    command = ["ffmpeg", "-v", "error", "-i", str(tmp_path / "speech.wav"), *options, str(tmp_path / name)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip(f"this ffmpeg encodes no {codec}")
+    audio = read_audio(tmp_path / name)
+    assert (audio.info.container, audio.info.subtype, audio.sample_rate_hz) == (container, codec, 48000)
+    assert audio.info.size_bytes == (tmp_path / name).stat().st_size
+    assert audio.duration_s == pytest.approx(len(spoken) / 48000, abs=0.15)
+    spectra = [np.abs(np.fft.rfft(one, 1 << 19)) for one in (spoken, audio.mono)]  # codecs delay, the spectrum stays
+    assert np.corrcoef(spectra[0][:50000], spectra[1][:50000])[0, 1] > 0.9
+
+
+@pytest.mark.skipif(which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_a_broken_or_endless_file_does_not_get_through_ffmpeg(tmp_path, spoken):
+    write_audio(tmp_path / "speech.wav", spoken, 48000)
+    whole, cut = tmp_path / "whole.m4a", tmp_path / "cut.m4a"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", str(tmp_path / "speech.wav"), str(whole)], check=True)
+    cut.write_bytes(whole.read_bytes()[:3000])
+    with pytest.raises(AudioFileError) as caught:
+        read_audio(cut)
+    assert caught.value.fault == "corrupt"
+    with pytest.raises(AudioFileError) as caught:
+        read_audio(whole, AudioLimits(max_duration_s=1.0))
+    assert caught.value.fault == "too_long"
+
+
+def test_without_ffmpeg_a_phone_recording_is_refused_with_what_to_do(tmp_path, monkeypatch):
+    (tmp_path / "memo.m4a").write_bytes(b"\x00\x00\x00\x18ftypM4A \x00\x00\x02\x00isomiso2" + bytes(500))
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(AudioFileError) as caught:
+        read_audio(tmp_path / "memo.m4a")
+    assert caught.value.fault == "unsupported_format"
+    assert caught.value.detail == "M4A audio needs ffmpeg (not installed); convert it to FLAC"
+
+
+@pytest.mark.parametrize("name", ["hours.flac", "hours.wav", "hours.ogg"])
+def test_a_recording_of_hours_is_refused_before_it_is_held_in_memory(tmp_path, spoken, name):
+    limits = AudioLimits(max_duration_s=20.0)
+    write_audio(tmp_path / name, np.tile(spoken, -(-60 * 48000 // len(spoken))), 48000)
+    tracemalloc.start()
+    with pytest.raises(AudioFileError) as caught:
+        read_audio(tmp_path / name, limits)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert caught.value.fault == "too_long"
+    assert peak_bytes < 4 * 48000 * 45  # what is allowed and a block, not the minute of the file
