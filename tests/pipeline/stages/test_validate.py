@@ -1,5 +1,7 @@
 """The stage on folders made here from the sample voice: repairs, seconds, files, denoising, the command."""
 
+import base64
+import io
 import json
 import shutil
 from itertools import pairwise
@@ -8,9 +10,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import soundfile
 
 from pipeline.cli.common import ConsoleReporter
 from pipeline.cli.main import run_command
+from pipeline.io import validation_report
 from pipeline.io.audio import encode_audio, probe_audio, read_audio, write_audio
 from pipeline.io.recordings import list_recordings
 from pipeline.io.validation_report import ReportWriter, plain_words, render_junit, render_markdown
@@ -179,6 +183,39 @@ def test_the_report_has_four_forms_and_no_stranger_writes_markup_into_them(folde
     suite = ElementTree.parse(out / "junit.xml").getroot()
     assert suite.get("tests") == "5"
     assert next(case.get("name") for case in suite.iter("testcase")) == "voice"
+
+
+def test_the_page_is_bounded_and_keeps_room_for_what_is_rejected_last(folder, monkeypatch):
+    monkeypatch.setattr(validation_report, "_PAGE_BYTES", 2_000_000)
+    monkeypatch.setitem(validation_report._PAGE_SHARES, "pass", 0.1)  # the first good recording takes that
+    monkeypatch.setattr(validation_report, "_ROWS_MOST", 3)
+    last = sorted((folder / "wavs").glob("*"))[-1]
+    audio = read_audio(last)
+    last.write_bytes(encode_audio(np.clip(30 * audio.samples, -1, 1), audio.sample_rate_hz, "FLAC"))
+    report = run(folder)
+    assert [result.verdict for result in report.clips] == ["pass", "pass", "pass", "reject"]
+    page = (folder.parent / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count("<article>") == 2
+    assert page.index("<article>") < page.index(f"4. wavs/{last.name}") < page.index("1. wavs/")
+    assert page.count("<td>wavs/") == 3
+    assert "3 of 4 are listed" in page
+    assert len(page) < 2_500_000
+
+
+def test_of_a_long_recording_the_page_plays_the_beginning(folder):
+    files = sorted((folder / "wavs").glob("*"))
+    rate = read_audio(files[0]).sample_rate_hz
+    long = np.concatenate([read_audio(path).mono for path in files] * 3)
+    for path in files:
+        path.unlink()
+    write_audio(folder / "wavs" / "long.flac", long, rate)
+    (folder / "metadata.csv").unlink()
+    run(folder)
+    page = (folder.parent / "out" / "report.html").read_text(encoding="utf-8")
+    assert "the first 30" in page
+    before = base64.b64decode(page.split("data:audio/flac;base64,")[1].split('"')[0])
+    assert len(long) > 35 * rate
+    assert soundfile.info(io.BytesIO(before)).duration == pytest.approx(30.0)
 
 
 def test_junit_and_markdown_name_the_clips_that_failed(folder):
