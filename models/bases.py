@@ -6,11 +6,11 @@ Free of torch, so that listing bases and planning stay light.
 import hashlib
 import json
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, PositiveInt, ValidationError
+from pydantic import AfterValidator, Field, PositiveInt, StringConstraints, ValidationError
 
 from models.configs.cfm import CfmSynthesizerConfig
 from models.configs.speaker import SpeakerEncoderConfig
@@ -21,8 +21,20 @@ from models.configs.vocoder import AnyVocoderConfig
 from models.errors import ConfigError, WeightsError
 
 BASES = Path(__file__).parent / "bases"
+MAX_YAML_BYTES = 256 * 1024
 
 # A network another family or size brings is one import and one annotation below.
+
+
+def _inside(name: str) -> str:
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
+        raise ValueError("leads out of its folder")
+    return name
+
+
+InsidePath = Annotated[str, AfterValidator(_inside)]
+RepositoryName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
 
 
 class WeightFile(StrictConfig):
@@ -31,12 +43,12 @@ class WeightFile(StrictConfig):
     `repository` None: the file lies beside base.yaml. `revision` and `sha256` may be filled from a lock.
     """
 
-    path: str  # inside the repository, or relative to base.yaml
-    repository: str | None = None
+    path: InsidePath  # inside the repository, or relative to base.yaml
+    repository: RepositoryName | None = None
     revision: str = "main"
     layout: Literal["safetensors", "upstream", "folder"] = "safetensors"
     sha256: str | None = None  # of one file
-    files: dict[str, str] = Field(default_factory=dict)  # of a folder: name -> sha256
+    files: dict[InsidePath, str] = Field(default_factory=dict)  # of a folder: name -> sha256
     md5_first_8192: str | None = None  # by which upstream itself recognises its pretrained files
 
 
@@ -152,10 +164,7 @@ def load_base(name: str, root: Path = BASES) -> Base:
     path = root / name / "base.yaml"
     if name not in list_bases(root):
         raise ConfigError(f"no base {name!r}; there are: {', '.join(list_bases(root)) or 'none'}")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {error}") from error
+    content = _read_yaml(path)
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: holds no table of keys")
     if content.get("name", name) != name:
@@ -164,6 +173,29 @@ def load_base(name: str, root: Path = BASES) -> Base:
         return Base.model_validate({**content, "name": name, "folder": path.parent})
     except ValidationError as error:
         raise ConfigError("\n".join(f"{path}: {_told(item)}" for item in error.errors())) from error
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Reads no aliases: a few lines of them can stand for gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias; write the value out")
+        return super().compose_node(parent, index)
+
+
+def _read_yaml(path: Path) -> Any:
+    """A base.yaml may come from a stranger's branch: plain data only, and bounded."""
+    with path.open("rb") as stream:
+        content = stream.read(MAX_YAML_BYTES + 1)
+    if len(content) > MAX_YAML_BYTES:
+        raise ConfigError(f"{path}: larger than {MAX_YAML_BYTES} bytes")
+    try:
+        return yaml.load(content.decode(), Loader=_PlainLoader)  # noqa: S506 - a safe loader that reads less
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 at byte {error.start}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from error
 
 
 def _told(item: Any) -> str:

@@ -211,8 +211,8 @@ def read_other(path: Path, published: Reference, release: Release, has_encoder: 
     similarity = float(vector @ known)
     if similarity < SAME_SPEAKER:
         raise ConsentError(
-            f"{path}: not the speaker of {release.voice} (speaker similarity {similarity:.2f}, at least {SAME_SPEAKER})",
-            hint=f"the consent of {release.voice} covers that speaker only; give recordings of the same person",
+            f"{path}: somebody else (speaker similarity {similarity:.2f}, at least {SAME_SPEAKER})",
+            hint=f"the consent of {release.voice} covers its speaker only; give recordings of the same person",
         )
     return Reference(torch.from_numpy(audio.mono), audio.sample_rate_hz, speaker=None if has_encoder else vector)
 

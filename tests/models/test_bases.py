@@ -61,6 +61,27 @@ def test_a_mistake_is_named_with_file_key_and_value(tmp_path: Path, change: str,
         load_base("small", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (EMBEDDED.replace("path: s", "path: ../../s"), "leads out of its folder"),
+        (EMBEDDED.replace("path: s", "path: /etc/s"), "leads out of its folder"),
+        (EMBEDDED.replace("path: s", "repository: ../.., path: s"), "repository"),
+        (EMBEDDED.replace("path: s", "files: {../x: 0}, path: s"), "leads out of its folder"),
+        ("a: &a [x, x]\nb: [*a, *a]\n", "alias"),
+        ("a: " + "[" * 5000, "base.yaml: not YAML"),
+        ("x" * 400_000, "larger than"),
+        ("name: \udcff", "not UTF-8"),
+    ],
+    ids=["up", "absolute", "repository", "file", "alias", "deep", "large", "bytes"],
+)
+def test_a_base_that_strangers_wrote_is_refused_before_it_is_used(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "base.yaml").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ConfigError, match=message):
+        load_base("small", tmp_path)
+
+
 def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
     write(tmp_path, EMBEDDED)
     with pytest.raises(ConfigError, match="no base 'smal'; there are: small"):
