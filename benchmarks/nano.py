@@ -1,13 +1,16 @@
 """How well a small base speaks: the table of its model card, on any voice folders.
 
     python benchmarks/nano.py --voices ../shared/data/voices/en_vctk_p226 ../shared/data/voices/en_libri_533
-    python benchmarks/nano.py --table docs/nano.md     # the table again, from the numbers stored before
+    python benchmarks/nano.py --timings --voices ...   # speed alone, when nothing else runs
+    python benchmarks/nano.py --voices ... --table docs/nano.md
 
+What is stored for the same weights is not measured again; several processes with `--only` can share the voices.
 A voice folder has `metadata.csv` with `file|language|text` (or `file_name,text`); its speaker must not have been
 trained on. Phone error rates are of the words that PocketSphinx hears, spelled by the dictionary. It gave the training
 data their phone times, but taught no network to speak; human recordings of the same speaker stand beside. "By the
 gate's ear" is nano's own content encoder, the judge of `voxline evaluate`, and the only one for Mandarin.
-Speakers are compared by GE2E alone: no installed package brings a second encoder of speakers with its weights.
+Speakers are compared by GE2E alone: every other encoder of speakers fetches its weights from a hub on first use.
+Random weights and shuffled tokens are the controls: what speaks as badly as they do is broken.
 Signals are compared at 16 kHz.
 """
 
@@ -22,9 +25,10 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +41,14 @@ import torch  # noqa: E402
 from models.bases import load_base  # noqa: E402
 from models.content import PhoneEncoder  # noqa: E402
 from models.decoding import Decoder  # noqa: E402
-from models.finetuning import SynthesizerLearner, Text2SemanticLearner  # noqa: E402
+from models.finetuning_prior import PriorLearner  # noqa: E402
 from models.ge2e import embed_speaker  # noqa: E402
 from models.lora import merge  # noqa: E402
 from models.networks import load_content_encoder, load_synthesizer, load_text2semantic  # noqa: E402
 from models.sounds import sounds_of_symbols  # noqa: E402
 from models.spectrogram import Spectrogram  # noqa: E402
 from models.synthesizer import Synthesizer  # noqa: E402
-from models.text2semantic import Text2Semantic  # noqa: E402
+from models.transcribed import follow_text  # noqa: E402
 from models.voice import Reference, Sentence, Voice  # noqa: E402
 from models.voice_loading import VoiceOptions, vits_renderer  # noqa: E402
 from pipeline.io.audio import read_audio, resample, write_audio  # noqa: E402
@@ -70,7 +74,9 @@ from pipeline.text.symbols import symbol_ids  # noqa: E402
 RATE_HZ = 16_000
 MAX_DELAY = 1600
 HELD_OUT = 3
+CONTROLS = 8  # sentences by broken voices
 PROMPT_S = (2.5, 6.5)
+SECONDS = (1.2, 16.0)  # of a recording
 
 
 @dataclass
@@ -104,29 +110,42 @@ class Networks:
         spec = self.spectrogram(sound[None])[0]
         content = self.content(sound[None])
         frames = min(spec.shape[1], content.shape[2]) // 2 * 2
-        hop = self.base.hop_samples
+        hop, guide = self.base.hop_samples, self.text2semantic.guide
+        heard, phones = content[0, :, :frames], torch.tensor(symbol_ids(phonemize(text, language).symbols))
+        said = heard if guide is None else follow_text(heard, phones, guide, 2)
         return {
             "wave": sound[: frames * hop],
             "spectrogram": spec[:, :frames],
-            "tokens": self.synthesizer.extract_tokens(content[:, :, :frames])[0, 0],
-            "phones": torch.tensor(symbol_ids(phonemize(text, language).symbols)),
+            "tokens": self.synthesizer.extract_tokens(said[None])[0, 0],
+            "tokens_heard": self.synthesizer.extract_tokens(heard[None])[0, 0],
+            "phones": phones,
             "speaker": embed_speaker(torch.from_numpy(speaker_mel(wave))),
         }
 
 
-def read_voice(folder: Path, networks: Networks, limit: int) -> list[Recording]:
+def read_recordings(folder: Path) -> Iterator[tuple[str, str, str, np.ndarray]]:
+    """File, language, text and samples at 16 kHz of the recordings that are neither too short nor too long."""
     text = (folder / "metadata.csv").read_text(encoding="utf-8").splitlines()
-    rows = csv.DictReader(text, delimiter="|" if "|" in text[0] else ",")
-    found = []
-    for row in rows:
+    for row in csv.DictReader(text, delimiter="|" if "|" in text[0] else ","):
         name, spoken = row.get("file") or row["file_name"], row["text"]
         audio = read_audio(folder / name)
         wave = normalise_level(resample(audio.mono, audio.sample_rate_hz, RATE_HZ).astype(np.float32))
-        if 1.2 < len(wave) / RATE_HZ < 16:
-            spoken = spoken if spoken.rstrip()[-1:] in ".?!" else spoken + "."
-            language = row.get("language") or "en"
-            found.append(Recording(name, language, spoken, wave, networks.features(wave, spoken, language)))
-    return found[:limit]
+        if SECONDS[0] < len(wave) / RATE_HZ < SECONDS[1]:
+            yield name, row.get("language") or "en", spoken if spoken.rstrip()[-1:] in ".?!" else spoken + ".", wave
+
+
+def read_voice(folder: Path, networks: Networks, limit: int) -> list[Recording]:
+    return [
+        Recording(name, language, text, wave, networks.features(wave, text, language))
+        for name, language, text, wave in islice(read_recordings(folder), limit)
+    ]
+
+
+def speaker_of(folder: Path, limit: int) -> torch.Tensor:
+    """Mean vector of a voice's recordings."""
+    waves = [wave for *_, wave in islice(read_recordings(folder), limit)]
+    vectors = [embed_speaker(torch.from_numpy(speaker_mel(wave))) for wave in waves]
+    return torch.nn.functional.normalize(torch.stack(vectors).mean(0), dim=0)
 
 
 def condition(network: Synthesizer, clip: Recording) -> torch.Tensor:
@@ -147,14 +166,17 @@ def copy_synthesis(network: Synthesizer, clips: Sequence[Recording]) -> dict[str
 
 @torch.no_grad()
 def resynthesis(
-    network: Synthesizer, clips: Sequence[Recording], judge: Judge, shuffle: bool = False
+    network: Synthesizer, clips: Sequence[Recording], judge: Judge, shuffle: bool = False, kind: str = "tokens"
 ) -> dict[str, Any]:
-    """Tokens and phones through prior, flow and decoder, another clip as the reference."""
+    """Tokens and phones through prior, flow and decoder, another clip as the reference.
+
+    `kind`: "tokens" as the transcript corrects them, or "tokens_heard".
+    """
     rows = []
     for index, clip in enumerate(clips):
-        tokens = clip.tensors["tokens"]
+        tokens = clip.tensors[kind]
         if shuffle:
-            tokens = tokens[torch.randperm(len(tokens), generator=torch.Generator().manual_seed(index))]
+            tokens = shuffled(tokens, index)
         ge = condition(network, clips[index - 1])
         wave = network.decode(tokens[None, None], clip.tensors["phones"][None], ge)[0, 0].float().numpy()
         pair = align_globally(clip.wave, wave, MAX_DELAY)
@@ -201,75 +223,112 @@ class Judge:
         return edit_distance(self.number(heard), wanted) / len(wanted)
 
 
-def free_speech(
-    voice: Voice, prompt: Recording, sentences: Sequence[str], judge: Judge, folder: Path | None
-) -> dict[str, Any]:
-    """Sentences nobody of the voice has read; also says how like every speaker they are, by their vectors."""
-    reference = Reference(
+@dataclass
+class Spoken:
+    """Sentences by one voice: what was said, by which tokens, and how it sounds."""
+
+    texts: list[str]
+    phones: list[torch.Tensor]
+    tokens: list[torch.Tensor]
+    waves: list[np.ndarray]
+    seconds: float  # that it took
+    unsound: int
+    tried_again: int
+
+
+def reference_of(prompt: Recording) -> Reference:
+    return Reference(
         torch.from_numpy(prompt.wave), RATE_HZ, prompt.tensors["phones"], speaker=prompt.tensors["speaker"]
     )
+
+
+def speak(voice: Voice, prompt: Recording, sentences: Sequence[str]) -> Spoken:
+    """Sentences nobody of the voice has read."""
+    reference = reference_of(prompt)
     voice.prepare(reference)
-    if folder:
-        folder.mkdir(parents=True, exist_ok=True)
-    errors, gate_errors, opinions, vectors = [], [], [], []
-    audio_s, spent_s, unsound, tried, language = 0.0, 0.0, 0, 0, prompt.language
+    spoken = Spoken(list(sentences), [], [], [], 0.0, 0, 0)
     for index, text in enumerate(sentences):
         begun = time.perf_counter()
-        phones = torch.tensor(symbol_ids(phonemize(text, language).symbols))
+        phones = torch.tensor(symbol_ids(phonemize(text, prompt.language).symbols))
         speech = voice.speak([Sentence(phones)], reference, seed=index)
-        spent_s += time.perf_counter() - begun
-        wave = speech.wave.numpy()
-        audio_s += len(wave) / RATE_HZ
-        unsound += not speech.is_sound
-        tried += len(speech.sentences[0].attempts) - 1
-        errors.append(judge.error_rate(wave, text, language))
-        gate_errors.append(judge.gate_error_rate(wave, text, language))
-        opinions.append(measure_dnsmos(wave).ovr)
-        vectors.append(embed_speaker(torch.from_numpy(speaker_mel(wave))))
-        if folder:
+        spoken.seconds += time.perf_counter() - begun
+        attempts = speech.sentences[0].attempts
+        spoken.phones.append(phones)
+        spoken.tokens.append(torch.tensor(attempts[-1].tokens))
+        spoken.waves.append(speech.wave.numpy())
+        spoken.unsound += not speech.is_sound
+        spoken.tried_again += len(attempts) - 1
+    return spoken
+
+
+@torch.no_grad()
+def speak_again(network: Synthesizer, spoken: Spoken, prompt: Recording, count: int, shuffle: bool = False) -> Spoken:
+    """The same tokens by another network, or in random order: the controls."""
+    ge, waves = condition(network, prompt), []
+    for index, (tokens, phones) in enumerate(zip(spoken.tokens[:count], spoken.phones, strict=False)):
+        said = shuffled(tokens, index) if shuffle else tokens
+        waves.append(network.decode(said[None, None], phones[None], ge)[0, 0].float().numpy())
+    return Spoken(spoken.texts[:count], spoken.phones[:count], spoken.tokens[:count], waves, 0.0, 0, 0)
+
+
+def shuffled(tokens: torch.Tensor, seed: int) -> torch.Tensor:
+    return tokens[torch.randperm(len(tokens), generator=torch.Generator().manual_seed(seed))]
+
+
+def free_speech(
+    spoken: Spoken, own: str, language: str, speakers: dict[str, torch.Tensor], judge: Judge, folder: Path | None = None
+) -> dict[str, Any]:
+    """How free sentences sound; per sentence, too, so that the number of sentences can be judged."""
+    vectors = torch.stack([embed_speaker(torch.from_numpy(speaker_mel(wave))) for wave in spoken.waves])
+    others = torch.stack([vector for name, vector in speakers.items() if name != own])
+    own_likeness, other_likeness = vectors @ speakers[own], vectors @ others.T  # (S,), (S, O)
+    pairs = list(zip(spoken.waves, spoken.texts, strict=True))
+    each = {
+        "phone_errors": [round(judge.error_rate(wave, text, language), 4) for wave, text in pairs],
+        "gate_phone_errors": [round(judge.gate_error_rate(wave, text, language), 4) for wave, text in pairs],
+        "dnsmos_ovr": [round(measure_dnsmos(wave).ovr, 3) for wave in spoken.waves],
+        "ge2e": [round(value, 4) for value in own_likeness.tolist()],
+    }
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        for index, wave in enumerate(spoken.waves):
             write_audio(folder / f"free-{index:02d}.wav", wave, RATE_HZ)
     return {
-        "sentences": len(sentences),
-        "phone_error_rate": round(float(np.mean(errors)), 4),
-        "gate_phone_error_rate": round(float(np.mean(gate_errors)), 4),
-        "dnsmos_ovr": spread(opinions),
-        "rtf": round(spent_s / audio_s, 4),
-        "tried_again": tried,
-        "unsound": unsound,
-        "vectors": torch.stack(vectors),
+        "sentences": len(spoken.texts),
+        "phone_error_rate": mean(each["phone_errors"]),
+        "gate_phone_error_rate": mean(each["gate_phone_errors"]),
+        "dnsmos_ovr": spread(each["dnsmos_ovr"]),
+        "ge2e_own": mean(each["ge2e"]),
+        "ge2e_nearest_other": round(float(other_likeness.mean(0).max()), 4),
+        "own_is_nearest": round(float((own_likeness > other_likeness.amax(1)).float().mean()), 4),
+        "rtf": round(spoken.seconds / sum(len(wave) / RATE_HZ for wave in spoken.waves), 4),
+        "tried_again": spoken.tried_again,
+        "unsound": spoken.unsound,
+        "each": each,
     }
 
 
-def finetune(networks: Networks, clips: Sequence[Recording]) -> tuple[Synthesizer, Text2Semantic, float]:
-    """Adapters as the stage finetune makes them, merged; the last clips are held out. Also the seconds it took."""
-    settings, device = FinetuneSettings(), torch.device("cpu")
+def finetune(networks: Networks, clips: Sequence[Recording]) -> tuple[Synthesizer, float]:
+    """The synthesizer as the stage finetune makes it, merged; the last clips are held out. Also the seconds it took.
+
+    The text-to-semantic network of nano is not fine-tuned.
+    """
     tensors = [clip.tensors for clip in clips]
-    learners = (
-        SynthesizerLearner(copy.deepcopy(networks.synthesizer), None, device),
-        Text2SemanticLearner(copy.deepcopy(networks.text2semantic), device),
-    )
+    learner = PriorLearner(copy.deepcopy(networks.synthesizer), torch.device("cpu"))
     begun = time.perf_counter()
+    training = Training("synthesizer", learner, FinetuneSettings(), torch.float32)
     with tempfile.TemporaryDirectory() as folder:
-        for part, learner in zip(("synthesizer", "text2semantic"), learners, strict=True):
-            training = Training(part, learner, settings, torch.float32)
-            checkpoint = Path(folder) / f"{part}.safetensors"
-            for _ in training.run(tensors[:-HELD_OUT], tensors[-HELD_OUT:], checkpoint, lambda: False):
-                pass
-            print(part, [(name, curve) for name, curve in training.progress.curves.items()], file=sys.stderr)
+        checkpoint = Path(folder) / "synthesizer.safetensors"
+        for _ in training.run(tensors[:-HELD_OUT], tensors[-HELD_OUT:], checkpoint, lambda: False):
+            pass
     spent_s = time.perf_counter() - begun
-    return merge(learners[0].network), merge(learners[1].network), spent_s
+    print(clips[0].file, training.progress.curves, file=sys.stderr)
+    return merge(learner.network), spent_s
 
 
-def build_voice(networks: Networks, synthesizer: Synthesizer, text2semantic: Text2Semantic) -> Voice:
+def build_voice(networks: Networks, synthesizer: Synthesizer) -> Voice:
     renderer = vits_renderer(copy.deepcopy(synthesizer), torch.device("cpu"), VoiceOptions())
-    return Voice(Decoder(text2semantic), renderer, networks.content)
-
-
-def own_is_nearest(vectors: torch.Tensor, own: str, speakers: dict[str, torch.Tensor]) -> float:
-    """Share of sentences whose vector is nearer to their own speaker than to every other."""
-    names = list(speakers)
-    nearest = (vectors @ torch.stack([speakers[name] for name in names]).T).argmax(1)
-    return round(float((nearest == names.index(own)).float().mean()), 4)
+    return Voice(Decoder(networks.text2semantic), renderer, networks.content)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -289,6 +348,10 @@ def measure_voice(
     prompts = [clip for clip in clips[:-HELD_OUT] if PROMPT_S[0] < clip.seconds < PROMPT_S[1]] or clips[:1]
     sentences = sentences_in(clips[0].language)[: options.sentences]
     result: dict[str, Any] = {"voice": folder.name, "language": clips[0].language, "clips": len(clips)}
+    gate = networks.base.gate
+    result["allowed"] = {
+        "dnsmos_ovr": gate.dnsmos_loss, "ge2e": gate.similarity_loss, "gate_phone_errors": gate.phone_errors_more
+    }  # fmt: skip
     result["human"] = human(clips, folder.name, speakers, judge)
     result["copy_synthesis"] = copy_synthesis(networks.synthesizer, clips)
     result["copy_synthesis_held_out"] = copy_synthesis(networks.synthesizer, held_out)
@@ -296,20 +359,26 @@ def measure_voice(
     result["resynthesis"] = resynthesis(networks.synthesizer, clips, judge)
     result["resynthesis_untrained"] = resynthesis(networks.untrained, held_out, judge)
     result["resynthesis_shuffled"] = resynthesis(networks.synthesizer, held_out, judge, shuffle=True)
-    listen = options.audio / folder.name if options.audio else None
-    bare = build_voice(networks, networks.synthesizer, networks.text2semantic)
-    result["free_speech"] = _named(free_speech(bare, prompts[0], sentences, judge, listen), folder.name, speakers)
+    result["resynthesis_heard"] = resynthesis(networks.synthesizer, held_out, judge, kind="tokens_heard")
+    name, language, prompt = folder.name, clips[0].language, prompts[0]
+
+    def judged(spoken: Spoken, audio: str = "") -> dict[str, Any]:
+        place = options.audio / audio if options.audio and audio else None
+        return free_speech(spoken, name, language, speakers, judge, place)
+
+    bare = speak(build_voice(networks, networks.synthesizer), prompt, sentences)
+    result["free_speech"] = judged(bare, name)
+    result["free_speech_untrained"] = judged(speak_again(networks.untrained, bare, prompt, CONTROLS))
+    result["free_speech_shuffled"] = judged(speak_again(networks.synthesizer, bare, prompt, CONTROLS, shuffle=True))
     if options.finetune:
-        synthesizer, text2semantic, spent_s = finetune(networks, clips)
+        synthesizer, spent_s = finetune(networks, clips)
         result["finetune_s"] = round(spent_s, 1)
         result["copy_synthesis_finetuned"] = copy_synthesis(synthesizer, held_out)
         result["resynthesis_finetuned"] = resynthesis(synthesizer, held_out, judge)
         result["resynthesis_held_out"] = resynthesis(networks.synthesizer, held_out, judge)
-        tuned = build_voice(networks, synthesizer, text2semantic)
-        listen = options.audio / f"{folder.name}-finetuned" if options.audio else None
-        spoken = free_speech(tuned, prompts[0], sentences, judge, listen)
-        result["free_speech_finetuned"] = _named(spoken, folder.name, speakers)
-        pairs = zip(result["free_speech_finetuned"]["ge2e"], result["free_speech"]["ge2e"], strict=True)
+        tuned = speak(build_voice(networks, synthesizer), prompt, sentences)
+        result["free_speech_finetuned"] = judged(tuned, f"{name}-finetuned")
+        pairs = zip(*(result[kind]["each"]["ge2e"] for kind in ("free_speech_finetuned", "free_speech")), strict=True)
         result["nearer_than_bare"] = round(float(np.mean([tuned > untuned for tuned, untuned in pairs])), 4)
     return result
 
@@ -338,13 +407,6 @@ def mean(values: Sequence[float]) -> float:
     return round(float(np.mean(values)), 4)
 
 
-def _named(spoken: dict[str, Any], own: str, speakers: dict[str, torch.Tensor]) -> dict[str, Any]:
-    vectors = spoken.pop("vectors")
-    likeness = [round(value, 4) for value in (vectors @ speakers[own]).tolist()]
-    nearest = own_is_nearest(vectors, own, speakers)
-    return {**spoken, "ge2e": likeness, "ge2e_own": mean(likeness), "own_is_nearest": nearest}
-
-
 TABLE = (
     ("copy-synthesis PESQ-WB, mean / lowest", "copy_synthesis.pesq_wb.mean", "copy_synthesis.pesq_wb.min", "3.3"),
     ("copy-synthesis STOI, mean / lowest", "copy_synthesis.stoi.mean", "copy_synthesis.stoi.min", "0.92"),
@@ -354,26 +416,66 @@ TABLE = (
      "copy_synthesis_finetuned.stoi.mean", "not falling"),
     ("control, random weights: PESQ-WB / STOI", "copy_synthesis_untrained.pesq_wb.mean",
      "copy_synthesis_untrained.stoi.mean", ""),
-    ("resynthesis STOI: bare / fine-tuned (held-out clips)", "resynthesis_held_out.stoi", "resynthesis_finetuned.stoi",
+    ("resynthesis STOI, held-out clips: bare / fine-tuned", "resynthesis_held_out.stoi", "resynthesis_finetuned.stoi",
      ""),
+    ("the same by tokens that the transcript did not correct", "resynthesis_heard.stoi", "", ""),
     ("controls: random weights / shuffled tokens", "resynthesis_untrained.stoi", "resynthesis_shuffled.stoi", ""),
     ("resynthesis MCD, dB / pitch correlation", "resynthesis.mcd_db", "resynthesis.f0_correlation", ""),
     ("phone errors: recordings / resynthesis", "human.phone_error_rate", "resynthesis.phone_error_rate", ""),
     ("phone errors of free speech: bare / fine-tuned", "free_speech.phone_error_rate",
      "free_speech_finetuned.phone_error_rate", "recordings + 0.15; + 0.08"),
+    ("controls: random weights / shuffled tokens", "free_speech_untrained.phone_error_rate",
+     "free_speech_shuffled.phone_error_rate", ""),
     ("by the gate's ear: recordings / fine-tuned", "human.gate_phone_error_rate",
      "free_speech_finetuned.gate_phone_error_rate", ""),
-    ("DNSMOS OVR: recordings / fine-tuned", "human.dnsmos_ovr.mean", "free_speech_finetuned.dnsmos_ovr.mean", "2.7"),
-    ("GE2E to the speaker: recordings / nearest other speaker", "human.ge2e_own", "human.ge2e_nearest_other", ""),
-    ("GE2E of free speech: bare / fine-tuned", "free_speech.ge2e_own", "free_speech_finetuned.ge2e_own", ""),
-    ("own speaker nearest: bare / fine-tuned", "free_speech.own_is_nearest", "free_speech_finetuned.own_is_nearest",
-     "0.95"),
+    ("controls by the gate's ear: random weights / shuffled tokens", "free_speech_untrained.gate_phone_error_rate",
+     "free_speech_shuffled.gate_phone_error_rate", ""),
+    ("DNSMOS OVR: recordings", "human.dnsmos_ovr.mean", "", ""),
+    ("DNSMOS OVR of free speech: bare / fine-tuned", "free_speech.dnsmos_ovr.mean",
+     "free_speech_finetuned.dnsmos_ovr.mean", "2.7"),
+    ("controls: random weights / shuffled tokens", "free_speech_untrained.dnsmos_ovr.mean",
+     "free_speech_shuffled.dnsmos_ovr.mean", ""),
+    ("GE2E to the speaker: recordings / nearest other speaker's", "human.ge2e_own", "human.ge2e_nearest_other", ""),
+    ("GE2E of free speech: bare / fine-tuned", "free_speech.ge2e_own", "free_speech_finetuned.ge2e_own", "above bare"),
+    ("the fine-tuned one's to the nearest other speaker", "free_speech_finetuned.ge2e_nearest_other", "", ""),
+    ("own speaker nearest of all, share of sentences: bare / fine-tuned", "free_speech.own_is_nearest",
+     "free_speech_finetuned.own_is_nearest", "0.95"),
     ("sentences nearer than the bare base's", "nearer_than_bare", "", ""),
     ("sentences / of them damaged in the end", "free_speech_finetuned.sentences", "free_speech_finetuned.unsound", "0"),
-    ("text to waveform, real-time factor", "free_speech_finetuned.rtf", "", "0.15"),
-    ("fine-tuning, s", "finetune_s", "", "60"),
+    ("idle machine: text to waveform, real-time factor", "timings.rtf", "", "0.15"),
+    ("idle machine: fine-tuning, s / of speech, s", "timings.finetune_s", "timings.speech_s", "60 of 60-90"),
 )  # fmt: skip
 """Rows of the table: what is shown, one or two numbers of the report, the goal."""
+
+
+def flipped(voice: dict[str, Any], count: int, draws: int = 4000) -> float:
+    """Chance that the gate's verdict on free speech differs when `count` sentences decide instead of all of them."""
+    human, each, allowed = voice["human"], voice["free_speech_finetuned"]["each"], voice["allowed"]
+    margins = np.stack([
+        np.array(each["dnsmos_ovr"]) - human["dnsmos_ovr"]["mean"] + allowed["dnsmos_ovr"],
+        np.array(each["ge2e"]) - human["ge2e_own"] + allowed["ge2e"],
+        human["gate_phone_error_rate"] + allowed["gate_phone_errors"] - np.array(each["gate_phone_errors"]),
+    ])  # fmt: skip
+    picks = np.random.default_rng(0).integers(margins.shape[1], size=(draws, count))
+    verdicts = (margins[:, picks].mean(2) >= 0).all(0)
+    return round(float((verdicts != (margins.mean(1) >= 0).all()).mean()), 3)
+
+
+def render_stability(voices: Sequence[dict[str, Any]]) -> list[str]:
+    """How many sentences the gate needs: a bootstrap over the sentences measured here."""
+    voices = [voice for voice in voices if "free_speech_finetuned" in voice]
+    lines = [
+        "## How many sentences the gate needs",
+        "",
+        "Chance that the gate's verdict on free speech (DNSMOS, GE2E and phone errors together) flips when so many",
+        "sentences decide instead of all those measured above; bootstrap over sentences, the limits of `base.yaml`.",
+        "",
+        "| sentences | " + " | ".join(voice["voice"] for voice in voices) + " |",
+        "|---" * (len(voices) + 1) + "|",
+    ]
+    for count in (4, 8, 12, 16, 24):
+        lines.append(f"| {count} | " + " | ".join(f"{flipped(voice, count):.3f}" for voice in voices) + " |")
+    return lines
 
 
 def look_up(report: dict[str, Any], path: str) -> str:
@@ -400,13 +502,16 @@ def render_table(report: dict[str, Any]) -> str:
     for title, first, second, goal in TABLE:
         cells = [" / ".join(look_up(voice, path) for path in (first, second) if path) for voice in voices]
         lines.append(f"| {title} | " + " | ".join(cells) + f" | {goal} |")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", *render_stability(voices), ""])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--voices", type=Path, nargs="+", help="folders; without them nothing is measured anew")
-    parser.add_argument("--only", nargs="*", help="measure these; the other voices are then only other speakers")
+    parser.add_argument("--others", type=Path, nargs="*", default=[], help="further speakers to be told from")
+    parser.add_argument("--only", nargs="*", help="measure these now; the rest of the voices as stored, or not at all")
+    parser.add_argument("--timings", action="store_true", help="measure speed alone, for an idle machine")
+    parser.add_argument("--again", action="store_true", help="measure also what is stored")
     parser.add_argument("--base", default="nano")
     parser.add_argument("--sentences", type=int, default=30)
     parser.add_argument("--clips", type=int, default=40, help="at most this many recordings of a voice")
@@ -414,7 +519,7 @@ def main() -> None:
     parser.add_argument("--audio", type=Path, help="folder for what was spoken")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--table", type=Path, help="Markdown file to write the table to")
-    parser.add_argument("--output", type=Path, default=HERE / "results" / "nano.json")
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "nano.json", help="beside it: one per voice")
     options = parser.parse_args()
     report = measure(options) if options.voices else json.loads(options.output.read_text(encoding="utf-8"))
     if options.table:
@@ -422,34 +527,73 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Everything of the table for every voice, stored and printed."""
+    """Everything of the table, each voice stored when it is done: several processes can share the voices."""
     torch.set_num_threads(options.threads)
     networks = Networks(options.base)
-    judge = Judge(networks.content)
-    voices = {folder: read_voice(folder, networks, options.clips) for folder in options.voices}
-    speakers = {
-        folder.name: torch.nn.functional.normalize(sum(clip.tensors["speaker"] for clip in clips), dim=0)
-        for folder, clips in voices.items()
-    }
+    folder = options.output.with_suffix("")
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {"base_digest": networks.base.digest, "clips": options.clips}
+    if not options.timings:
+        wanted["sentences"] = options.sentences
+    kind = "timings" if options.timings else "quality"
+    for voice in options.voices:
+        path = folder / f"{voice.name}.{kind}.json"
+        if options.only is not None and voice.name not in options.only:
+            continue
+        if options.again or not is_stored(path, wanted):
+            found = (
+                measure_speed(voice, networks, options) if options.timings else measure_one(voice, networks, options)
+            )
+            path.write_text(json.dumps({**wanted, "found": found}, indent=1) + "\n", encoding="utf-8")
     report = {
         "command": " ".join(["python", "benchmarks/nano.py", *sys.argv[1:]]),
         "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(),
-                    "threads": options.threads, "load_at_start": round(os.getloadavg()[0], 1),
-                    "python": platform.python_version(), "torch": torch.__version__,
+                    "threads": options.threads, "python": platform.python_version(), "torch": torch.__version__,
                     "pocketsphinx": version("pocketsphinx"), "pesq": version("pesq"), "pystoi": version("pystoi")},
         "base": options.base,
         "base_digest": networks.base.digest,
-        "voices": [
-            measure_voice(folder, networks, clips, speakers, options, judge)
-            for folder, clips in voices.items()
-            if not options.only or folder.name in options.only
-        ],
+        "voices": [stored(folder, voice.name, networks.base.digest) for voice in options.voices],
     }  # fmt: skip
-    options.output.parent.mkdir(parents=True, exist_ok=True)
+    report["voices"] = [voice for voice in report["voices"] if voice]
     options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    for voice in report["voices"]:
-        print(json.dumps(voice, indent=1))
     return report
+
+
+def is_stored(path: Path, wanted: dict[str, Any]) -> bool:
+    if not path.exists():
+        return False
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return all(content.get(key) == value for key, value in wanted.items())
+
+
+def stored(folder: Path, name: str, digest: str) -> dict[str, Any]:
+    """What is known of a voice with this base; empty where nothing is."""
+    parts = {}
+    for kind in ("quality", "timings"):
+        path = folder / f"{name}.{kind}.json"
+        if is_stored(path, {"base_digest": digest}):
+            parts[kind] = json.loads(path.read_text(encoding="utf-8"))["found"]
+    return {**parts["quality"], "timings": parts.get("timings")} if "quality" in parts else {}
+
+
+def measure_one(folder: Path, networks: Networks, options: argparse.Namespace) -> dict[str, Any]:
+    clips = read_voice(folder, networks, options.clips)
+    speakers = {other.name: speaker_of(other, options.clips) for other in (*options.voices, *options.others)}
+    return measure_voice(folder, networks, clips, speakers, options, Judge(networks.content))
+
+
+def measure_speed(folder: Path, networks: Networks, options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of fine-tuning and of eight sentences."""
+    clips = read_voice(folder, networks, options.clips)
+    synthesizer, spent_s = finetune(networks, clips)
+    spoken = speak(build_voice(networks, synthesizer), clips[0], sentences_in(clips[0].language)[:CONTROLS])
+    audio_s = sum(len(wave) for wave in spoken.waves) / RATE_HZ
+    return {
+        "finetune_s": round(spent_s, 1),
+        "speech_s": round(sum(clip.seconds for clip in clips[:-HELD_OUT]), 1),
+        "rtf": round(spoken.seconds / audio_s, 4),
+        "load": round(os.getloadavg()[0], 1),
+    }
 
 
 if __name__ == "__main__":
