@@ -24,6 +24,8 @@ from models.spectrogram import float32_region
 SILENCE = 0  # class of the content encoder
 SHORT_PAUSE = 0.1  # how fitting silence is inside speech, against the phone that is due
 NEVER = 1e-4  # how fitting a code is that says something else; above zero, for alignments are not perfect
+FORBIDDEN = -100.0  # nats
+LONGEST_PAUSE = 18  # silent tokens in a row; recordings pause for 0.7 s, and the network, left alone, for seconds
 LONGEST_SKIP = 3  # phones in a row that may be too short for a token
 PLACES = ("lead", "pause", "tail")  # silences with durations of their own, behind those of the classes
 FACTS = 4  # embedded of a state: the symbol before, its own, the one after, and its class
@@ -125,6 +127,8 @@ class Followed:
         arriving[:, 0] = 1.0
         self.state = torch.zeros_like(self.leave)  # (B, S, D), chances before the next token is known
         self._enter(arriving)
+        self.is_silent = F.pad(guide.said.argmax(1) == SILENCE, (0, 1))  # (V,); the end token is not
+        self.hush = torch.zeros(len(rows), dtype=torch.long, device=device)  # silent tokens that came last
         self._table: Tensor | None = None  # (B, S, V + W)
 
     def _fitting(self, classes: Tensor) -> Tensor:
@@ -163,6 +167,8 @@ class Followed:
         """Log of how fitting every token is next (B, V), times the strength of the guide; 0 in a row it cannot read."""
         fitting = self._expected()[:, : self.fitting.shape[2]]
         weights = fitting.clamp(min=1e-8).log() * self.guide.config.strength
+        too_long = (self.hush >= LONGEST_PAUSE)[:, None] & self.is_silent
+        weights = weights.masked_fill(too_long, FORBIDDEN)
         return torch.where(self.known[:, None], weights, 0.0)
 
     def _expected(self) -> Tensor:
@@ -177,6 +183,7 @@ class Followed:
 
     def push(self, tokens: Tensor) -> None:
         """Take note of the tokens (B,) that came."""
+        self.hush = torch.where(self.is_silent[tokens], self.hush + 1, 0)
         fitting = self.fitting.gather(2, tokens[:, None, None].expand(-1, self.fitting.shape[1], 1))  # (B, S, 1)
         here = self.state * fitting.clamp(min=1e-8)
         here = here / here.sum((1, 2), keepdim=True).clamp(min=1e-30)
@@ -189,7 +196,7 @@ class Followed:
 
     def keep(self, rows: Tensor) -> None:
         """Go on with the rows of this index only."""
-        for name in ("known", "symbols", "fitting", "skip", "leave", "state"):
+        for name in ("known", "symbols", "fitting", "skip", "leave", "state", "hush"):
             setattr(self, name, getattr(self, name)[rows])
         self._table = None if self._table is None else self._table[rows]
 

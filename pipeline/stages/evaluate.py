@@ -380,7 +380,7 @@ def work(job: Job) -> QualityReport:
     ]
     passed, reasons = gate.verdict(checks)
     for check in checks:
-        if check.required and check.status != "not_measured":
+        if check.evidence != "base" and check.limit is not None:
             job.reporter.log(f"{job.voice}: {check.measured_against}")
     samples, sounds = _samples(clips, spoken, copies, rate_hz)
     report = QualityReport(

@@ -8,7 +8,7 @@ from models.configs.text2semantic import GuideConfig, SamplingConfig, Text2Seman
 from models.coverage import compare
 from models.decoding import Decoder, Request
 from models.generation import Task, find_misreadings, generate_checked, listen
-from models.guidance import TextGuide
+from models.guidance import FORBIDDEN, LONGEST_PAUSE, TextGuide
 from models.symbols import phones_to_ids
 from models.text2semantic import Text2Semantic
 
@@ -120,3 +120,20 @@ def test_what_recordings_do_not_do_is_named(network):
     assert find_misreadings(compare(spoken[:2], spoken, said), network.guide) == ("dropped", "unclear")
     repeated = [one for one in spoken[:4] for _ in range(4)] * 3 + spoken[4:]
     assert "added" in find_misreadings(compare(repeated, spoken, said), network.guide)
+
+
+@torch.no_grad()
+def test_a_pause_ends_however_much_the_network_likes_silence(network):
+    followed = network.guide.follow([HELLO, HELLO])
+    silent, spoken = torch.tensor([0, 0]), torch.tensor([0, 5])  # the second row says something in between
+    for step in range(LONGEST_PAUSE):
+        assert not (followed.weights() == FORBIDDEN).any()
+        followed.push(spoken if step == 3 else silent)
+    weights = followed.weights()
+    is_silence = torch.arange(CODES + 1) % len(network.guide.config.classes) == 0
+    is_silence[-1] = False
+    assert (weights[0, is_silence] == FORBIDDEN).all() and (weights[0, ~is_silence] > FORBIDDEN).all()
+    assert (weights[1] > FORBIDDEN).all()
+    followed.keep(torch.tensor([0]))
+    followed.push(torch.tensor([5]))
+    assert (followed.weights() > FORBIDDEN).all()
