@@ -127,7 +127,9 @@ class GateSettings(Record):
 class EvaluateSettings(Record):
     """Section ``[evaluate]``."""
 
-    sentences: int = Field(4, ge=1, le=200, description="Free sentences spoken for the report.")
+    sentences: int = Field(
+        12, ge=1, le=200, description="Free sentences spoken for the report; fewer make its verdict a matter of luck."
+    )
     seeds: int = Field(1, ge=1, le=20, description="Seeds per sentence.")
     recogniser: str = Field(
         "", description="Whisper or CTC model for character errors: a folder, or its name on the hub; empty: none."
