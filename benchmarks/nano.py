@@ -2,7 +2,7 @@
 
     python benchmarks/nano.py --voices ../shared/data/voices/en_vctk_p226 ../shared/data/voices/en_libri_533
     python benchmarks/nano.py --timings --voices ...   # speed alone, when nothing else runs
-    python benchmarks/nano.py --voices ... --table docs/nano.md
+    python benchmarks/nano.py --voices ... --table docs/nano.md --reports work/*/evaluate/*/report/report.json
 
 What is stored for the same weights is not measured again; several processes with `--only` can share the voices.
 A voice folder has `metadata.csv` with `file|language|text` (or `file_name,text`); its speaker must not have been
@@ -280,7 +280,8 @@ def free_speech(
 ) -> dict[str, Any]:
     """How free sentences sound; per sentence, too, so that the number of sentences can be judged."""
     vectors = torch.stack([embed_speaker(torch.from_numpy(speaker_mel(wave))) for wave in spoken.waves])
-    others = torch.stack([vector for name, vector in speakers.items() if name != own])
+    names = [name for name in speakers if name != own]
+    others = torch.stack([speakers[name] for name in names])
     own_likeness, other_likeness = vectors @ speakers[own], vectors @ others.T  # (S,), (S, O)
     pairs = list(zip(spoken.waves, spoken.texts, strict=True))
     each = {
@@ -300,6 +301,7 @@ def free_speech(
         "dnsmos_ovr": spread(each["dnsmos_ovr"]),
         "ge2e_own": mean(each["ge2e"]),
         "ge2e_nearest_other": round(float(other_likeness.mean(0).max()), 4),
+        "ge2e_others": dict(zip(names, [round(value, 4) for value in other_likeness.mean(0).tolist()], strict=True)),
         "own_is_nearest": round(float((own_likeness > other_likeness.amax(1)).float().mean()), 4),
         "rtf": round(spoken.seconds / sum(len(wave) / RATE_HZ for wave in spoken.waves), 4),
         "tried_again": spoken.tried_again,
@@ -437,7 +439,7 @@ TABLE = (
      "free_speech_shuffled.dnsmos_ovr.mean", ""),
     ("GE2E to the speaker: recordings / nearest other speaker's", "human.ge2e_own", "human.ge2e_nearest_other", ""),
     ("GE2E of free speech: bare / fine-tuned", "free_speech.ge2e_own", "free_speech_finetuned.ge2e_own", "above bare"),
-    ("the fine-tuned one's to the nearest other speaker", "free_speech_finetuned.ge2e_nearest_other", "", ""),
+    ("GE2E of fine-tuned speech to the nearest other speaker", "free_speech_finetuned.ge2e_nearest_other", "", ""),
     ("own speaker nearest of all, share of sentences: bare / fine-tuned", "free_speech.own_is_nearest",
      "free_speech_finetuned.own_is_nearest", "0.95"),
     ("sentences nearer than the bare base's", "nearer_than_bare", "", ""),
@@ -478,6 +480,50 @@ def render_stability(voices: Sequence[dict[str, Any]]) -> list[str]:
     return lines
 
 
+GATE = (
+    ("copy-synthesis PESQ-WB", "copy_synthesis.pesq_wb"),
+    ("copy-synthesis STOI", "copy_synthesis.stoi"),
+    ("STOI by its tokens, less that by shuffled ones", "resynthesis.tokens_matter"),
+    ("DNSMOS OVR of free speech", "free_speech.dnsmos_ovr"),
+    ("GE2E of free speech", "free_speech.similarity"),
+    ("phone errors of free speech, nano's own encoder", "free_speech.phone_errors"),
+)
+
+
+def read_verdict(path: Path) -> dict[str, Any]:
+    """What `voxline evaluate` wrote, as far as the table shows it."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    checks = {check["id"]: check for check in found["checks"]}
+    rows = {id_: {key: checks[id_][key] for key in ("value", "limit", "status")} for _, id_ in GATE}
+    return {"voice": found["voice"], "base_digest": found["base_digest"], "passed": found["passed"], "checks": rows}
+
+
+def newest_verdicts(paths: Sequence[Path], digest: str) -> list[dict[str, Any]]:
+    """One of every voice, with these weights."""
+    found = [read_verdict(path) for path in sorted(paths, key=lambda path: path.stat().st_mtime)]
+    return list({one["voice"]: one for one in found if one["base_digest"] == digest}.values())
+
+
+def render_gate(verdicts: Sequence[dict[str, Any]]) -> list[str]:
+    lines = [
+        "## Voices through the gate",
+        "",
+        "`voxline run VOICE` with the settings as they are; value (limit), a star where it blocks.",
+        "",
+        "| | " + " | ".join(one["voice"] for one in verdicts) + " |",
+        "|---" * (len(verdicts) + 1) + "|",
+    ]
+    for title, id_ in GATE:
+        cells = []
+        for one in verdicts:
+            check = one["checks"][id_]
+            star = "*" if check["status"] != "passed" else ""
+            cells.append("-" if check["value"] is None else f"{check['value']:.3g} ({check['limit']:.3g}){star}")
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    lines.append("| verdict | " + " | ".join("passed" if one["passed"] else "blocked" for one in verdicts) + " |")
+    return lines
+
+
 def look_up(report: dict[str, Any], path: str) -> str:
     value: Any = report
     for key in path.split("."):
@@ -502,7 +548,9 @@ def render_table(report: dict[str, Any]) -> str:
     for title, first, second, goal in TABLE:
         cells = [" / ".join(look_up(voice, path) for path in (first, second) if path) for voice in voices]
         lines.append(f"| {title} | " + " | ".join(cells) + f" | {goal} |")
-    return "\n".join([*lines, "", *render_stability(voices), ""])
+    verdicts = report.get("verdicts", [])
+    gate = [*render_gate(verdicts), ""] if verdicts else []
+    return "\n".join([*lines, "", *render_stability(voices), "", *gate])
 
 
 def main() -> None:
@@ -516,6 +564,7 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=30)
     parser.add_argument("--clips", type=int, default=40, help="at most this many recordings of a voice")
     parser.add_argument("--no-finetune", dest="finetune", action="store_false")
+    parser.add_argument("--reports", type=Path, nargs="*", default=[], help="report.json of voices that were evaluated")
     parser.add_argument("--audio", type=Path, help="folder for what was spoken")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--table", type=Path, help="Markdown file to write the table to")
@@ -553,6 +602,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "base": options.base,
         "base_digest": networks.base.digest,
         "voices": [stored(folder, voice.name, networks.base.digest) for voice in options.voices],
+        "verdicts": newest_verdicts(options.reports, networks.base.digest),
     }  # fmt: skip
     report["voices"] = [voice for voice in report["voices"] if voice]
     options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
