@@ -5,8 +5,6 @@ an inverse-STFT head for small bases on a CPU.
 Letters: B batch, C channels, T frames, F bins, G width of the speaker condition, N = T * hop samples.
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,7 +17,8 @@ from models.configs.synthesizer import (
     SpectrogramConfig,
 )
 from models.harmonics import Harmonics
-from models.spectrogram import compress, expand, float32_region
+from models.source_filter import SourceFilter
+from models.spectrogram import InverseSpectrogram, compress, expand, float32_region
 from models.weight_norm import NormedConv1d, NormedConvTranspose1d
 
 SLOPE = 0.1
@@ -102,7 +101,8 @@ class IstftDecoder(nn.Module):
     compressed = skip(z) + magnitude(h), h from ConvNeXt blocks; `skip` is the linear way back from a PCA latent.
     With `pitch`, this is an envelope that the harmonics of the first channels of z are drawn into, and the predicted
     phase is relative to theirs.
-    A fixed number of Griffin-Lim rounds makes the phases agree with the magnitudes; gradients pass through them.
+    A fixed number of Griffin-Lim rounds makes the phases agree with the magnitudes; gradients pass through them. They
+    are for magnitudes of real sound. With `source_filter`, predicted ones get the phases of harmonics and noise.
     """
 
     def __init__(
@@ -132,6 +132,7 @@ class IstftDecoder(nn.Module):
         self.to_phase = nn.Linear(channels, 2 * bins)
         self.skip = nn.Conv1d(in_channels, bins, 1) if config.magnitude_skip else None
         self.inverse = InverseSpectrogram(spectrogram)
+        self.source = SourceFilter(spectrogram) if pitch and config.source_filter else None
 
     def forward(self, z: Tensor, g: Tensor, rounds: int | None = None) -> Tensor:
         return self.decode(z, g, rounds)[0]
@@ -146,6 +147,15 @@ class IstftDecoder(nn.Module):
             magnitude = expand(compressed, self.compression)
             wave = self.inverse(magnitude, phase, rounds, self.config.griffin_lim_momentum)
         return wave[:, None], compressed
+
+    def speak(self, z: Tensor, g: Tensor) -> Tensor:
+        """The wave (B, 1, N) of a latent that was predicted, not heard."""
+        if self.source is None or self.harmonics is None:
+            return self(z, g)
+        h = self._hidden(z, g)
+        with float32_region(z):
+            magnitude, phase = self.source(self.harmonics, z, expand(self._compressed(h, z), self.compression))
+            return self.inverse(magnitude, phase, 0, 0.0)[:, None]
 
     def predict(self, z: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         """Compressed magnitude (B, F, T), float32, and phase as points on the unit circle (B, F, T), complex64."""
@@ -173,64 +183,16 @@ class IstftDecoder(nn.Module):
 
     def _magnitude(self, h: Tensor, z: Tensor) -> Tensor:
         with float32_region(z):
-            compressed = self.to_magnitude(h.float()).transpose(1, 2)  # (B, T, F) -> (B, F, T)
-            if self.skip is not None:
-                compressed = compressed + self.skip(z.float())
+            compressed = self._compressed(h, z)
             if self.harmonics is not None:
                 envelope = expand(compressed, self.compression)
                 compressed = compress(envelope * self.harmonics.comb(z).exp(), self.compression)
             return compressed
 
-
-class InverseSpectrogram(nn.Module):
-    """The way back from `models.spectrogram.Spectrogram`, frame t covering the same samples; float32.
-
-    Plain tensor operations without a look at values, so that it can be captured in a CUDA graph
-    (`torch.istft` checks its window on the host).
-    """
-
-    window: Tensor
-
-    def __init__(self, config: SpectrogramConfig) -> None:
-        super().__init__()
-        self.config = config
-        edge = (config.n_fft - config.win_samples) // 2
-        window = F.pad(torch.hann_window(config.win_samples), (edge, config.n_fft - config.win_samples - edge))
-        self.register_buffer("window", window, persistent=False)
-
-    def forward(self, magnitude: Tensor, phase: Tensor, rounds: int, momentum: float) -> Tensor:
-        """(B, F, T) each -> (B, N): Griffin-Lim rounds with momentum, the magnitude kept, then the wave."""
-        spectrum = magnitude * phase
-        previous = torch.zeros_like(spectrum)
-        for _ in range(rounds):
-            rebuilt = self.analyse(self.overlap_add(spectrum))
-            moved = rebuilt + momentum * (rebuilt - previous)
-            previous = rebuilt
-            # The 1 % of the magnitude bounds the gradient where two frames cancel each other.
-            size = torch.sqrt(moved.real.square() + moved.imag.square() + (0.01 * magnitude).square() + 1e-12)
-            spectrum = moved * (magnitude / size)
-        padding = (self.config.n_fft - self.config.hop_samples) // 2
-        samples = magnitude.shape[-1] * self.config.hop_samples
-        return self.overlap_add(spectrum)[:, padding : padding + samples]
-
-    def analyse(self, wave: Tensor) -> Tensor:
-        """Spectrum of a wave that already has its padding: (B, (T-1) * hop + n_fft) -> (B, F, T), complex."""
-        frames = wave.unfold(-1, self.config.n_fft, self.config.hop_samples)  # (B, T, n_fft)
-        return torch.fft.rfft(frames * self.window).transpose(1, 2)
-
-    def overlap_add(self, spectrum: Tensor) -> Tensor:
-        """The wave whose spectrum is nearest: (B, F, T) -> (B, (T-1) * hop + n_fft)."""
-        frames = torch.fft.irfft(spectrum.transpose(1, 2), n=self.config.n_fft) * self.window  # (B, T, n_fft)
-        weights = self.window.square().expand(1, frames.shape[1], -1)
-        return self._add(frames) / self._add(weights).clamp(min=1e-3)
-
-    def _add(self, frames: Tensor) -> Tensor:
-        """Sum frames at their places, as `parts` shifted hops: (B, T, n_fft) -> (B, (T-1) * hop + n_fft)."""
-        hop, n_fft, count = self.config.hop_samples, self.config.n_fft, frames.shape[1]
-        parts = math.ceil(n_fft / hop)
-        split = F.pad(frames, (0, parts * hop - n_fft)).unflatten(2, (parts, hop))  # (B, T, parts, hop)
-        shifted = [F.pad(split[:, :, i], (0, 0, i, parts - 1 - i)) for i in range(parts)]  # (B, T + parts - 1, hop)
-        return torch.stack(shifted).sum(0).flatten(1)[:, : (count - 1) * hop + n_fft]
+    def _compressed(self, h: Tensor, z: Tensor) -> Tensor:
+        """(B, F, T), in float32; with `pitch`, without the harmonics."""
+        compressed = self.to_magnitude(h.float()).transpose(1, 2)  # (B, T, F) -> (B, F, T)
+        return compressed if self.skip is None else compressed + self.skip(z.float())
 
 
 def build_decoder(

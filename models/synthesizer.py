@@ -240,7 +240,7 @@ class Synthesizer(TokensAndSpeaker):
             noise = _random(torch.randn, m_p.shape, m_p.device, generator)
         z_p = m_p + noise * logs_p.exp() * noise_scale
         z = self.flow(z_p, mask, ge, reverse=True)
-        return self.dec(z * mask, ge)
+        return self.dec.speak(z * mask, ge) if isinstance(self.dec, IstftDecoder) else self.dec(z * mask, ge)
 
     # -- preparing ------------------------------------------------------------------------------------------------
 

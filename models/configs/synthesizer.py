@@ -84,6 +84,7 @@ class IstftDecoderConfig(StrictConfig):
     griffin_lim_rounds_training: int = Field(default=3, ge=0)
     griffin_lim_rounds_synthesis: int = Field(default=24, ge=0)
     griffin_lim_momentum: float = Field(default=0.9, ge=0, lt=1)  # 0.9 beat 0, 0.5 and 1.2 by 0.3 PESQ at 24 rounds
+    source_filter: bool = False  # predicted latents, with pitch: phases of harmonics and noise, no Griffin-Lim rounds
 
 
 DecoderConfig = Annotated[HifiGanDecoderConfig | IstftDecoderConfig, Field(discriminator="kind")]

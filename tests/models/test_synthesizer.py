@@ -18,11 +18,10 @@ from models.configs.synthesizer import (
     SpectrogramConfig,
     SynthesizerConfig,
 )
-from models.decoder import InverseSpectrogram
 from models.errors import ConfigError, WeightsError
 from models.lora import adapter_parameters, inject, merge
 from models.losses import kl_loss
-from models.spectrogram import Spectrogram
+from models.spectrogram import InverseSpectrogram, Spectrogram
 from models.synthesizer import Synthesizer
 from models.weights import load_weights
 

@@ -1,0 +1,101 @@
+"""Speech of a predicted latent gets phases that belong together, and keeps its pitch, its noise and its words' place."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.bases import load_base
+from models.configs.synthesizer import SpectrogramConfig
+from models.ge2e import embed_speaker
+from models.harmonics import Harmonics
+from models.networks import load_content_encoder, load_synthesizer
+from models.pitch import PitchTracker
+from models.source_filter import SourceFilter, sharpen
+from models.spectrogram import InverseSpectrogram, Spectrogram
+from pipeline.io.audio import read_audio
+from pipeline.signal.dnsmos import measure_dnsmos
+from pipeline.signal.speaker import speaker_mel
+from pipeline.text.frontend import phonemize
+from pipeline.text.symbols import symbol_ids
+
+FRAMES = SpectrogramConfig(sample_rate_hz=16000, n_fft=1024, win_samples=1024, hop_samples=320)
+TEXT = "Six spoons of fresh snow peas, five thick slabs of blue cheese, and maybe a snack for her brother Bob."
+
+
+def drawn(z: torch.Tensor, envelope: torch.Tensor) -> torch.Tensor:
+    magnitude, phase = SourceFilter(FRAMES)(Harmonics(FRAMES), z, envelope)
+    torch.testing.assert_close(phase.abs(), torch.ones_like(magnitude), atol=1e-2, rtol=0)
+    return InverseSpectrogram(FRAMES)(magnitude, phase, 0, 0.0)
+
+
+def flat_latent(voicing: float, frames: int = 60) -> torch.Tensor:
+    z = torch.zeros(1, 4, frames)
+    z[:, 0] = torch.linspace(-0.8, 0.8, frames)  # a pitch that glides through a fifth and more
+    z[:, 1] = voicing
+    return z
+
+
+def test_a_gliding_pitch_is_heard_as_it_was_asked_for():
+    z = flat_latent(1.0)
+    track = PitchTracker(FRAMES)(drawn(z, torch.ones(1, 513, 60)))
+    wanted = Harmonics(FRAMES).split(z)[0].log()[0, 0]
+    inner = slice(5, 55)
+    assert (track.voicing[0, inner] > 0.5).all()
+    assert (track.log_f0[0, inner] - wanted[inner]).abs().median() * 1731 < 20  # cents
+
+
+def test_what_is_unvoiced_has_no_pitch():
+    track = PitchTracker(FRAMES)(drawn(flat_latent(-1.0), torch.ones(1, 513, 60)))
+    assert (track.voicing > 0.5).float().mean() < 0.1
+
+
+def test_rows_of_a_batch_do_not_touch_each_other():
+    z = torch.cat([flat_latent(1.0), flat_latent(-1.0)])
+    envelope = torch.rand(2, 513, 60, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(drawn(z, envelope)[:1], drawn(z[:1], envelope[:1]))
+
+
+def test_sharpening_raises_formants_and_leaves_silence_and_flat_sound():
+    flat = torch.ones(1, 513, 3)
+    torch.testing.assert_close(sharpen(flat), flat)
+    assert sharpen(flat * 0).abs().max() == 0
+    hill = 1 + 4 * torch.exp(-(((torch.arange(513.0) - 200) / 10) ** 2))[None, :, None]
+    sharpened = sharpen(hill)
+    assert sharpened[0, 200, 0] > 1.1 * hill[0, 200, 0] and sharpened[0, 225, 0] < hill[0, 225, 0]
+
+
+@pytest.fixture(scope="module")
+def nano():
+    base = load_base("nano")
+    return load_synthesizer(base, Path("none")), load_content_encoder(base, Path("none"))
+
+
+@torch.no_grad()
+def test_speech_of_predicted_latents_is_cleaner_than_with_griffin_lim_rounds(nano, shared):
+    synthesizer, content = nano
+    voice = shared / "data" / "voices" / "en_vctk_p226" / "wavs"
+    wave, other = (torch.from_numpy(read_audio(voice / f"p226_{n}.wav").mono) for n in ("003", "005"))
+    spectrogram = Spectrogram(FRAMES)
+    vector = embed_speaker(torch.from_numpy(speaker_mel(other.numpy())))
+    ge = synthesizer.condition(spectrogram(other[None]), speaker=vector[None])
+    codes = synthesizer.extract_tokens(content(wave[None]))
+    phones = torch.tensor([symbol_ids(phonemize(TEXT, "en").symbols)])
+    spoken = synthesizer.decode(codes, phones, ge)[0, 0].numpy()
+    source, synthesizer.dec.source = synthesizer.dec.source, None
+    rough = synthesizer.decode(codes, phones, ge)[0, 0].numpy()
+    synthesizer.dec.source = source
+    assert source is not None and len(spoken) == len(rough)
+    assert measure_dnsmos(spoken).bak > measure_dnsmos(rough).bak + 0.05
+
+
+@torch.no_grad()
+def test_copies_do_not_pass_through_it(nano, shared):
+    synthesizer, _ = nano
+    wave = torch.from_numpy(read_audio(shared / "data/voices/en_vctk_p226/wavs/p226_003.wav").mono[:32000])
+    spec = Spectrogram(FRAMES)(wave[None])
+    ge = synthesizer.condition(spec, speaker=embed_speaker(torch.from_numpy(speaker_mel(wave.numpy())))[None])
+    copy = synthesizer.copy_synthesis(spec, ge)
+    source, synthesizer.dec.source = synthesizer.dec.source, None
+    torch.testing.assert_close(synthesizer.copy_synthesis(spec, ge), copy)
+    synthesizer.dec.source = source
