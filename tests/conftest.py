@@ -68,3 +68,17 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Rows that tests recorded with `record_property("table: NAME", row)`: also where processes share the tests."""
+    tables: dict[str, list[str]] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, row in getattr(report, "user_properties", ()):
+                if name.startswith("table: ") and report.when == "call":
+                    tables.setdefault(name.removeprefix("table: "), []).append(row)
+    for name, rows in tables.items():
+        terminalreporter.section(name)
+        for row in sorted(rows):
+            terminalreporter.line(row)

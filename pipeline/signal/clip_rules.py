@@ -35,7 +35,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 _DC_LIMIT = 0.01  # of full scale: 1 % shifts the decision of no measure, 10 % costs a decibel of headroom
 _SPEECH_SHARE_MIN = 0.2  # of the sounding frames; clean speech 0.67 to 1, whisper 0.35, music and animals 0 to 0.04
 _PILE_UP_MAX = 5.0  # natural speech stays under 2.5
-_CREST_MIN_DB = 2.5  # natural speech 3.8 and more; clipped at +18 dB and then through MP3: 1 to 3
+_CREST_MIN_DB = 2.4  # natural speech 3.4 and more, through a radio compressor 2.5; clipped at +18 dB, then MP3: 1 to 3
 _NOISE_FLOOR_SPAN_DB = 18.0  # of levels; speech in steady noise up to 11, in live rooms 26 and more
 _HUM_WARN_DB = 25.0  # a low voice near a multiple of the mains frequency reaches 18
 _VOICED_SHARE_WARN = 0.5  # voiced speech 0.62 to 1, whisper up to 0.39
@@ -178,10 +178,15 @@ def _level_findings(seen: Examination, settings: ValidateSettings) -> Iterator[F
 
 def _damage_findings(seen: Examination, settings: ValidateSettings) -> Iterator[Finding]:
     clipping = seen.clipping
-    is_flat = clipping.pile_up > _PILE_UP_MAX or clipping.crest_db < _CREST_MIN_DB
-    if clipping.share > settings.clipped_share_max or is_flat:
+    if clipping.share > settings.clipped_share_max:
         detail = f"flat tops in {clipping.events} places: the recording was too loud"
         yield _finding("clipping", "reject", clipping.share, settings.clipped_share_max, "of loud samples", detail)
+    elif clipping.crest_db < _CREST_MIN_DB:
+        detail = "all peaks end at one level, as after clipping and a lossy codec: the recording was too loud"
+        yield _finding("clipping", "reject", clipping.crest_db, _CREST_MIN_DB, "dB of crest", detail)
+    elif clipping.pile_up > _PILE_UP_MAX:
+        detail = "samples pile up at the peak: the recording was too loud"
+        yield _finding("clipping", "reject", clipping.pile_up, _PILE_UP_MAX, "times the density below", detail)
     elif clipping.events > 2:
         detail = f"{clipping.events} flat tops: close to too loud"
         yield _finding("clipping", "warn", clipping.share, settings.clipped_share_max, "of loud samples", detail)

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.signal.frames import Floats
+from pipeline.signal.frames import Floats, moving_mean
 
 _FLAT = 0.004  # of the peak: about what one quantisation step is worth for 16-bit speech at -36 dBFS
 _MIN_RUN = 3
 _LOUD = 0.1  # of the peak
+_CREST_DOUBTFUL_DB = 3.0
+_SWAY_BLOCK_S = 0.005
 _DENSITY_TOP = 0.03  # width of the top band, as a share of the peak
 
 
@@ -24,8 +26,8 @@ _DENSITY_TOP = 0.03  # width of the top band, as a share of the peak
 class Clipping:
     """`share`: samples in flat tops / all samples above a tenth of the peak. `events`: how many flat tops.
 
-    `pile_up`: amplitude density in the top 3 % over the density in the 6 % below it; natural speech stays well under
-    1.
+    `pile_up`: amplitude density in the top 3 % over the density in the 6 % below it; natural speech stays under 1.
+    `crest_db`: by how much the highest peaks rise over other loud samples.
     """
 
     share: float
@@ -34,7 +36,7 @@ class Clipping:
     crest_db: float
 
 
-def measure_clipping(samples: Floats) -> Clipping:
+def measure_clipping(samples: Floats, sample_rate_hz: int) -> Clipping:
     """`samples`: finite mono without DC, original rate, (n,)."""
     if not len(samples):
         return Clipping(0.0, 0, 0.0, 20.0)
@@ -49,8 +51,27 @@ def measure_clipping(samples: Floats) -> Clipping:
             events += len(tops)
         above += int(np.count_nonzero(half > _LOUD * peak))
     magnitudes = np.abs(samples)
-    loud = magnitudes[magnitudes > _LOUD * magnitudes.max()]
-    return Clipping(flat / max(above, 1), events, _pile_up(loud, magnitudes), _crest_db(loud))
+    loud = _loud(magnitudes)
+    crest_db = _crest_db(loud)
+    if crest_db < _CREST_DOUBTFUL_DB:  # a sway below all voices, from breath or a hand, keeps a level of its own
+        crest_db = max(crest_db, _crest_db(_loud(np.abs(_without_sway(samples, sample_rate_hz)))))
+    return Clipping(flat / max(above, 1), events, _pile_up(loud, magnitudes), crest_db)
+
+
+def _loud(magnitudes: Floats) -> Floats:
+    return magnitudes[magnitudes > _LOUD * magnitudes.max(initial=0.0)]
+
+
+def _without_sway(samples: Floats, sample_rate_hz: int) -> Floats:
+    """Less its mean over the 20 ms around: what is slower than any voice goes."""
+    block = max(1, round(_SWAY_BLOCK_S * sample_rate_hz))
+    count = len(samples) // block
+    if count < 4:
+        return samples
+    used = samples[: count * block].reshape(count, block)
+    slow = moving_mean(used.mean(axis=1, dtype=np.float32), 4).astype(np.float32)
+    swayless: Floats = (used - slow[:, None]).ravel()
+    return swayless
 
 
 def _pile_up(loud: Floats, magnitudes: Floats) -> float:

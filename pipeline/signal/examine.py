@@ -96,7 +96,7 @@ def examine(
         speech_s=kept_seconds(regions, pause_max_s),
         silero_share=_silero_share(frames, speech),
         speech_dbfs=_speech_dbfs(frames, speech),
-        clipping=measure_clipping(voice),
+        clipping=measure_clipping(voice, sample_rate_hz),
         bandwidth_hz=measure_bandwidth_hz(voice, sample_rate_hz),
         noise=measure_noise(frames, speech.sure, speech.pause),
         reverberation=measure_reverberation(frames),

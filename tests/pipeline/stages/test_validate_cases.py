@@ -20,7 +20,7 @@ from pipeline.stages.validate.voice import validate
 SETTINGS = ValidateSettings()
 DATA = Path(os.environ.get("VOXLINE_SHARED", Path(__file__).resolve().parents[4] / "shared")) / "data"
 STRICTNESS = {"pass": 0, "warn": 1, "repair": 2, "reject": 3}
-TABLE: list[str] = []
+TABLE = f"{'table: case':33} {'expected':8} {'reason':22} {'got':7} {'number':34} limit"
 
 
 def cases() -> list[dict[str, str]]:
@@ -51,27 +51,26 @@ def judge(folder: Path, *, sampled: bool = False) -> ClipReport:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def table():
-    """Case, expected, got, number, limit: printed at the end, with or without -s."""
+def one_thread():
     tools()
     with one_thread_each():
         yield
-    if TABLE:
-        os.write(2, ("\n" + "\n".join(TABLE) + "\n").encode())
 
 
-def row(name: str, expected: str, report: ClipReport, reason: str) -> None:
+def row(name: str, expected: str, report: ClipReport, reason: str) -> tuple[str, str]:
+    """Case, expected, got, number, limit: for the table at the end of the test output."""
     every = [*report.findings, *(finding for clip in report.clips for finding in clip.findings)]
     found = next((f for f in every if f.code == reason and f.value is not None), None)
     number = "-" if found is None else f"{found.value:.4g} {found.unit}"
     limit = "-" if found is None or found.limit is None else f"{found.limit:.4g}"
-    TABLE.append(f"{name:26} {expected:7} {reason:22} {report.verdict:7} {number:34} {limit}")
+    got = ("accept" if report.accepted else "refuse") if expected in ("accept", "refuse") else report.verdict
+    return TABLE, f"{name:26} {expected:8} {reason:22} {got:7} {number:34} {limit}"
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: case["case"])
-def test_a_case_gets_its_outcome_for_its_reason(shared, case):
+def test_a_case_gets_its_outcome_for_its_reason(shared, case, record_property):
     report = judge(shared / "data" / "negative" / case["case"])
-    row(case["case"], case["expected"], report, case["reason"])
+    record_property(*row(case["case"], case["expected"], report, case["reason"]))
     assert case["reason"] in report.reasons, report.reasons
     # As the case list says, a validator may be stricter (reject instead of repair), never laxer.
     assert STRICTNESS[report.verdict] >= STRICTNESS[case["expected"]], (report.verdict, report.reasons)
@@ -82,9 +81,10 @@ def test_a_case_gets_its_outcome_for_its_reason(shared, case):
 
 
 @pytest.mark.parametrize("folder", voices(), ids=lambda folder: folder.name)
-def test_a_voice_of_a_minute_passes_and_a_short_one_is_refused_with_its_seconds(shared, folder):
+def test_a_voice_of_a_minute_passes_and_a_short_one_is_refused_with_its_seconds(shared, folder, record_property):
     report = judge(folder, sampled=True)
-    row(folder.name, "refuse" if folder.name.startswith("short_") else "accept", report, "not_enough_speech")
+    expected = "refuse" if folder.name.startswith("short_") else "accept"
+    record_property(*row(folder.name, expected, report, "not_enough_speech"))
     if folder.name.startswith("short_"):
         assert not report.accepted
         (finding,) = [finding for finding in report.findings if finding.code == "not_enough_speech"]
