@@ -67,25 +67,30 @@ def _fade(length: int, overlap: int, *, rise: bool, fall: bool) -> Samples:
     return weight
 
 
-def _load(config_file: Path, checkpoint: Path) -> tuple[Any, Any]:
-    """The network and its filter-bank state. The checkpoint is read as plain tensors, whatever is pickled in it."""
-    _check_config(config_file)
-    prepare_deepfilternet()
-    from df.config import config
-    from df.model import ModelParams, init_model
+def filter_bank(numbers: Any) -> Any:
+    """The analysis and synthesis that belong to a network of these numbers (df's own, of the loaded configuration)."""
     from libdf import DF
-    from loguru import logger
 
-    logger.disable("df")
-    config.load(str(config_file), config_must_exist=True, allow_defaults=True, allow_reload=True)
-    numbers = ModelParams()
-    state = DF(
+    return DF(
         sr=numbers.sr,
         fft_size=numbers.fft_size,
         hop_size=numbers.hop_size,
         nb_bands=numbers.nb_erb,
         min_nb_erb_freqs=numbers.min_nb_freqs,
     )
+
+
+def _load(config_file: Path, checkpoint: Path) -> tuple[Any, Any]:
+    """The network and its filter-bank state. The checkpoint is read as plain tensors, whatever is pickled in it."""
+    _check_config(config_file)
+    prepare_deepfilternet()
+    from df.config import config
+    from df.model import ModelParams, init_model
+    from loguru import logger
+
+    logger.disable("df")
+    config.load(str(config_file), config_must_exist=True, allow_defaults=True, allow_reload=True)
+    state = filter_bank(ModelParams())
     model = init_model(state, run_df=True, train_mask=True)
     try:
         weights = torch.load(checkpoint, map_location="cpu", weights_only=True)

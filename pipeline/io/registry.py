@@ -163,12 +163,7 @@ class Registry:
     def history(self, voice: str) -> list[Event]:
         """Every move of the voice's channels, oldest first, including one whose event file is not written yet."""
         prefix = f"{check_name(voice)}/events"
-        events = {}
-        for name in self.backend.children(prefix):
-            stored = self.backend.get(f"{prefix}/{name}")
-            if stored is not None:
-                event = _parse(Event, stored, f"{self.url}/{prefix}/{name}")
-                events[event.id] = event
+        events = {event.id: event for event in self._read_all(Event, prefix)}
         for channel in CHANNELS:
             pointer = self.pointer(voice, channel)
             if pointer is not None:
@@ -188,13 +183,13 @@ class Registry:
 
     def refusals(self) -> dict[str, Refusal]:
         """The last refusal of every voice that has one."""
-        found = {}
-        for name in self.backend.children(REFUSALS):
-            stored = self.backend.get(f"{REFUSALS}/{name}")
+        return {refusal.voice: refusal for refusal in self._read_all(Refusal, REFUSALS)}
+
+    def _read_all(self, kind: type[Kind], prefix: str) -> Iterator[Kind]:
+        for name in self.backend.children(prefix):
+            stored = self.backend.get(f"{prefix}/{name}")
             if stored is not None:
-                refusal = _parse(Refusal, stored, f"{self.url}/{REFUSALS}/{name}")
-                found[refusal.voice] = refusal
-        return found
+                yield _parse(kind, stored, f"{self.url}/{prefix}/{name}")
 
     def trees(self, voice: str, state: VoiceState) -> dict[str, str]:
         """Git tree id -> content digest, of the releases on the voice's channels that recorded their tree."""

@@ -6,7 +6,7 @@ import torch
 
 from models.compat import prepare_deepfilternet
 from models.configs.deepfilter import weights_digest
-from models.deepfilter import Denoiser
+from models.deepfilter import Denoiser, filter_bank
 from models.errors import WeightsError
 
 
@@ -15,20 +15,11 @@ def write_random_weights(folder, seed=0):
     prepare_deepfilternet()
     from df.config import config
     from df.deepfilternet3 import ModelParams, init_model
-    from libdf import DF
 
     torch.manual_seed(seed)
     config.use_defaults(allow_reload=True)  # another test of this process may have loaded one
     config.set("model", "deepfilternet3", str, "train")
-    numbers = ModelParams()
-    state = DF(
-        sr=numbers.sr,
-        fft_size=numbers.fft_size,
-        hop_size=numbers.hop_size,
-        nb_bands=numbers.nb_erb,
-        min_nb_erb_freqs=numbers.min_nb_freqs,
-    )
-    model = init_model(state, run_df=True, train_mask=True)
+    model = init_model(filter_bank(ModelParams()), run_df=True, train_mask=True)
     (folder / "checkpoints").mkdir(parents=True)
     config.save(str(folder / "config.ini"))
     torch.save(model.state_dict(), folder / "checkpoints" / "model_1.ckpt.best")
