@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.message import EmailMessage
+from email.utils import format_datetime, make_msgid
 from typing import Any
 
 from pipeline.io.validation_report import headline, plain_words, render_markdown
@@ -26,6 +27,7 @@ SECRET_VARIABLE = "VOXLINE_NOTIFY_SECRET"  # noqa: S105 - the variable's name
 PASSWORD_VARIABLE = "VOXLINE_SMTP_PASSWORD"  # noqa: S105 - the variable's name
 PAYLOAD_VERSION = 1
 _TIMEOUT_S = 20.0
+_SMTPS_PORT = 465
 _MOST_CLIPS = 200
 
 Log = Callable[[str], None]
@@ -98,15 +100,27 @@ def _mail(report: ClipReport, settings: NotifySettings, environment: Mapping[str
     message["Subject"] = f"Voice {report.voice}: {headline(report)}".replace("\n", " ").replace("\r", " ")
     message["From"] = settings.email_from or settings.email_to[0]
     message["To"] = ", ".join(settings.email_to)
+    message["Date"] = format_datetime(datetime.now(UTC))
+    message["Message-ID"] = make_msgid(domain="voxline.invalid")  # not the name of this machine
     advice = "\n".join(f"- {line}" for language in ("en", "zh") for line in plain_words(report, language))
     message.set_content(f"{headline(report)}\n\n{advice}\n\n{render_markdown(report)}")
-    with smtplib.SMTP(settings.smtp_host, settings.smtp_port, timeout=_TIMEOUT_S) as server:
-        if settings.smtp_starttls:
+    password = environment.get(PASSWORD_VARIABLE)
+    with _mail_server(settings) as server:
+        if settings.smtp_starttls and settings.smtp_port != _SMTPS_PORT:
             server.starttls(context=ssl.create_default_context())
-        password = environment.get(PASSWORD_VARIABLE)
         if settings.smtp_user and password:
+            if not isinstance(server.sock, ssl.SSLSocket):
+                raise ValueError("a password is sent encrypted only: set notify.smtp_starttls, or port 465")
             server.login(settings.smtp_user, password)
         server.send_message(message)
+
+
+def _mail_server(settings: NotifySettings) -> smtplib.SMTP:
+    """A connection; encrypted from the first byte on the port that is meant for it."""
+    where = settings.smtp_host, settings.smtp_port
+    if settings.smtp_port == _SMTPS_PORT:
+        return smtplib.SMTP_SSL(*where, timeout=_TIMEOUT_S, context=ssl.create_default_context())
+    return smtplib.SMTP(*where, timeout=_TIMEOUT_S)
 
 
 def _run(command: tuple[str, ...], body: bytes) -> None:

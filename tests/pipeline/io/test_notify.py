@@ -1,12 +1,19 @@
+import base64
+import email
+import email.policy
 import json
+import ssl
+import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from shutil import which
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 
 import pytest
 
-from pipeline.io.notify import SECRET_VARIABLE, notify_refused, sign
+from pipeline.io.notify import PASSWORD_VARIABLE, SECRET_VARIABLE, notify_refused, sign
 from pipeline.records.clip import Clip
 from pipeline.records.clip_report import ClipReport, ClipResult, Finding
 from pipeline.records.settings import NotifySettings
@@ -68,35 +75,152 @@ def test_an_accepted_voice_fires_nothing(webhook):
     assert received == []
 
 
+class MailServer(ThreadingTCPServer):
+    """Speaks SMTP (RFC 5321) with STARTTLS and AUTH PLAIN; `said` holds every line of the client after decryption."""
+
+    def __init__(self, certificate=None):
+        super().__init__(("127.0.0.1", 0), MailConversation)
+        self.said, self.certificate = [], certificate
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def port(self):
+        return self.server_address[1]
+
+
+class MailConversation(StreamRequestHandler):
+    def handle(self):
+        self.answer("220 test")
+        while line := self.rfile.readline():
+            told = line.decode().rstrip()
+            self.server.said.append(told)
+            verb = told[:4].upper()
+            if verb == "EHLO":
+                is_plain = not isinstance(self.connection, ssl.SSLSocket)
+                self.answer("250-test", "250 STARTTLS" if is_plain and self.server.certificate else "250 AUTH PLAIN")
+            elif verb == "STAR":
+                self.answer("220 go")
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                context.load_cert_chain(*self.server.certificate)
+                self.connection = context.wrap_socket(self.connection, server_side=True)
+                self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb", buffering=0)
+            elif verb == "DATA":
+                self.answer("354 go")
+                while (line := self.rfile.readline()) != b".\r\n":
+                    self.server.said.append(line.decode().rstrip())
+                self.answer("250 ok")
+            elif verb == "QUIT":
+                return self.answer("221 bye")
+            else:
+                self.answer("235 ok" if verb == "AUTH" else "250 ok")
+
+    def answer(self, *lines):
+        self.wfile.write("".join(line + "\r\n" for line in lines).encode())
+
+
+def mail_settings(port, **more):
+    return NotifySettings(email_to=("actor@example.org",), smtp_host="127.0.0.1", smtp_port=port, **more)
+
+
+def message_in(said):
+    start = next(number for number, line in enumerate(said) if line == "data") + 1
+    return email.message_from_string("\n".join(said[start:]), policy=email.policy.default)
+
+
 def test_the_mail_is_delivered_with_the_advice():
-    lines = []
-
-    class Server(StreamRequestHandler):
-        def handle(self):
-            self.wfile.write(b"220 test\r\n")
-            in_data = False
-            for line in self.rfile:
-                lines.append(line.decode().rstrip())
-                if in_data and line == b".\r\n":
-                    in_data = False
-                    self.wfile.write(b"250 ok\r\n")
-                elif not in_data:
-                    verb = line[:4].upper()
-                    in_data = verb == b"DATA"
-                    answer = {b"DATA": b"354 go\r\n", b"QUIT": b"221 bye\r\n"}.get(verb, b"250 ok\r\n")
-                    self.wfile.write(answer)
-                    if verb == b"QUIT":
-                        return
-
-    with ThreadingTCPServer(("127.0.0.1", 0), Server) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        settings = NotifySettings(
-            email_to=("actor@example.org",), smtp_host="127.0.0.1", smtp_port=server.server_address[1]
-        )
-        assert notify_refused(report(), settings, {}) == []
+    with MailServer() as server:
+        assert notify_refused(report(), mail_settings(server.port), {}) == []
         server.shutdown()
-    assert any(line.startswith("Subject: Voice ana: refused") for line in lines)
-    assert any("RCPT TO:<ACTOR@EXAMPLE.ORG>" in line.upper() for line in lines)
+    message = message_in(server.said)
+    assert message["Subject"].startswith("Voice ana: refused")
+    assert message["To"] == "actor@example.org"
+    assert message["Date"] is not None
+    assert "Record 12 s more speech." in message.get_content()
+    assert "请再录 12 秒语音。" in message.get_content()
+    assert any("RCPT TO:<ACTOR@EXAMPLE.ORG>" in line.upper() for line in server.said)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """Of 127.0.0.1, signed by itself."""
+    if which("openssl") is None:
+        pytest.skip("openssl makes the certificate and is not installed")
+    folder = tmp_path_factory.mktemp("certificate")
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
+    )
+    files = [str(folder / "certificate.pem"), str(folder / "key.pem")]
+    subprocess.run([*command.split(), "-out", files[0], "-keyout", files[1]], check=True, capture_output=True)
+    return files
+
+
+def test_the_mail_goes_encrypted_and_with_the_password_of_the_environment(certificate, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", certificate[0])
+    with MailServer(certificate) as server:
+        settings = mail_settings(server.port, smtp_starttls=True, smtp_user="robot")
+        assert notify_refused(report(), settings, {PASSWORD_VARIABLE: "s3cret"}) == []
+        server.shutdown()
+    said = [line for line in server.said if line.startswith("AUTH PLAIN ")]
+    assert base64.b64decode(said[0].split()[-1]) == b"\0robot\0s3cret"
+    assert server.said.index("STARTTLS") < server.said.index(said[0])
+    assert "Record 12 s more speech." in message_in(server.said).get_content()
+
+
+def test_a_mail_server_that_nobody_vouches_for_gets_neither_password_nor_mail(certificate, monkeypatch):
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    with MailServer(certificate) as server:
+        settings = mail_settings(server.port, smtp_starttls=True, smtp_user="robot")
+        (failure,) = notify_refused(report(), settings, {PASSWORD_VARIABLE: "s3cret"})
+        server.shutdown()
+    assert failure.startswith("e-mail: SSLCertVerificationError")
+    assert not [line for line in server.said if line.startswith(("AUTH", "MAIL", "data"))]
+
+
+def test_a_password_is_never_sent_in_the_clear():
+    with MailServer() as server:
+        (failure,) = notify_refused(report(), mail_settings(server.port, smtp_user="robot"), {PASSWORD_VARIABLE: "x"})
+        server.shutdown()
+    assert "encrypted only" in failure
+    assert not [line for line in server.said if line.startswith(("AUTH", "MAIL"))]
+
+
+def documented_receiver():
+    """The function in docs/validation.md that a receiver may copy."""
+    text = (Path(__file__).resolve().parents[3] / "docs" / "validation.md").read_text(encoding="utf-8")
+    scope = {}
+    exec(text.split("```python\n")[1].split("```")[0], scope)
+    return scope["is_genuine"]
+
+
+def test_the_receiver_in_the_documentation_takes_the_message_once_and_no_forgery(webhook):
+    url, received = webhook
+    assert notify_refused(report(), NotifySettings(webhook_url=url), {SECRET_VARIABLE: "s3cret"}) == []
+    ((headers, body),) = received
+    is_genuine, now = documented_receiver(), float(headers["X-Voxline-Timestamp"])
+    assert is_genuine(headers, body, "s3cret", now)
+    assert not is_genuine(headers, body + b" ", "s3cret", now)
+    assert not is_genuine(headers, body, "other", now)
+    assert not is_genuine(headers, body, "s3cret", now + 3600)
+    assert not is_genuine({}, body, "s3cret", now)
+
+
+def test_a_receiver_that_answers_with_an_error_or_sends_elsewhere_is_told():
+    class Rude(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.send_response(500 if self.path == "/error" else 302)
+            self.send_header("Location", "file:///etc/passwd")
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Rude)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for path in ("error", "elsewhere"):
+        url = f"http://127.0.0.1:{server.server_port}/{path}"
+        (failure,) = notify_refused(report(), NotifySettings(webhook_url=url), {})
+        assert failure.startswith("webhook: HTTPError")
+    server.shutdown()
 
 
 def test_the_command_gets_the_payload_on_standard_input(tmp_path):
