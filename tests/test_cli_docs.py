@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
-import pytest
+import cli_docs
 
 
-@pytest.fixture(scope="module")
-def cli_docs(repository: Path):
-    spec = importlib.util.spec_from_file_location("cli_docs", repository / "scripts" / "cli_docs.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_page_is_what_help_says(cli_docs, repository: Path) -> None:
+def test_the_page_is_what_help_says(repository: Path) -> None:
     page = (repository / "docs" / "cli.md").read_text(encoding="utf-8")
     assert page == cli_docs.render(), "run: python scripts/cli_docs.py"
 
 
-def test_every_command_shows_an_example(cli_docs) -> None:
+def test_every_command_shows_an_example() -> None:
     root = cli_docs.typer.main.get_command(cli_docs.app)
     silent = [
         " ".join(path)
@@ -32,7 +22,7 @@ def test_every_command_shows_an_example(cli_docs) -> None:
     assert not silent
 
 
-def test_every_option_says_what_it_does(cli_docs) -> None:
+def test_every_option_says_what_it_does() -> None:
     root = cli_docs.typer.main.get_command(cli_docs.app)
     silent = [
         f"voxline {' '.join(path)} {parameter.name}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -169,12 +170,13 @@ def digest(value: Tensor) -> dict[str, object]:
     }
 
 
-def main() -> None:
+def write_golden(path: Path, compute: Callable[[], dict[str, Tensor]]) -> None:
+    """Compute and store, one line a tensor."""
+    sys.path.insert(0, str(REPOSITORY))
     torch.manual_seed(0)
     rows = [f"  {json.dumps(name)}: {json.dumps(digest(value))}" for name, value in compute().items()]
-    GOLDEN.write_text("{\n" + ",\n".join(rows) + "\n}\n", encoding="utf-8")
+    path.write_text("{\n" + ",\n".join(rows) + "\n}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(REPOSITORY))
-    main()
+    write_golden(GOLDEN, compute)

@@ -2,43 +2,27 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import torch
+from make_golden import fill, pseudo_random, write_golden
 from torch import Tensor, nn
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).with_name("cfm.json")
 COMPUTED = ("inv_freq", "filter", "num_batches_tracked")  # what constructors compute, and counters
-
-
-def _sibling() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_golden", Path(__file__).with_name("make_golden.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-shared = _sibling()
-numbers, digest = shared.pseudo_random, shared.digest
 
 
 def filled(network: nn.Module) -> nn.Module:
     """Invented weights, but what the constructor computes stays, and variances stay positive."""
     own = {name: value.clone() for name, value in network.state_dict().items() if name.endswith(COMPUTED)}
-    shared.fill(network)
+    fill(network)
     for name, value in network.state_dict().items():
         if name in own:
             value.copy_(own[name])
         elif name == "conv_post.weight_g":
             value.mul_(0.05)  # most of the wave would be clipped otherwise
         elif name.endswith("running_var"):
-            value.copy_(1 + 0.3 * numbers(name, tuple(value.shape)))
+            value.copy_(1 + 0.3 * pseudo_random(name, tuple(value.shape)))
     return network
 
 
@@ -59,10 +43,10 @@ def synthesizer() -> dict[str, Tensor]:
     )  # fmt: skip
     dit = DiTConfig(mel_channels=6, condition_channels=10, dim=32, depth=2, heads=2, head_dim=16, condition_layers=2)
     sizes = {"encoder": encoder, "mel": MelConfig(n_mels=6), "bridge_channels": 10, "condition_layers": 2, "dit": dit}
-    spec = numbers("spec", (2, 129, 16)).abs() * 3
+    spec = pseudo_random("spec", (2, 129, 16)).abs() * 3
     lengths, text_lengths = torch.tensor([16, 12]), torch.tensor([7, 5])
-    text = (numbers("text", (2, 7)).abs() * 30).long()
-    ssl = numbers("ssl", (2, 12, 16)) * 2
+    text = (pseudo_random("text", (2, 7)).abs() * 30).long()
+    ssl = pseudo_random("ssl", (2, 12, 16)) * 2
     results: dict[str, Tensor] = {}
     for name, ratio, shown in (("v3", 1.875, 3.875), ("v4", 2.0, 4.0)):
         config = CfmSynthesizerConfig(
@@ -71,10 +55,10 @@ def synthesizer() -> dict[str, Tensor]:
         network = filled(CfmSynthesizer(config))
         codes = network.extract_tokens(ssl)
         frames = int(16 * ratio)
-        mel, mel_lengths = numbers("mel", (2, 6, frames)), torch.tensor([frames, int(12 * ratio)])
+        mel, mel_lengths = pseudo_random("mel", (2, 6, frames)), torch.tensor([frames, int(12 * ratio)])
         for is_shortcut in (False, True):
             draws = FlowDraws(
-                torch.tensor([0.3, 0.8]), numbers("x0", (2, 6, frames)) * 1.7, is_shortcut, torch.tensor([3, 7])
+                torch.tensor([0.3, 0.8]), pseudo_random("x0", (2, 6, frames)) * 1.7, is_shortcut, torch.tensor([3, 7])
             )
             loss = network(
                 spec, lengths, text, text_lengths, codes, mel, mel_lengths,
@@ -85,7 +69,7 @@ def synthesizer() -> dict[str, Tensor]:
         features = network.features(codes[:1], text[:1], ge)
         results[f"{name}.features"] = features
         results[f"{name}.slower"] = network.features(codes[:1], text[:1], ge, 0.8)
-        noise = numbers("z0", (1, 6, features.shape[-1])) * 1.7
+        noise = pseudo_random("z0", (1, 6, features.shape[-1])) * 1.7
         results[f"{name}.sample"] = network.cfm.sample(
             features.transpose(1, 2), torch.tensor([features.shape[-1]]), mel[:1, :, :5], 3, guidance=0.5, noise=noise
         )
@@ -102,7 +86,7 @@ def others() -> dict[str, Tensor]:
     from models.vocoder import MelVocoder
 
     kernels = {"resblock_kernel_sizes": (3, 5), "resblock_dilation_sizes": ((1, 3), (1, 2))}
-    mel = numbers("vocoded", (1, 6, 9))
+    mel = pseudo_random("vocoded", (1, 6, 9))
     big = BigVGANConfig(
         mel_channels=6, upsample_rates=(4, 2), upsample_kernel_sizes=(8, 4), upsample_initial_channel=16, **kernels
     )
@@ -113,7 +97,7 @@ def others() -> dict[str, Tensor]:
         conv_post_bias=True,
         **kernels,
     )
-    features = fbank(numbers("speech", (2, 8000)) * 0.1, FbankConfig())
+    features = fbank(pseudo_random("speech", (2, 8000)) * 0.1, FbankConfig())
     encoder = filled(SpeakerEncoder(SpeakerEncoderConfig(channels=8, blocks=(1, 1, 1, 1), expansion=2)))
     return {
         "bigvgan": filled(BigVGAN(big))(mel),
@@ -124,11 +108,5 @@ def others() -> dict[str, Tensor]:
     }
 
 
-def main() -> None:
-    rows = [f"  {json.dumps(name)}: {json.dumps(digest(value))}" for name, value in compute().items()]
-    GOLDEN.write_text("{\n" + ",\n".join(rows) + "\n}\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    sys.path.insert(0, str(REPOSITORY))
-    main()
+    write_golden(GOLDEN, compute)

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import torch
+from make_golden import fill, pseudo_random, write_golden
 from torch import Tensor
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).with_name("text2semantic.json")
 
 
-def _sibling() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_golden", Path(__file__).with_name("make_golden.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-shared = _sibling()
-numbers, digest = shared.pseudo_random, shared.digest
-
-
 def ids(name: str, shape: tuple[int, ...], count: int) -> Tensor:
-    return (numbers(name, shape).abs() * count).long()
+    return (pseudo_random(name, shape).abs() * count).long()
 
 
 def compute() -> dict[str, Tensor]:
@@ -45,8 +29,8 @@ def network_values() -> dict[str, Tensor]:
     config = Text2SemanticConfig(
         phoneme_vocab_size=30, vocab_size=41, hidden_dim=32, heads=4, layers=3, feedforward_dim=64, bert_dim=6
     )
-    network = shared.fill(Text2Semantic(config))
-    phones, tokens, bert = ids("phones", (3, 8), 30), ids("tokens", (3, 9), 40), numbers("bert", (3, 6, 8))
+    network = fill(Text2Semantic(config))
+    phones, tokens, bert = ids("phones", (3, 8), 30), ids("tokens", (3, 9), 40), pseudo_random("bert", (3, 6, 8))
     lengths, token_lengths = torch.tensor([8, 5, 6]), torch.tensor([9, 9, 4])
     right = network(phones, lengths, tokens, token_lengths, bert)
     upstream = network(phones, lengths, tokens, token_lengths, bert, upstream_padding=True)
@@ -55,7 +39,7 @@ def network_values() -> dict[str, Tensor]:
         Request(phones[row, : lengths[row]], row, None, tokens[row, : 3 * row] if row else None) for row in range(3)
     ]
     generated = Decoder(network).generate(asked, greedy)
-    logits = numbers("logits", (4, 41)) * 3
+    logits = pseudo_random("logits", (4, 41)) * 3
     penalised = penalise(logits, mark_seen(ids("said", (4, 7), 41), 41), 1.35)
     return {
         "right.logits": right.logits,
@@ -71,23 +55,21 @@ def network_values() -> dict[str, Tensor]:
 def optimizer_values() -> dict[str, Tensor]:
     from models.scaled_adam import ScaledAdam
 
-    weights = {"matrix": numbers("matrix", (4, 5)), "vector": numbers("vector", (4,)), "alpha": numbers("alpha", (1,))}
+    weights = {
+        "matrix": pseudo_random("matrix", (4, 5)),
+        "vector": pseudo_random("vector", (4,)),
+        "alpha": pseudo_random("alpha", (1,)),
+    }
     parameters = {name: torch.nn.Parameter(value.clone()) for name, value in weights.items()}
     optimizer = ScaledAdam(parameters.values(), lr=0.02, clipping_update_period=4)
     for step in range(14):
-        x = numbers(f"x{step}", (6, 5))
+        x = pseudo_random(f"x{step}", (6, 5))
         y = (x @ parameters["matrix"].T + parameters["vector"]) * parameters["alpha"]
         optimizer.zero_grad()
-        ((y - numbers(f"y{step}", (6, 4))) ** 2).sum().backward()
+        ((y - pseudo_random(f"y{step}", (6, 4))) ** 2).sum().backward()
         optimizer.step()
     return {f"scaled_adam.{name}": parameter for name, parameter in parameters.items()}
 
 
-def main() -> None:
-    rows = [f"  {json.dumps(name)}: {json.dumps(digest(value))}" for name, value in compute().items()]
-    GOLDEN.write_text("{\n" + ",\n".join(rows) + "\n}\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    sys.path.insert(0, str(REPOSITORY))
-    main()
+    write_golden(GOLDEN, compute)

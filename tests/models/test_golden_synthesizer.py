@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from make_golden import digest
 from torch import Tensor
 
 SCRIPTS = sorted((Path(__file__).parents[1] / "golden").glob("make_golden*.py"))
-
-
-def load_script(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-LOADED = {path.stem: load_script(path) for path in SCRIPTS}
+LOADED = {path.stem: import_module(path.stem) for path in SCRIPTS}
 GOLDEN: dict[str, dict[str, Any]] = {
     stem: json.loads(script.GOLDEN.read_text(encoding="utf-8")) for stem, script in LOADED.items()
 }
@@ -41,7 +31,7 @@ def test_the_same_things_are_computed(computed: dict[str, dict[str, Tensor]]) ->
 
 @pytest.mark.parametrize(("stem", "name"), [(stem, name) for stem, golden in GOLDEN.items() for name in golden])
 def test_numbers_have_not_moved(computed: dict[str, dict[str, Tensor]], stem: str, name: str) -> None:
-    ours, golden = LOADED[stem].digest(computed[stem][name]), GOLDEN[stem][name]
+    ours, golden = digest(computed[stem][name]), GOLDEN[stem][name]
     assert ours["shape"] == golden["shape"]
     assert ours["values"] == pytest.approx(golden["values"], abs=5e-5, rel=1e-4)
     assert ours["power"] == pytest.approx(golden["power"], rel=1e-4)

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from small_networks import DIT, PRO, SYNTHESIZER, TEXT2SEMANTIC
 from torch import Tensor, nn
 
 from models.bases import list_bases, load_base
 from models.configs.cfm import CfmSynthesizerConfig, DiTConfig
-from models.configs.synthesizer import HifiGanDecoderConfig, IstftDecoderConfig, MelConfig, SynthesizerConfig
+from models.configs.synthesizer import IstftDecoderConfig, MelConfig, SynthesizerConfig
 from models.configs.text2semantic import Text2SemanticConfig
 from models.errors import WeightsError
 from models.synthesizer import Synthesizer
@@ -31,29 +32,15 @@ from models.upstream import (
 from models.upstream_lora import upstream_lora_merge, upstream_lora_split, upstream_lora_weights
 from models.weights import load_weights
 
-DECODER = HifiGanDecoderConfig(
-    upsample_initial_channel=32, resblock_kernel_sizes=(3,), resblock_dilation_sizes=((1, 3),)
-)
-SMALL: dict[str, Any] = {
-    "ssl_dim": 8,
-    "codebook_size": 10,
-    "inter_channels": 8,
-    "hidden_channels": 8,
-    "filter_channels": 12,
-    "n_layers": 2,
-    "mrte_hidden": 8,
-    "style_hidden": 8,
-    "decoder": DECODER,
-}
-V2 = SynthesizerConfig(**SMALL, gin_channels=8)
-V2PRO = SynthesizerConfig(**SMALL, gin_channels=12, speaker_dim=6)
+V2 = SynthesizerConfig(**SYNTHESIZER)
+V2PRO = SynthesizerConfig(**PRO)
 V4 = CfmSynthesizerConfig(
     encoder=V2,
     mel=MelConfig(n_mels=6),
     bridge_channels=8,
-    dit=DiTConfig(mel_channels=6, condition_channels=8, dim=16, depth=2, heads=2, head_dim=8, position_groups=4),
+    dit=DiTConfig(**DIT),
 )
-GPT = Text2SemanticConfig(phoneme_vocab_size=20, vocab_size=12, hidden_dim=8, heads=2, layers=2, feedforward_dim=32)
+GPT = Text2SemanticConfig(**TEXT2SEMANTIC, feedforward_dim=32)
 
 
 def loaded_as_upstream_does(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from small_networks import DIT, PRO, SYNTHESIZER, TEXT2SEMANTIC
 from torch import Tensor, nn
 
 from models.bases import Base, load_base
@@ -25,37 +26,12 @@ from pipeline.io.registry import Registry, open_registry
 from pipeline.records.release import Release
 from pipeline.stages.exchange import export_release, import_files, inspect_file
 
-SYNTHESIZER: dict[str, Any] = {
-    "ssl_dim": 8,
-    "codebook_size": 10,
-    "inter_channels": 8,
-    "hidden_channels": 8,
-    "filter_channels": 12,
-    "n_layers": 2,
-    "mrte_hidden": 8,
-    "style_hidden": 8,
-    "gin_channels": 8,
-    "decoder": {
-        "kind": "hifigan",
-        "upsample_initial_channel": 32,
-        "resblock_kernel_sizes": [3],
-        "resblock_dilation_sizes": [[1, 3]],
-    },
-}
 CFM: dict[str, Any] = {
     "encoder": SYNTHESIZER,
     "mel": {"sample_rate_hz": 32000, "n_fft": 1280, "win_samples": 1280, "hop_samples": 320, "n_mels": 6},
     "bridge_channels": 8,
     "condition_layers": 2,
-    "dit": {
-        "mel_channels": 6,
-        "condition_channels": 8,
-        "dim": 16,
-        "depth": 2,
-        "heads": 2,
-        "head_dim": 8,
-        "position_groups": 4,
-    },
+    "dit": DIT,
 }
 ALPHA, RANK = 8, 4  # a scale of 2, which GPT-SoVITS's files cannot say
 
@@ -64,7 +40,7 @@ def make_base(root: Path, version: str) -> Base:
     """A small base of a version, whose weights are pulled already."""
     network = {"cfm": CFM} if version in ("v3", "v4") else {"synthesizer": SYNTHESIZER}
     if version == "v2Pro":
-        network = {"synthesizer": {**SYNTHESIZER, "gin_channels": 12, "speaker_dim": 6}}
+        network = {"synthesizer": PRO}
     content = {
         "name": f"small-{version.lower()}",
         "family": {"v2Pro": "v2pro"}.get(version, version),
@@ -72,7 +48,7 @@ def make_base(root: Path, version: str) -> Base:
         "sample_rate_hz": 32000,
         "hop_samples": 640,
         **network,
-        "text2semantic": {"phoneme_vocab_size": 20, "vocab_size": 12, "hidden_dim": 8, "heads": 2, "layers": 2},
+        "text2semantic": TEXT2SEMANTIC,
         "weights": {
             role: {"repository": "someone/voices", "path": f"{role}.pth", "layout": "upstream"}
             for role in ("synthesizer", "text2semantic")

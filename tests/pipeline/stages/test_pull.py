@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from small_networks import SYNTHESIZER, TEXT2SEMANTIC
 
 from models.bases import Base, list_bases, load_base
 from models.networks import build_network
@@ -152,24 +153,8 @@ BASE: dict[str, Any] = {
     "upstream_version": "v2",
     "sample_rate_hz": 32000,
     "hop_samples": 640,
-    "synthesizer": {
-        "ssl_dim": 8,
-        "codebook_size": 10,
-        "inter_channels": 8,
-        "hidden_channels": 8,
-        "filter_channels": 12,
-        "n_layers": 2,
-        "mrte_hidden": 8,
-        "style_hidden": 8,
-        "gin_channels": 8,
-        "decoder": {
-            "kind": "hifigan",
-            "upsample_initial_channel": 32,
-            "resblock_kernel_sizes": [3],
-            "resblock_dilation_sizes": [[1]],
-        },
-    },
-    "text2semantic": {"phoneme_vocab_size": 20, "vocab_size": 12, "hidden_dim": 8, "heads": 2, "layers": 1},
+    "synthesizer": SYNTHESIZER,
+    "text2semantic": TEXT2SEMANTIC,
     "weights": {
         "synthesizer": {"repository": REPOSITORY, "path": "v2/s2G.pth", "layout": "upstream"},
         "text2semantic": {"repository": REPOSITORY, "path": "s1=v3.ckpt", "layout": "upstream"},
