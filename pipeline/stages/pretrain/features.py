@@ -9,9 +9,15 @@ from torch import Tensor
 
 from models.content import PhoneEncoder
 from models.ge2e import embed_speaker
+from models.guidance import TextGuide
 from models.synthesizer import Synthesizer
+from models.transcribed import follow_text
 from pipeline.signal.speaker import speaker_mel
 from pipeline.stages.pretrain.prepare import Clip, Corpus
+from pipeline.text.frontend import phonemize
+from pipeline.text.symbols import symbol_ids
+
+FULL_STOPS = (".", "?", "!", "\u3002")
 
 
 def speaker_vector(wave: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -35,10 +41,24 @@ def clip_features(encoder: PhoneEncoder, corpus: Corpus, clip: Clip) -> Tensor:
     return features
 
 
-def clip_tokens(encoder: PhoneEncoder, synthesizer: Synthesizer, corpus: Corpus, path: Path) -> list[NDArray[np.int64]]:
-    """Semantic tokens of every clip, cached in `path`."""
+def clip_tokens(
+    encoder: PhoneEncoder, synthesizer: Synthesizer, corpus: Corpus, path: Path, guide: TextGuide | None = None
+) -> list[NDArray[np.int64]]:
+    """Semantic tokens of every clip, cached in `path`; with a guide, those of a transcribed clip say its text."""
     if not path.exists():
-        rows = [synthesizer.extract_tokens(clip_features(encoder, corpus, clip))[0, 0].numpy() for clip in corpus.clips]
+        rows = []
+        for clip in corpus.clips:
+            content = clip_features(encoder, corpus, clip)
+            if guide is not None and clip.text and not clip.guessed:
+                content = _as_written(content[0], clip, guide, synthesizer.config.frames_per_token)[None]
+            rows.append(synthesizer.extract_tokens(content)[0, 0].numpy())
         np.savez(path, tokens=np.concatenate(rows), lengths=np.array([len(row) for row in rows]))
     stored = np.load(path)
     return np.split(stored["tokens"], np.cumsum(stored["lengths"])[:-1])
+
+
+def _as_written(content: Tensor, clip: Clip, guide: TextGuide, step: int) -> Tensor:
+    """Content features (D, T) that say the clip's transcript, as extraction makes them."""
+    text = clip.text if clip.text.rstrip()[-1:] in FULL_STOPS else clip.text + "."
+    ids = torch.tensor(symbol_ids(phonemize(text, clip.language).symbols))
+    return follow_text(content[:, : content.shape[1] // step * step], ids, guide, step)

@@ -12,6 +12,7 @@ from models.bases import Base, load_base
 from models.configs.content import PhoneEncoderConfig
 from models.content import PhoneEncoder
 from models.errors import ConfigError
+from models.guidance import TextGuide
 from models.synthesizer import Synthesizer
 from models.text2semantic import Text2Semantic
 from pipeline.errors import SettingsError
@@ -76,7 +77,7 @@ class Pretraining:
         folder.mkdir(parents=True, exist_ok=True)
         state = {k: v for k, v in network.state_dict().items() if k.startswith(("ssl_proj.", "quantizer."))}
         save_file(state, folder / CODEBOOK, {name: f"{value:.5g}" for name, value in fit.items()})
-        for stale in self.work.glob("prepare/*/tokens.npz"):
+        for stale in self.work.glob("prepare/*/*tokens.npz"):
             stale.unlink()
 
     def posterior(self) -> None:
@@ -158,11 +159,18 @@ class Pretraining:
         return TokenSegments(
             corpus,
             speaker_vectors(corpus, self._cached(name, "vectors.npy")),
-            clip_tokens(self._encoder(), network, corpus, self._cached(name, "tokens.npz")),
+            clip_tokens(self._encoder(), network, corpus, self._cached(name, "said_tokens.npz"), self._guide(network)),
             pitch_tracks(corpus, self._cached(name, "pitch.npz")),
             stage,
             self.base.hop_samples,
         )
+
+    def _guide(self, network: Synthesizer) -> TextGuide | None:
+        """The guide as the stage gpt will set it, where the base has one; `network` has the codebook."""
+        guide = self._new_text2semantic().guide
+        if guide is not None:
+            set_guide(guide, network.quantizer.codebook.embed, self.corpora[0])
+        return guide
 
     def _cached(self, corpus: str, file: str) -> Path:
         return self.work / "prepare" / corpus / file
