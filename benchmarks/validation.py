@@ -33,7 +33,7 @@ from pipeline.signal.examine import examine, speech_only
 from pipeline.signal.frames import analyse_frames
 from pipeline.signal.reverberation import measure_reverberation
 from pipeline.stages.validate.stage import one_thread_each
-from pipeline.stages.validate.tools import load_tools
+from pipeline.stages.validate.tools import Tools, load_tools
 from pipeline.stages.validate.voice import validate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,20 +70,24 @@ def speed() -> dict[str, Any]:
     files = sorted((folder / "wavs").glob("*"))
     decoded = [read_audio(path) for path in files]
     seconds = sum(audio.duration_s for audio in decoded)
-    examine(decoded[0].samples, decoded[0].sample_rate_hz, 0.8)
     tools = load_tools(SETTINGS, Path("nowhere"))
+    examine(decoded[0].samples, decoded[0].sample_rate_hz, 0.8, tools.silero)
     listed = list_recordings(folder, "en")
 
     def whole(asked: Any) -> Callable[[], Any]:
         return lambda: validate(read_recordings(listed, AudioLimits()), SETTINGS, asked, folder=listed)
 
-    seen = [examine(audio.samples, audio.sample_rate_hz, 0.8) for audio in decoded]
+    seen = [examine(audio.samples, audio.sample_rate_hz, 0.8, tools.silero) for audio in decoded]
     with one_thread_each():
         results = {
             "decode": median_cpu_s(lambda: [read_audio(path) for path in files]),
-            "examine": median_cpu_s(lambda: examine_all(decoded)),
-            "everything but networks": median_cpu_s(whole(replace(tools, opinion=None, embed=None, recognise=None))),
-            "text by acoustic model": median_cpu_s(lambda: [tools.recognise(one.frames.samples) for one in seen]),
+            "examine": median_cpu_s(lambda: examine_all(decoded, tools)),
+            "all but DNSMOS, embeddings": median_cpu_s(whole(replace(tools, opinion=None, embed=None))),
+            "the same without text check": median_cpu_s(
+                whole(replace(tools, opinion=None, embed=None, recognise=None))
+            ),
+            "silero": median_cpu_s(lambda: [tools.silero(one.frames.samples) for one in seen]),
+            "text by acoustic model": median_cpu_s(lambda: [tools.recognise(one.frames.power) for one in seen]),
             "speaker embeddings": median_cpu_s(lambda: [tools.embed(speech_only(one)) for one in seen]),
             "dnsmos": median_cpu_s(lambda: [tools.opinion(one.frames.samples) for one in seen], 1),
         }
@@ -92,20 +96,20 @@ def speed() -> dict[str, Any]:
         wall_s = time.perf_counter() - clock
     print(f"{seconds:.0f} s of speech, {len(files)} recordings; processor time, medians of 3:")
     for name, cpu_s in results.items():
-        print(f"  {name:26} {cpu_s:7.3f} s  {seconds / cpu_s:8.0f} x real time")
+        print(f"  {name:28} {cpu_s:7.3f} s  {seconds / cpu_s:8.0f} x real time")
     print(f"  whole validation, one worker, wall clock {wall_s:.2f} s")
-    shares = profile(decoded)
+    shares = profile(decoded, tools)
     for name, share in shares.items():
         print(f"  {share:6.1%} of examine: {name}")
     return {"speech_s": seconds, "cpu_s": results, "wall_one_worker_s": wall_s, "profile": shares}
 
 
-def examine_all(decoded: list[Audio]) -> None:
+def examine_all(decoded: list[Audio], tools: Tools) -> None:
     for audio in decoded:
-        examine(audio.samples, audio.sample_rate_hz, 0.8)
+        examine(audio.samples, audio.sample_rate_hz, 0.8, tools.silero)
 
 
-def profile(decoded: list[Audio]) -> dict[str, float]:
+def profile(decoded: list[Audio], tools: Tools) -> dict[str, float]:
     """Share of `examine` that each measure takes."""
     spent: Counter[str] = Counter()
     kept = {name: getattr(parts, name) for name in MEASURES}
@@ -123,7 +127,7 @@ def profile(decoded: list[Audio]) -> dict[str, float]:
     for name in MEASURES:
         setattr(parts, name, timed(name))
     clock = time.process_time()
-    examine_all(decoded)
+    examine_all(decoded, tools)
     total = time.process_time() - clock
     for name, function in kept.items():
         setattr(parts, name, function)

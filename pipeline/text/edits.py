@@ -20,5 +20,20 @@ def edit_costs(first: Sequence[Hashable], second: Sequence[Hashable]) -> NDArray
 
 
 def edit_distance(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
-    """Levenshtein distance."""
-    return int(edit_costs(first, second)[-1])
+    """Levenshtein distance, by Myers' bit vectors (1999, in the form of Hyyroe 2003): a column is one long integer."""
+    if not first:
+        return len(second)
+    places: dict[Hashable, int] = {}  # of every item in `first`, as bits
+    for at, item in enumerate(first):
+        places[item] = places.get(item, 0) | 1 << at
+    every, last = (1 << len(first)) - 1, 1 << len(first) - 1
+    rises, falls, distance = every, 0, len(first)  # where a column grows or shrinks by one from row to row
+    for item in second:
+        equal = places.get(item, 0)
+        diagonal = (((equal & rises) + rises) ^ rises) | equal
+        up, down = falls | ~(diagonal | rises), rises & diagonal
+        distance += bool(up & last) - bool(down & last)
+        up, down = up << 1 | 1, down << 1
+        vertical = equal | falls
+        rises, falls = (down | ~(vertical | up)) & every, up & vertical & every
+    return distance
