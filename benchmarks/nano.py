@@ -75,6 +75,7 @@ RATE_HZ = 16_000
 MAX_DELAY = 1600
 HELD_OUT = 3
 CONTROLS = 8  # sentences by broken voices
+RESYNTHESISED = 6  # recordings spoken again from their tokens
 PROMPT_S = (2.5, 6.5)
 SECONDS = (1.2, 16.0)  # of a recording
 
@@ -161,7 +162,16 @@ def copy_synthesis(network: Synthesizer, clips: Sequence[Recording]) -> dict[str
         wave = network.copy_synthesis(clip.tensors["spectrogram"][None], ge)[0, 0].float().numpy()
         pair = align_globally(clip.wave, wave, MAX_DELAY)
         scores.append((pesq_wb(pair.reference, pair.other) or 1.0, stoi(pair.reference, pair.other, RATE_HZ) or 0.0))
-    return {"clips": len(scores), "pesq_wb": spread([s[0] for s in scores]), "stoi": spread([s[1] for s in scores])}
+    return copies([round(s[0], 3) for s in scores], [round(s[1], 4) for s in scores])
+
+
+def copies(pesqs: list[float], stois: list[float]) -> dict[str, Any]:
+    each = {"pesq_wb": pesqs, "stoi": stois}
+    return {"clips": len(pesqs), "pesq_wb": spread(pesqs), "stoi": spread(stois), "each": each}
+
+
+def last_of(scores: dict[str, Any], count: int) -> dict[str, Any]:
+    return copies(scores["each"]["pesq_wb"][-count:], scores["each"]["stoi"][-count:])
 
 
 @torch.no_grad()
@@ -356,9 +366,9 @@ def measure_voice(
     }  # fmt: skip
     result["human"] = human(clips, folder.name, speakers, judge)
     result["copy_synthesis"] = copy_synthesis(networks.synthesizer, clips)
-    result["copy_synthesis_held_out"] = copy_synthesis(networks.synthesizer, held_out)
+    result["copy_synthesis_held_out"] = last_of(result["copy_synthesis"], HELD_OUT)
     result["copy_synthesis_untrained"] = copy_synthesis(networks.untrained, held_out)
-    result["resynthesis"] = resynthesis(networks.synthesizer, clips, judge)
+    result["resynthesis"] = resynthesis(networks.synthesizer, clips[-RESYNTHESISED:], judge)
     result["resynthesis_untrained"] = resynthesis(networks.untrained, held_out, judge)
     result["resynthesis_shuffled"] = resynthesis(networks.synthesizer, held_out, judge, shuffle=True)
     result["resynthesis_heard"] = resynthesis(networks.synthesizer, held_out, judge, kind="tokens_heard")
@@ -463,6 +473,53 @@ def flipped(voice: dict[str, Any], count: int, draws: int = 4000) -> float:
     return round(float((verdicts != (margins.mean(1) >= 0).all()).mean()), 3)
 
 
+def render_floors(voices: Sequence[dict[str, Any]]) -> list[str]:
+    """What the floors of base.yaml rest on: good fine-tunes of unheard speakers, and what is broken."""
+    lines = ["## What the floors rest on", ""]
+    voices = [voice for voice in voices if "free_speech_finetuned" in voice]
+    for title, measure in (("PESQ-WB", "pesq_wb"), ("STOI", "stoi")):
+        scores = [score for voice in voices for score in voice["copy_synthesis"]["each"][measure]]
+        broken = max(voice["copy_synthesis_untrained"][measure]["mean"] for voice in voices)
+        lines.append(
+            f"- Copy-synthesis {title} of {len(scores)} clips: 5th percentile {np.percentile(scores, 5):.3f}, lowest"
+            f" {min(scores):.3f}; random weights at best {broken:.3f}."
+        )
+    good = [voice["human"]["ge2e_own"] - voice["free_speech_finetuned"]["ge2e_own"] for voice in voices]
+    human = {voice["voice"]: voice["human"]["ge2e_own"] for voice in voices}
+    wrong = [
+        human[other] - likeness
+        for voice in voices
+        for other, likeness in voice["free_speech_finetuned"]["ge2e_others"].items()
+        if other in human
+    ]
+    lines.append(
+        f"- GE2E that fine-tuned speech loses against recordings: {told(good)}; speech of a wrong speaker loses"
+        f" {min(wrong):.3f} to {max(wrong):.3f} ({len(wrong)} pairs)."
+    )
+    for title, measure, sign in (("DNSMOS", "dnsmos_ovr", 1), ("Phone errors", "gate_phone_error_rate", -1)):
+        good, random, mixed = (
+            told(free_speech_loss(voices, kind, measure, sign)) for kind in ("finetuned", "untrained", "shuffled")
+        )
+        lines.append(
+            f"- {title} by the gate's ear, how much worse than recordings: fine-tuned {good}; random weights {random};"
+            f" shuffled tokens {mixed}."
+        )
+    return [*lines, ""]
+
+
+def free_speech_loss(voices: Sequence[dict[str, Any]], kind: str, measure: str, sign: int) -> list[float]:
+    """How much worse than the speaker's recordings, of every voice."""
+
+    def value(part: dict[str, Any]) -> float:
+        return float(part[measure]["mean"] if isinstance(part[measure], dict) else part[measure])
+
+    return [sign * (value(voice["human"]) - value(voice[f"free_speech_{kind}"])) for voice in voices]
+
+
+def told(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.3f}" for value in values)
+
+
 def render_stability(voices: Sequence[dict[str, Any]]) -> list[str]:
     """How many sentences the gate needs: a bootstrap over the sentences measured here."""
     voices = [voice for voice in voices if "free_speech_finetuned" in voice]
@@ -550,7 +607,7 @@ def render_table(report: dict[str, Any]) -> str:
         lines.append(f"| {title} | " + " | ".join(cells) + f" | {goal} |")
     verdicts = report.get("verdicts", [])
     gate = [*render_gate(verdicts), ""] if verdicts else []
-    return "\n".join([*lines, "", *render_stability(voices), "", *gate])
+    return "\n".join([*lines, "", *render_floors(voices), *render_stability(voices), "", *gate])
 
 
 def main() -> None:

@@ -44,10 +44,14 @@ class Learner(Protocol):
     `groups`: name of a group of weights -> prefixes of their names; every group is kept at its own best step.
     `losses`: name of a group -> what its held-out loss counts.
     `rate_factor`: times the learning rate of the settings; 0: a clip's speaker has nothing to teach this network.
+    `kept_share`: of what was learned; below 1 the voice is a mean of the bare base and the fine-tuned one.
     """
 
     @property
     def rate_factor(self) -> float: ...
+
+    @property
+    def kept_share(self) -> float: ...
 
     @property
     def network(self) -> nn.Module: ...
@@ -89,7 +93,7 @@ class SynthesizerLearner:
     of the family's own recipe; without one, distances of spectrograms stand in for it.
     """
 
-    rate_factor = 1.0
+    rate_factor = kept_share = 1.0
     groups: ClassVar = {"decoder": ("dec.",), "prior": ("enc_p.", "flow.")}
     losses: ClassVar = {"decoder": "mel L1 of copies, nepers", "prior": "mel L1 from tokens, nepers"}
 
@@ -168,6 +172,7 @@ class Text2SemanticLearner:
     """
 
     critic = None
+    kept_share = 1.0
     groups: ClassVar = {"tokens": ("h.",)}
     losses: ClassVar = {"tokens": "cross entropy, nats per token"}
 

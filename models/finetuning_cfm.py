@@ -26,7 +26,7 @@ class CfmLearner:
     """
 
     critic = None
-    rate_factor = 1.0
+    rate_factor = kept_share = 1.0
     groups: ClassVar = {"flow": ("cfm.",)}
     losses: ClassVar = {"flow": "squared error of the velocity"}
 

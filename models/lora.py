@@ -106,6 +106,11 @@ def set_adapter_state(network: nn.Module, state: dict[str, Tensor], source: str)
             own[short[name]].copy_(value)
 
 
+def scaled(state: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Adapter weights that change the network by `share` of what `state` does."""
+    return {name: value * share if ".lora_B." in name else value for name, value in state.items()}
+
+
 def save_adapter(network: nn.Module, folder: Path, base: str) -> None:
     """Write the adapter of `network` into `folder`; `base` names what it was trained on."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,15 @@ from models.bases import Base, find_base
 from models.finetuning import Clip, Learner, SynthesizerLearner, Text2SemanticLearner
 from models.finetuning_cfm import CfmLearner
 from models.finetuning_prior import PriorLearner
-from models.lora import adapter_parameters, adapter_state, count_parameters, inject, save_adapter, set_adapter_state
+from models.lora import (
+    adapter_parameters,
+    adapter_state,
+    count_parameters,
+    inject,
+    save_adapter,
+    scaled,
+    set_adapter_state,
+)
 from models.networks import (
     choose_device,
     load_any_synthesizer,
@@ -249,8 +257,9 @@ class Training:
         self.best.update({name: value for name, value in now.items() if name.startswith(prefixes)})
 
     def keep_best(self) -> None:
-        """Put every group's best weights into the network."""
-        set_adapter_state(self.learner.network, self.best, "best adapter")
+        """Put every group's best weights into the network, as much of them as the learner keeps."""
+        kept = scaled(self.best, self.learner.kept_share)
+        set_adapter_state(self.learner.network, kept, "best adapter")
         self.learner.network.eval()
 
     # -- the checkpoint -------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ import torch
 
 from models.bases import load_base
 from models.finetuning import Text2SemanticLearner
-from models.finetuning_prior import PriorLearner
-from models.lora import adapter_parameters, adapters_off, inject
+from models.finetuning_prior import PriorLearner, with_decided_voicing
+from models.lora import adapter_parameters, adapter_state, adapters_off, inject, scaled, set_adapter_state
 from models.networks import load_content_encoder, load_synthesizer, load_text2semantic
 from models.spectrogram import Spectrogram
 
@@ -83,3 +83,24 @@ def test_losses_of_a_batch_are_those_of_its_parts(learner, clips):
 
 def test_a_guided_text_to_semantic_network_is_not_fine_tuned():
     assert Text2SemanticLearner(load_text2semantic(load_base("nano"), Path()), CPU).rate_factor == 0
+
+
+def test_half_of_an_adapter_changes_the_network_by_half(learner):
+    with torch.no_grad():
+        for parameter in adapter_parameters(learner.network):
+            parameter.normal_(0, 0.1, generator=torch.Generator().manual_seed(0))
+    layer, x = learner.network.ge_to512, torch.ones(1, learner.network.config.gin_channels)
+    with adapters_off(learner.network):
+        bare = layer(x)
+    whole = layer(x) - bare
+    set_adapter_state(learner.network, scaled(adapter_state(learner.network), 0.5), "half")
+    torch.testing.assert_close(layer(x) - bare, whole / 2, rtol=1e-3, atol=1e-5)
+
+
+def test_voicing_is_learned_as_decided_and_nothing_else_changes():
+    mean = torch.linspace(-1, 1, 60).reshape(1, 3, 20)
+    mean[0, 1] = torch.linspace(-1, 1, 20)
+    decided = with_decided_voicing(mean)
+    assert torch.equal(decided[:, [0, 2]], mean[:, [0, 2]])
+    assert decided[0, 1].abs().min() > 0.2 and (decided[0, 1].sign() == mean[0, 1].sign()).all()
+    assert (decided[0, 1].abs() == 1).sum() >= 14

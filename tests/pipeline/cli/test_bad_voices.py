@@ -1,0 +1,147 @@
+"""Deliberately bad voices at nano's gate: each is blocked, and for the reason that it should be."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from models.bases import find_base, load_base
+from models.voice import Reference
+from pipeline.cli.line import gate_floors, open_line
+from pipeline.io.audio import read_audio
+from pipeline.records.feature import FEATURES_FILE
+from pipeline.records.job import Input, Job, Machine
+from pipeline.records.quality import QualityReport
+from pipeline.records.settings import EvaluateSettings, Settings
+from pipeline.stages import evaluate
+
+SPEAKER, SOMEBODY_ELSE = "en_vctk_p226", "en_libri_2609/wavs/2609-156975-0003.flac"
+
+
+class Silent:
+    """A reporter that shows nothing."""
+
+    def track(self, items, *, description, total=None):
+        return items
+
+    def log(self, message):
+        pass
+
+
+@pytest.fixture(scope="module")
+def trained(shared, repository, tmp_path_factory) -> dict[str, Input]:
+    """A speaker that nano never met, imported and fine-tuned as a user would."""
+    from pipeline.cli.main import run_command
+
+    root, before = tmp_path_factory.mktemp("bad"), Path.cwd()
+    settings = (repository / "pipeline.toml").read_text(encoding="utf-8")
+    (root / "pipeline.toml").write_text(settings + "\n[finetune]\nepochs = 3\nheldout_clips = 2\n", encoding="utf-8")
+    os.chdir(root)
+    try:
+        consent = ["--license", "CC-BY-4.0", "--consent-speaker", "Somebody", "--consent-date", "2026-01-09"]
+        source = str(shared / "data" / "voices" / SPEAKER)
+        assert run_command(["import", source, "--name", "ben", "--language", "en", *consent]) == 0
+        outcomes = open_line("ben", {}, Silent()).run_until("finetune")
+        return {name: outcome.as_input() for name, outcome in outcomes.items()}
+    finally:
+        os.chdir(before)
+
+
+@pytest.fixture
+def judge(trained, tmp_path) -> Callable[..., QualityReport]:
+    """The stage evaluate, over inputs that a test may have spoilt."""
+
+    def judge(base: str = "nano", bases: Path | None = None, **inputs: Input) -> QualityReport:
+        floors = gate_floors(Settings(), load_base("nano"))
+        parameters = {"base": base, "language": "en", "version": "0" * 12, "floors": floors.model_dump(mode="json")}
+        job = Job(
+            voice="ben",
+            voice_folder=tmp_path,
+            settings=EvaluateSettings(sentences=3),
+            inputs={**trained, **inputs},
+            parameters=parameters,
+            folder=tmp_path,
+            checkpoint=tmp_path,
+            reporter=Silent(),
+            is_stopping=lambda: False,
+            machine=Machine(device="cpu", threads=1, bases=bases or tmp_path),
+        )
+        return evaluate.work(job)
+
+    return judge
+
+
+def blocking(report: QualityReport) -> set[str]:
+    return {check.id for check in report.checks if check.blocks}
+
+
+def speaking(monkeypatch, change: Callable[[Any], None]) -> None:
+    """Voices are changed in this way before they speak free sentences."""
+    load = evaluate.load_voice
+
+    def changed(*arguments: Any) -> Any:
+        voice = load(*arguments)
+        change(voice)
+        return voice
+
+    monkeypatch.setattr(evaluate, "load_voice", changed)
+
+
+def test_a_good_voice_passes(judge) -> None:
+    report = judge()
+    assert report.passed, report.reasons
+
+
+def test_a_voice_that_sounds_like_somebody_else_is_blocked(judge, monkeypatch, shared) -> None:
+    audio = read_audio(shared / "data" / "voices" / SOMEBODY_ELSE)
+    wave = torch.from_numpy(audio.mono)
+    vector = evaluate.embed_speaker(torch.from_numpy(evaluate.speaker_mel(audio.mono)))
+    other = Reference(wave, audio.sample_rate_hz, speaker=vector)
+
+    def become(voice: Any) -> None:
+        speak = voice.speak
+        voice.speak = lambda sentences, reference, seed: speak(sentences, other, seed=seed)
+
+    speaking(monkeypatch, become)
+    assert "free_speech.similarity" in blocking(judge())
+
+
+def test_a_voice_that_says_its_tokens_in_random_order_is_blocked(judge, monkeypatch) -> None:
+    def scramble(voice: Any) -> None:
+        render = voice.renderer.render
+
+        def scrambled(tokens: torch.Tensor, said: Any) -> torch.Tensor:
+            return render(tokens[torch.randperm(len(tokens), generator=torch.Generator().manual_seed(0))], said)
+
+        voice.renderer.render = scrambled
+
+    speaking(monkeypatch, scramble)
+    assert "free_speech.phone_errors" in blocking(judge())
+
+
+def test_a_voice_that_learned_from_scrambled_tokens_is_blocked(judge, trained, tmp_path) -> None:
+    spoilt = shutil.copytree(trained["extract"].folder, tmp_path / "spoilt")
+    tensors = load_file(spoilt / FEATURES_FILE)
+    for number, name in enumerate([name for name in tensors if name.endswith(".tokens")]):
+        order = np.random.default_rng(number).permutation(len(tensors[name]))
+        tensors[name] = tensors[name][torch.from_numpy(order)].contiguous()
+    save_file(tensors, spoilt / FEATURES_FILE)
+    assert "resynthesis.tokens_matter" in blocking(judge(extract=Input(trained["extract"].record, spoilt)))
+
+
+def test_a_base_whose_synthesizer_is_random_numbers_is_blocked_by_every_ear(judge, tmp_path) -> None:
+    folder = tmp_path / "bases" / "untrained"
+    shutil.copytree(load_base("nano").folder, folder)
+    card = (folder / "base.yaml").read_text().replace("name: nano\n", "name: untrained\n", 1)
+    (folder / "base.yaml").write_text(card.replace("  synthesizer: {path: synthesizer.safetensors}\n", ""))
+    assert find_base("untrained", folder.parent).random_roles == ("synthesizer",)
+    found = blocking(judge("untrained", folder.parent))
+    assert {"base.trained", "copy_synthesis.pesq_wb", "copy_synthesis.stoi", "free_speech.similarity"} <= found
