@@ -70,7 +70,7 @@ def explain(error: OSError) -> PipelineError | None:
     """What a person can do about a file that the system refuses; None for what may be a bug of ours."""
     path = None if error.filename is None else Path(os.fsdecode(error.filename))
     if path is not None and path.name.startswith("."):
-        path = path.parent  # staging files and locks are ours; the folder is what a person can mend
+        path = path.absolute().parent  # staging files and locks are ours; the folder is what a person can mend
     if error.errno in DISK_IS_FULL:
         return _disk_full(error, path or Path.cwd())
     reason = f"{path}: {os.strerror(error.errno).lower()}" if path and error.errno else ""

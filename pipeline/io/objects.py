@@ -23,6 +23,7 @@ from pipeline.errors import SettingsError, TransientError
 from pipeline.io.files import disk_full_is_transient, sync_folder, write_atomically
 
 LOCK_WAIT_S = 60.0
+MAX_OBJECT_BYTES = 16 * 2**20  # a record of thousands of files has a tenth of that
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,14 @@ class FileBackend:
 
     def get(self, key: str) -> Stored | None:
         try:
-            data = (self.root / key).read_bytes()
+            with (self.root / key).open("rb") as stream:
+                data = stream.read(MAX_OBJECT_BYTES + 1)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        if len(data) > MAX_OBJECT_BYTES:
+            raise SettingsError(
+                f"{self.root / key}: larger than {MAX_OBJECT_BYTES} bytes", hint="voxline registry verify"
+            )
         return Stored(data, hashlib.sha256(data).hexdigest())
 
     def children(self, prefix: str) -> list[str]:

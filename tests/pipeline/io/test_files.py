@@ -22,9 +22,12 @@ def test_what_the_system_refuses_is_told_with_the_file_and_the_reason() -> None:
 
 
 def test_our_own_staging_files_are_told_by_their_folder() -> None:
-    told = explain(refused(errno.EROFS, "voices/.ana.partial"))
+    told = explain(refused(errno.EROFS, "/srv/voices/.ana.partial"))
     assert told is not None
-    assert told.message == "voices: read-only file system"
+    assert told.message == "/srv/voices: read-only file system"
+    told = explain(refused(errno.EACCES, ".out.wav.1.tmp"))
+    assert told is not None
+    assert told.message == f"{Path.cwd()}: permission denied"
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE])

@@ -198,6 +198,15 @@ def test_an_event_that_names_a_file_elsewhere_is_damaged(registry, files, make_r
     assert sorted(tmp_path.rglob("*.json")) == before
 
 
+def test_a_record_of_endless_length_is_not_read_whole(registry, files, make_release, tmp_path):
+    registry.publish("ana", make_release(), files, actor="Ana Perez")
+    pointer = tmp_path / "registry" / "ana" / "channels" / "production.json"
+    with pointer.open("r+b") as stream:
+        stream.truncate(1 << 40)
+    with pytest.raises(SettingsError, match=r"production\.json: larger than"):
+        registry.resolve("ana")
+
+
 def test_two_publishers_of_one_version_agree(registry, make_release, make_weights, tmp_path):
     def publish(number: int):
         weights = make_weights(tmp_path / f"{number}.safetensors", bytes([number]) * 64)
