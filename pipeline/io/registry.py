@@ -343,7 +343,11 @@ class Registry:
         for version in self._version_folders(voice):
             damages += [f"{voice}/{version}: {problem}" for problem in self._damages(voice, version)]
         for channel in CHANNELS:
-            pointer = self.pointer(voice, channel)
+            try:
+                pointer = self.pointer(voice, channel)
+            except SettingsError as error:
+                damages.append(error.message)
+                continue
             if pointer is not None and pointer.version is not None and not self.has(voice, pointer.version):
                 damages.append(f"{voice}: channel {channel} names {pointer.version}, which is not there")
         return damages
@@ -382,7 +386,11 @@ class Registry:
         if not self.has(voice, version):
             yield f"{RECORD_FILE} is missing"
             return
-        release = self.release(voice, version)
+        try:
+            release = self.release(voice, version)
+        except SettingsError as error:
+            yield error.message
+            return
         folder = self.fetch(voice, version)
         for name, told in release.files.items():
             path = folder / name

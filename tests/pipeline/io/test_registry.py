@@ -198,6 +198,17 @@ def test_an_event_that_names_a_file_elsewhere_is_damaged(registry, files, make_r
     assert sorted(tmp_path.rglob("*.json")) == before
 
 
+def test_verify_names_every_damaged_record_and_goes_on(registry, files, make_release, tmp_path):
+    first, second = (registry.publish("ana", make_release(version=one), files, actor="x").version for one in versions(2))
+    folder = tmp_path / "registry" / "ana"
+    (folder / "releases" / first / "release.json").write_text("{}")
+    (folder / "releases" / second / "card.md").write_text("other words")
+    (folder / "channels" / "production.json").write_text("{")
+    damages = registry.verify("ana")
+    assert [first in damages[0], second in damages[1], "production.json" in damages[2]] == [True, True, True]
+    assert len(damages) == 3
+
+
 def test_a_record_of_endless_length_is_not_read_whole(registry, files, make_release, tmp_path):
     registry.publish("ana", make_release(), files, actor="Ana Perez")
     pointer = tmp_path / "registry" / "ana" / "channels" / "production.json"
