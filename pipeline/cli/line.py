@@ -19,7 +19,6 @@ from pipeline.errors import (
     TransientError,
     VoiceRefused,
 )
-from pipeline.io.files import explain
 
 if TYPE_CHECKING:
     from models.bases import Base
@@ -392,6 +391,8 @@ def run_voice(name: str, flags: Mapping[str, Any], reporter: Reporter, *, until:
     except PipelineError as error:
         run.fail(error)
     except OSError as error:
+        from pipeline.io.files import explain
+
         told = explain(error)
         if told is None:
             raise

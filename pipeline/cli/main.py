@@ -32,7 +32,6 @@ from pipeline.cli import (
     validate,
 )
 from pipeline.errors import MissingExtraError, PipelineError
-from pipeline.io.files import explain
 
 app = typer.Typer(
     name="voxline",
@@ -112,6 +111,8 @@ def run_command(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as in `voxline plan | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
+        from pipeline.io.files import explain
+
         told = explain(error)
         if told is None:
             raise
