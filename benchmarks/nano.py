@@ -360,10 +360,6 @@ def measure_voice(
     prompts = [clip for clip in clips[:-HELD_OUT] if PROMPT_S[0] < clip.seconds < PROMPT_S[1]] or clips[:1]
     sentences = sentences_in(clips[0].language)[: options.sentences]
     result: dict[str, Any] = {"voice": folder.name, "language": clips[0].language, "clips": len(clips)}
-    gate = networks.base.gate
-    result["allowed"] = {
-        "dnsmos_ovr": gate.dnsmos_loss, "ge2e": gate.similarity_loss, "gate_phone_errors": gate.phone_errors_more
-    }  # fmt: skip
     result["human"] = human(clips, folder.name, speakers, judge)
     result["copy_synthesis"] = copy_synthesis(networks.synthesizer, clips)
     result["copy_synthesis_held_out"] = last_of(result["copy_synthesis"], HELD_OUT)
@@ -460,9 +456,9 @@ TABLE = (
 """Rows of the table: what is shown, one or two numbers of the report, the goal."""
 
 
-def flipped(voice: dict[str, Any], count: int, draws: int = 4000) -> float:
+def flipped(voice: dict[str, Any], allowed: dict[str, float], count: int, draws: int = 4000) -> float:
     """Chance that the gate's verdict on free speech differs when `count` sentences decide instead of all of them."""
-    human, each, allowed = voice["human"], voice["free_speech_finetuned"]["each"], voice["allowed"]
+    human, each = voice["human"], voice["free_speech_finetuned"]["each"]
     margins = np.stack([
         np.array(each["dnsmos_ovr"]) - human["dnsmos_ovr"]["mean"] + allowed["dnsmos_ovr"],
         np.array(each["ge2e"]) - human["ge2e_own"] + allowed["ge2e"],
@@ -520,7 +516,7 @@ def told(values: Sequence[float]) -> str:
     return " ".join(f"{value:.3f}" for value in values)
 
 
-def render_stability(voices: Sequence[dict[str, Any]]) -> list[str]:
+def render_stability(voices: Sequence[dict[str, Any]], allowed: dict[str, float]) -> list[str]:
     """How many sentences the gate needs: a bootstrap over the sentences measured here."""
     voices = [voice for voice in voices if "free_speech_finetuned" in voice]
     lines = [
@@ -533,7 +529,7 @@ def render_stability(voices: Sequence[dict[str, Any]]) -> list[str]:
         "|---" * (len(voices) + 1) + "|",
     ]
     for count in (4, 8, 12, 16, 24):
-        lines.append(f"| {count} | " + " | ".join(f"{flipped(voice, count):.3f}" for voice in voices) + " |")
+        lines.append(f"| {count} | " + " | ".join(f"{flipped(voice, allowed, count):.3f}" for voice in voices) + " |")
     return lines
 
 
@@ -607,7 +603,7 @@ def render_table(report: dict[str, Any]) -> str:
         lines.append(f"| {title} | " + " | ".join(cells) + f" | {goal} |")
     verdicts = report.get("verdicts", [])
     gate = [*render_gate(verdicts), ""] if verdicts else []
-    return "\n".join([*lines, "", *render_floors(voices), *render_stability(voices), "", *gate])
+    return "\n".join([*lines, "", *render_floors(voices), *render_stability(voices, report["allowed"]), "", *gate])
 
 
 def main() -> None:
@@ -658,6 +654,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                     "pocketsphinx": version("pocketsphinx"), "pesq": version("pesq"), "pystoi": version("pystoi")},
         "base": options.base,
         "base_digest": networks.base.digest,
+        "allowed": {"dnsmos_ovr": networks.base.gate.dnsmos_loss, "ge2e": networks.base.gate.similarity_loss,
+                    "gate_phone_errors": networks.base.gate.phone_errors_more},
         "voices": [stored(folder, voice.name, networks.base.digest) for voice in options.voices],
         "verdicts": newest_verdicts(options.reports, networks.base.digest),
     }  # fmt: skip
