@@ -15,6 +15,7 @@ from models.transcribed import follow_text
 from pipeline.signal.speaker import speaker_mel
 from pipeline.stages.pretrain.prepare import Clip, Corpus
 from pipeline.text.frontend import phonemize
+from pipeline.text.languages import known_language
 from pipeline.text.symbols import symbol_ids
 
 FULL_STOPS = (".", "?", "!", "\u3002")
@@ -60,5 +61,5 @@ def clip_tokens(
 def _as_written(content: Tensor, clip: Clip, guide: TextGuide, step: int) -> Tensor:
     """Content features (D, T) that say the clip's transcript, as extraction makes them."""
     text = clip.text if clip.text.rstrip()[-1:] in FULL_STOPS else clip.text + "."
-    ids = torch.tensor(symbol_ids(phonemize(text, clip.language).symbols))
+    ids = torch.tensor(symbol_ids(phonemize(text, known_language(clip.language)).symbols))
     return follow_text(content[:, : content.shape[1] // step * step], ids, guide, step)
