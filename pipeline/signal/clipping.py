@@ -59,7 +59,8 @@ def measure_clipping(samples: Floats, sample_rate_hz: int) -> Clipping:
 
 
 def _loud(magnitudes: Floats) -> Floats:
-    return magnitudes[magnitudes > _LOUD * magnitudes.max(initial=0.0)]
+    loud: Floats = magnitudes[magnitudes > _LOUD * magnitudes.max(initial=0.0)]
+    return loud
 
 
 def _without_sway(samples: Floats, sample_rate_hz: int) -> Floats:

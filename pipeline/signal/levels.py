@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from scipy.ndimage import minimum_filter1d
 
 from pipeline.signal.frames import FLOOR_POWER, Floats
 
@@ -32,7 +33,7 @@ class Normalised:
     samples: Floats
     gain_db: float
     limited_db: float  # most that the limiter took off at any moment
-    limited_share: float  # of the samples
+    limited_share: float  # of its milliseconds
 
 
 def measure_levels(samples: Floats, sample_rate_hz: int) -> Levels:
@@ -58,14 +59,14 @@ def normalise(
 ) -> Normalised:
     """Gain from `speech_dbfs`, the level of the speech alone, to `target_dbfs`, then a look-ahead limiter."""
     gain_db = target_dbfs - speech_dbfs
-    raised = (samples * np.float32(10 ** (gain_db / 20))).astype(np.float32)
-    ceiling = 10 ** (peak_dbfs / 20)
-    limited, gains = raised, np.ones(len(samples), np.float32)
+    limited = samples * np.float32(10 ** (gain_db / 20))
+    ceiling, block = 10 ** (peak_dbfs / 20), _block_samples(sample_rate_hz)
+    gains = np.ones(-(-len(samples) // block), np.float32)
     for _ in range(_LIMITER_ROUNDS):
         more = _limiter_gains(limited, sample_rate_hz, ceiling)
         if more is None:
             break
-        limited, gains = limited * more, gains * more
+        limited, gains = _turned_down(limited, more, block), gains * more
     return Normalised(limited, gain_db, -amplitude_db(float(gains.min(initial=1.0))), float((gains < 0.999).mean()))
 
 
@@ -101,7 +102,7 @@ def _interpolation(block: int) -> Floats:
 
 
 def _limiter_gains(samples: Floats, sample_rate_hz: int, ceiling: float) -> Floats | None:
-    """A gain per sample, (n,): the minimum over the neighbourhood of what each millisecond needs, smoothed over it.
+    """A gain per millisecond, (blocks,): the minimum over its neighbourhood of what each needs, smoothed over it.
 
     None where nothing is above the ceiling.
     """
@@ -110,18 +111,20 @@ def _limiter_gains(samples: Floats, sample_rate_hz: int, ceiling: float) -> Floa
         return None
     needed = np.minimum(1.0, ceiling * _CEILING_SHARE / np.maximum(peaks, 1e-9))
     reach = _LIMITER_REACH_BLOCKS
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(needed, 2 * reach, constant_values=1.0), 2 * reach + 1)
-    lowest = around.min(axis=1)  # (blocks + 2 reach,)
+    lowest = minimum_filter1d(np.pad(needed, reach, constant_values=1.0), 2 * reach + 1, mode="constant", cval=1.0)
     kernel = np.hanning(2 * reach + 3)[1:-1]
     smooth = np.convolve(lowest, kernel / kernel.sum(), mode="valid")  # (blocks,): never above what its own needs
-    return _stretched(smooth.astype(np.float32), _block_samples(sample_rate_hz))[: len(samples)]
+    return np.minimum(smooth, 1.0).astype(np.float32)
 
 
-def _stretched(values: Floats, block: int) -> Floats:
-    """Lines between the centres of the blocks, (blocks block,); level before the first centre and after the last."""
-    edged = np.concatenate([values[:1], values, values[-1:]])
-    borders = (edged[:-1] + edged[1:]) / 2  # (blocks + 1,)
-    share = ((np.arange(block) + 0.5) / block).astype(np.float32)
-    first = borders[:-1, None] + (values - borders[:-1])[:, None] * (2 * share)
-    second = values[:, None] + (borders[1:] - values)[:, None] * (2 * share - 1)
-    return np.where(share < 0.5, first, second).ravel()
+def _turned_down(samples: Floats, gains: Floats, block: int) -> Floats:
+    """Samples times the lines between the gains at the centres of the blocks; most blocks need none, and are left."""
+    edged = np.concatenate([gains[:1], gains, gains[-1:]])
+    touched = np.flatnonzero(np.minimum(np.minimum(edged[:-2], edged[2:]), gains) < 1.0)
+    before, own, after = (edged[touched + offset, None] for offset in range(3))
+    share = ((np.arange(block) + 0.5) / block - 0.5).astype(np.float32)  # from the centre
+    lines = own + np.where(share < 0, own - before, after - own) * share
+    turned = np.zeros(len(gains) * block, np.float32)
+    turned[: len(samples)] = samples
+    turned.reshape(len(gains), block)[touched] *= lines
+    return turned[: len(samples)]

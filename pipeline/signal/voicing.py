@@ -19,7 +19,7 @@ from pipeline.signal.frames import (
 
 _WINDOW = 512  # 32 ms: two periods at 65 Hz
 _HOP = 2 * HOP_SAMPLES
-_FFT = 1024
+_FFT = 768  # a window and the longest lag: nothing wraps around
 _BAND_HZ = (65.0, 2000.0)
 _LAGS = (ANALYSIS_RATE_HZ // 450, ANALYSIS_RATE_HZ // 65)  # pitch from 450 down to 65 Hz
 _SILENT = 1e-10  # of power, 150 dB under a voice

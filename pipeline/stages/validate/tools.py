@@ -77,10 +77,11 @@ def _load_silero() -> Detector:
     import torch
 
     from models.errors import WeightsError
+    from models.precision import quick_dtype
     from models.silero import load_silero
 
     try:
-        network = load_silero(path)
+        network = load_silero(path, quick_dtype())
     except WeightsError:
         return silero_probabilities
     return lambda samples: np.asarray(network(torch.from_numpy(np.ascontiguousarray(samples))))
