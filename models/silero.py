@@ -72,7 +72,7 @@ def _convolved(x: Tensor, kernel: Tensor, bias: Tensor, stride: int) -> Tensor:
     count = (times - 1) // stride + 1
     strides = ((times + 2) * channels, stride * channels, 1)
     rows = F.pad(x, (0, 0, 1, 1)).as_strided((windows, count, 3 * channels), strides)
-    return F.linear(rows, kernel, bias).relu_()
+    return F.linear(rows.reshape(windows * count, -1), kernel, bias).relu_().view(windows, count, -1)
 
 
 def _recurrent_constants(constants: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
