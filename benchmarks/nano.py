@@ -561,8 +561,8 @@ def render_gate(verdicts: Sequence[dict[str, Any]]) -> list[str]:
     lines = [
         "## Voices through the gate",
         "",
-        "`voxline run VOICE` with the settings as they are; value (limit), a star where it blocks. nano was trained on other",
-        "sentences of LJ, slt and S0150 (`zh`); the sample is synthetic; the others it never met.",
+        "`voxline run VOICE` with the settings as they are; value (limit), a star where it blocks. nano was trained on",
+        "other sentences of LJ, slt and S0150 (`zh`); the sample is synthetic; the others it never met.",
         "",
         "| | " + " | ".join(one["voice"] for one in verdicts) + " |",
         "|---" * (len(verdicts) + 1) + "|",
