@@ -199,7 +199,9 @@ def test_an_event_that_names_a_file_elsewhere_is_damaged(registry, files, make_r
 
 
 def test_verify_names_every_damaged_record_and_goes_on(registry, files, make_release, tmp_path):
-    first, second = (registry.publish("ana", make_release(version=one), files, actor="x").version for one in versions(2))
+    first, second = (
+        registry.publish("ana", make_release(version=one), files, actor="x").version for one in versions(2)
+    )
     folder = tmp_path / "registry" / "ana"
     (folder / "releases" / first / "release.json").write_text("{}")
     (folder / "releases" / second / "card.md").write_text("other words")
