@@ -129,12 +129,20 @@ def _candidates(traits: Sequence[Traits], heard: Mapping[int, Fingerprint]) -> I
 
 def _sharing_pairs(heard: Mapping[int, Fingerprint]) -> set[tuple[int, int]]:
     """Pairs that have a mark in common; marks that many recordings have say nothing."""
-    owners: dict[int, set[int]] = {}
-    for index, marks in heard.items():
-        for mark in set(marks.view(np.uint32).ravel().tolist()):
-            owners.setdefault(mark, set()).add(index)
-    shared = (sorted(group) for group in owners.values() if 1 < len(group) <= _COMMON_MARK)
-    return {pair for group in shared for pair in combinations(group, 2)}
+    unique = [np.unique(marks.view(np.uint32)) for marks in heard.values()]
+    if not unique:
+        return set()
+    marks = np.concatenate(unique)
+    owners = np.repeat(np.array(list(heard)), [len(one) for one in unique])
+    order = np.argsort(marks, kind="stable")  # numbers, not sets: ten hours have a million marks
+    marks, owners = marks[order], owners[order]
+    starts = np.flatnonzero(np.diff(marks, prepend=marks[:1] - 1))
+    sizes = np.diff(starts, append=len(marks))
+    pairs: set[tuple[int, int]] = set()
+    for group in np.flatnonzero((sizes > 1) & (sizes <= _COMMON_MARK)):
+        start = starts[group]
+        pairs.update(combinations(sorted(owners[start : start + sizes[group]].tolist()), 2))
+    return pairs
 
 
 def judge_speakers(
