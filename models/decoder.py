@@ -148,6 +148,25 @@ class IstftDecoder(nn.Module):
             wave = self.inverse(magnitude, phase, rounds, self.config.griffin_lim_momentum)
         return wave[:, None], compressed
 
+    def copy(self, z: Tensor, g: Tensor, rounds: int | None = None) -> Tensor:
+        """The wave (B, 1, N) of a latent that was heard.
+
+        Griffin-Lim ends in the nearest of many rests. It begins from both phases that there are, the predicted ones and
+        those of the `source_filter`, and the wave whose magnitudes are nearer to the wanted ones is kept.
+        """
+        if self.source is None or self.harmonics is None:
+            return self(z, g, rounds)
+        config = self.config
+        rounds = config.griffin_lim_rounds_synthesis if rounds is None else rounds
+        compressed, phase = self.predict(z, g)
+        with float32_region(z):
+            magnitude = expand(compressed, self.compression)
+            envelope = expand(self._compressed(self._hidden(z, g), z), self.compression)
+            starts = (phase, self.source(self.harmonics, z, envelope)[1])
+            waves = [self.inverse(magnitude, start, rounds, config.griffin_lim_momentum) for start in starts]
+            first, second = (self.inverse.misfit(wave, magnitude) for wave in waves)
+            return torch.where((second < first)[:, None], waves[1], waves[0])[:, None]
+
     def speak(self, z: Tensor, g: Tensor) -> Tensor:
         """The wave (B, 1, N) of a latent that was predicted, not heard."""
         if self.source is None or self.harmonics is None:

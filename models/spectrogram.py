@@ -85,6 +85,12 @@ class InverseSpectrogram(nn.Module):
         frames = wave.unfold(-1, self.config.n_fft, self.config.hop_samples)  # (B, T, n_fft)
         return torch.fft.rfft(frames * self.window).transpose(1, 2)
 
+    def misfit(self, wave: Tensor, magnitude: Tensor) -> Tensor:
+        """How far the magnitudes of a wave (B, N) are from these (B, F, T), as a share of them: (B,)."""
+        padding = (self.config.n_fft - self.config.hop_samples) // 2
+        apart = self.analyse(F.pad(wave, (padding, padding))).abs() - magnitude
+        return apart.flatten(1).norm(dim=1) / magnitude.flatten(1).norm(dim=1).clamp(min=1e-9)
+
     def overlap_add(self, spectrum: Tensor) -> Tensor:
         """The wave whose spectrum is nearest: (B, F, T) -> (B, (T-1) * hop + n_fft)."""
         frames = torch.fft.irfft(spectrum.transpose(1, 2), n=self.config.n_fft) * self.window  # (B, T, n_fft)

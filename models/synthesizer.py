@@ -198,11 +198,11 @@ class Synthesizer(TokensAndSpeaker):
         mask = torch.ones_like(spec[:, :1])
         m_q, logs_q = self.enc_q.stats(spec, mask, ge)
         z = m_q if noise is None else m_q + noise * logs_q.exp()
-        if rounds is None:
-            return self.dec(z, ge)
-        if not isinstance(self.dec, IstftDecoder):
+        if isinstance(self.dec, IstftDecoder):
+            return self.dec.copy(z, ge, rounds)
+        if rounds is not None:
             raise ConfigError("rounds are of inverse-STFT decoders; this synthesizer has another")
-        return self.dec(z, ge, rounds)
+        return self.dec(z, ge)
 
     def _encode(
         self,
