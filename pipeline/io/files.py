@@ -1,12 +1,14 @@
-"""Writing files so that what can be seen is complete, and telling what the system refuses."""
+"""Reading what strangers send, writing so that what can be seen is complete, and telling what the system refuses."""
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from pipeline.errors import NoAccessError, PipelineError, TransientError
 
@@ -15,6 +17,62 @@ MAY_PASS = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN}
 IS_REFUSED = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
 )
+
+IS_NO_FILE = frozenset({errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP})  # what opening a socket or an absent device says
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_regular(path: Path, limit_bytes: int | None = None, *, follow_links: bool = True) -> BinaryIO:
+    """Open a file that somebody else put there, to read it: an ordinary file of at most ``limit_bytes``, never a pipe.
+
+    Opening a named pipe waits until somebody writes to it, which may be never; so nothing is waited for, and what was
+    opened is looked at through its descriptor, where nobody can swap it any more.
+
+    Raises:
+        NoAccessError: no ordinary file, larger than the limit, or a link that is not to be followed.
+        OSError: the file is missing, or the system refuses it.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow_links else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP and path.is_symlink():
+            raise NoAccessError(f"{path}: is a symbolic link", hint="put the file itself there") from None
+        if error.errno in IS_NO_FILE:
+            raise NoAccessError(f"{path}: is no ordinary file", hint="put the file itself there") from None
+        raise
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no ordinary file")
+            raise NoAccessError(f"{path}: is {kind}, not a file", hint="put the file itself there")
+        if limit_bytes is not None and status.st_size > limit_bytes:
+            raise _too_large(path, status.st_size, limit_bytes)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: Path, limit_bytes: int, *, follow_links: bool = True) -> bytes:
+    """The content of a file that somebody else put there. Raises as ``open_regular``."""
+    with open_regular(path, limit_bytes, follow_links=follow_links) as stream:
+        content = stream.read(limit_bytes + 1)  # it may have grown meanwhile, or tell no size, like those of /proc
+    if len(content) > limit_bytes:
+        raise _too_large(path, len(content), limit_bytes)
+    return content
+
+
+def _too_large(path: Path, size: int, limit_bytes: int) -> NoAccessError:
+    return NoAccessError(
+        f"{path}: {size} bytes or more; at most {limit_bytes} are read", hint="is this the right file?"
+    )
 
 
 def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:

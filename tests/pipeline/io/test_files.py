@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import NoAccessError, TransientError
-from pipeline.io.files import explain, write_atomically, write_cache
+from pipeline.io.files import explain, open_regular, read_regular, write_atomically, write_cache
 
 
 def refused(code: int, path: str | None = "voices/ana/voice.yaml") -> OSError:
@@ -45,3 +46,48 @@ def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     write_cache(tmp_path / "file" / "cache.json", b"{}")
     with pytest.raises(OSError, match="file"):
         write_atomically(tmp_path / "file" / "cache.json", b"{}")
+
+
+@pytest.fixture
+def silent_pipe(tmp_path: Path) -> Path:
+    """A named pipe that nobody writes to: whoever opens it like a file waits for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    return tmp_path / "pipe"
+
+
+def test_a_named_pipe_is_refused_and_not_waited_for(silent_pipe: Path) -> None:
+    with pytest.raises(NoAccessError, match="pipe: is a named pipe, not a file"):
+        open_regular(silent_pipe)
+
+
+def test_folders_sockets_and_devices_are_no_files(tmp_path: Path) -> None:
+    place = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(place))
+        for path, told in ((tmp_path, "is a folder"), (place, "is no ordinary file"), (Path("/dev/zero"), "a device")):
+            with pytest.raises(NoAccessError, match=told):
+                read_regular(path, 10)
+
+
+def test_what_is_larger_than_may_be_read_is_refused_with_both_sizes(tmp_path: Path) -> None:
+    path = tmp_path / "voice.yaml"
+    path.write_bytes(b"x" * 11)
+    with pytest.raises(NoAccessError, match="11 bytes or more; at most 10 are read"):
+        read_regular(path, 10)
+    assert read_regular(path, 11) == b"x" * 11
+
+
+def test_a_file_that_tells_no_size_is_bounded_all_the_same() -> None:
+    with pytest.raises(NoAccessError, match="at most 5 are read"):
+        read_regular(Path("/proc/self/status"), 5)
+
+
+def test_a_link_is_followed_only_where_links_are_welcome(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    link = tmp_path / "link"
+    link.symlink_to("file")
+    assert read_regular(link, 100) == b"content"
+    with pytest.raises(NoAccessError, match="link: is a symbolic link"):
+        read_regular(link, 100, follow_links=False)
+    with pytest.raises(FileNotFoundError):
+        read_regular(tmp_path / "absent", 100)
