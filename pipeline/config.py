@@ -15,12 +15,15 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import SettingsError
 from pipeline.records.settings import Settings
+from pipeline.trust import PROTECTED_BRANCH_VARIABLE
 
 PIPELINE_FILE = "pipeline.toml"
 MAX_SETTINGS_BYTES = 256 * 1024
 
-# Variables with this prefix that are not settings: where the tests find real speech.
-RESERVED_VARIABLES = frozenset({"VOXLINE_NOTIFY_SECRET", "VOXLINE_SMTP_PASSWORD", "VOXLINE_SHARED"})
+# Variables with this prefix that are not settings: secrets, where the tests find real speech, whom to trust.
+RESERVED_VARIABLES = frozenset(
+    {"VOXLINE_NOTIFY_SECRET", "VOXLINE_SMTP_PASSWORD", "VOXLINE_SHARED", PROTECTED_BRANCH_VARIABLE}
+)
 
 # What voice.yaml may override, besides `base`, which it names at the top level. What its recordings
 # and its sentences are judged by is the organisation's: of that it can only raise the gate.

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sized
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
     from pipeline.config import Resolved
 
 Item = TypeVar("Item")
+
+# Whether this command line says --untrusted. One run of a command is one context, see ``run_command``.
+_says_untrusted: ContextVar[bool] = ContextVar("_says_untrusted", default=False)
+
+
+def _note_untrusted(wanted: bool) -> bool:
+    if wanted:
+        _says_untrusted.set(True)
+    return wanted
+
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text for people.")]
 
@@ -48,6 +59,15 @@ RecordOption = Annotated[
     bool,
     typer.Option("--record", help="Note a refusal in the registry, so that plan does not try the same again."),
 ]
+UntrustedOption = Annotated[
+    bool,
+    typer.Option(
+        "--untrusted",
+        callback=_note_untrusted,  # a command hands it on to nobody: whatever resolves settings asks is_untrusted_here
+        help="A stranger's files: settings and bases come from the protected branch, nothing is published."
+        " Always on in pipelines of merge requests.",
+    ),
+]
 WorkOption = Annotated[str | None, typer.Option("--work", help="Folder for intermediate results.", show_default=False)]
 
 
@@ -71,6 +91,21 @@ def repository_root() -> Path:
         if (folder / "pipeline.toml").exists() or (folder / ".git").exists():
             return folder
     return here
+
+
+def is_untrusted_here() -> bool:
+    """Whether this command works on a stranger's files, by its flag or by the CI engine's variables."""
+    from pipeline.trust import is_untrusted
+
+    return is_untrusted(os.environ, flag=_says_untrusted.get())
+
+
+def require_trusted(what: str, hint: str) -> None:
+    """Raises UsageError where the tree is a stranger's."""
+    from pipeline.errors import UsageError
+
+    if is_untrusted_here():
+        raise UsageError(f"{what}: not with a stranger's files (--untrusted, or a merge request's pipeline)", hint=hint)
 
 
 def resolve_settings(

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.cli.common import BaseOption, JsonOption, RecordOption, RegistryOption, VoiceArgument, WorkOption
+from pipeline.cli.common import (
+    BaseOption,
+    JsonOption,
+    RecordOption,
+    RegistryOption,
+    UntrustedOption,
+    VoiceArgument,
+    WorkOption,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -17,6 +25,7 @@ def evaluate(
     record: RecordOption = False,
     registry: RegistryOption = None,
     work: WorkOption = None,
+    untrusted: UntrustedOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a trained voice on clips it never saw, and open or block the gate (exit 11).
@@ -26,10 +35,12 @@ def evaluate(
         voxline evaluate sample
         voxline evaluate sample --json
     """
-    from pipeline.cli.common import ConsoleReporter, console, print_json
+    from pipeline.cli.common import ConsoleReporter, console, print_json, require_trusted
     from pipeline.cli.line import VoiceRun, open_line
     from pipeline.errors import GateBlocked
 
+    if record:
+        require_trusted("evaluate --record", "leave --record out: the registry belongs to the protected branch")
     flags = {"voxline.base": base, "voxline.registry": registry, "voxline.work": work}
     line = open_line(voice, flags, ConsoleReporter(quiet=as_json))
     run = VoiceRun(line.voice.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.cli.common import BaseOption, JsonOption, VoiceArgument, WorkOption
+from pipeline.cli.common import BaseOption, JsonOption, UntrustedOption, VoiceArgument, WorkOption
 
 
 def register(app: typer.Typer) -> None:
@@ -12,7 +12,11 @@ def register(app: typer.Typer) -> None:
 
 
 def extract(
-    voice: VoiceArgument, base: BaseOption = None, work: WorkOption = None, as_json: JsonOption = False
+    voice: VoiceArgument,
+    base: BaseOption = None,
+    work: WorkOption = None,
+    untrusted: UntrustedOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Turn accepted recordings into features: phones, semantic tokens, spectrograms, speaker vectors.
 

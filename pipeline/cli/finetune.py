@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.common import BaseOption, JsonOption, VoiceArgument, WorkOption
+from pipeline.cli.common import BaseOption, JsonOption, UntrustedOption, VoiceArgument, WorkOption
 
 
 def register(app: typer.Typer) -> None:
@@ -20,6 +20,7 @@ def finetune(
     epochs: Annotated[int | None, typer.Option(help="Passes over the clips, at most.", show_default=False)] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default=False)] = None,
     work: WorkOption = None,
+    untrusted: UntrustedOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train two LoRA adapters on a voice; the base stays frozen and held-out clips are never trained on.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextvars import copy_context
 from typing import Annotated
 
 import typer
@@ -104,7 +105,7 @@ def run_command(arguments: list[str] | None = None) -> int:
     there is an extra that was not installed; what is left over is a bug, and shows its traceback.
     """
     try:
-        app(arguments)
+        copy_context().run(app, arguments)  # what one command line says is forgotten with it
     except PipelineError as error:
         print_error(error)
         return error.exit_code

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.common import JsonOption, RegistryOption
+from pipeline.cli.common import JsonOption, RegistryOption, UntrustedOption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,6 +65,7 @@ def plan(
     base_model: Annotated[
         str | None, typer.Option("--base-model", help="Base model, instead of the voices' own.", show_default=False)
     ] = None,
+    untrusted: UntrustedOption = False,
 ) -> None:
     """Say what has to be done for each voice between two revisions.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.common import BaseOption, JsonOption, RegistryOption, VoiceArgument, WorkOption
+from pipeline.cli.common import BaseOption, JsonOption, RegistryOption, UntrustedOption, VoiceArgument, WorkOption
 
 if TYPE_CHECKING:
     from pipeline.cli.line import VoiceRun
@@ -24,6 +24,7 @@ def publish(
         str | None, typer.Option(help="production, or candidate to let a person decide.", show_default=False)
     ] = None,
     work: WorkOption = None,
+    untrusted: UntrustedOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Put a voice that passed its gate into the registry, and move the channel to it.
@@ -34,10 +35,11 @@ def publish(
         voxline publish sample
         voxline publish sample --registry file:registry --channel candidate
     """
-    from pipeline.cli.common import ConsoleReporter, console, print_json
+    from pipeline.cli.common import ConsoleReporter, console, print_json, require_trusted
     from pipeline.cli.line import VoiceRun, open_line
     from pipeline.errors import ReviewPending
 
+    require_trusted("publish", "merge it: the protected branch's pipeline publishes")
     flags = {
         "voxline.base": base,
         "voxline.work": work,

@@ -204,8 +204,10 @@ def collect(
 
     voxline registry gc --dry-run
     """
-    from pipeline.cli.common import console, print_json
+    from pipeline.cli.common import console, print_json, require_trusted
 
+    if not dry_run:
+        require_trusted("removing releases", "do it from the protected branch, or try it with --dry-run")
     collected = _open(registry).collect(unused_days=unused_days, dry_run=dry_run)
     if as_json:
         rows = [{"voice": one.voice, "version": one.version, "size_bytes": one.size_bytes} for one in collected]
@@ -239,8 +241,10 @@ def _mover(reason: str) -> Mover:
     import os
     from pathlib import Path
 
+    from pipeline.cli.common import require_trusted
     from pipeline.io.provenance import find_mover
 
+    require_trusted("moving a channel", "do it from the protected branch")
     return find_mover(Path.cwd(), os.environ, reason)
 
 

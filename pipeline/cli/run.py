@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.common import BaseOption, JsonOption, RegistryOption, WorkOption, complete_voice
+from pipeline.cli.common import BaseOption, JsonOption, RegistryOption, UntrustedOption, WorkOption, complete_voice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +37,7 @@ def run(
     base: BaseOption = None,
     registry: RegistryOption = None,
     work: WorkOption = None,
+    untrusted: UntrustedOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Walk the whole line: validate, extract, finetune, evaluate, publish. What is done already costs nothing.
@@ -48,7 +49,7 @@ def run(
         voxline run ana ben --until evaluate
         voxline run --plan auto --json
     """
-    from pipeline.cli.common import ConsoleReporter, print_json
+    from pipeline.cli.common import ConsoleReporter, print_json, require_trusted
     from pipeline.cli.line import STAGE_ORDER, run_voice, worst_exit_code
     from pipeline.errors import UsageError
 
@@ -56,6 +57,8 @@ def run(
         raise UsageError(f"--until {until}: no such stage", hint=f"one of {', '.join(STAGE_ORDER)}")
     if bool(voices) == bool(plan):
         raise UsageError("name voices, or give --plan, not both", hint="voxline run sample")
+    if until == "publish":
+        require_trusted("run up to publish", "--until evaluate, or merge it: the protected branch's pipeline publishes")
     flags = {"voxline.base": base, "voxline.registry": registry, "voxline.work": work}
     reporter = ConsoleReporter(quiet=as_json)
     runs: list[VoiceRun] = []
@@ -82,12 +85,13 @@ def _retire(voice: str, flags: Mapping[str, Any]) -> VoiceRun:
     """The folder is gone, so is the voice; its releases stay."""
     import os
 
-    from pipeline.cli.common import repository_root, resolve_settings
+    from pipeline.cli.common import repository_root, require_trusted, resolve_settings
     from pipeline.cli.line import VoiceRun
     from pipeline.io.provenance import find_mover
     from pipeline.io.registry import open_registry
     from pipeline.records.plan import FOLDER_DELETED
 
+    require_trusted(f"retiring {voice}", "merge it: the protected branch's pipeline retires")
     root = repository_root()
     registry = open_registry(resolve_settings(flags).settings.voxline.registry, root=root)
     events = registry.retire(voice, find_mover(root, os.environ, FOLDER_DELETED))

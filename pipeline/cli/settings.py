@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.common import JsonOption
+from pipeline.cli.common import JsonOption, UntrustedOption
 
 
 def register(app: typer.Typer) -> None:
@@ -20,6 +20,7 @@ def settings(
     explain: Annotated[
         bool, typer.Option("--explain", help="Say where each value came from, and what it means.")
     ] = False,
+    untrusted: UntrustedOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show the resolved settings and where each value came from.

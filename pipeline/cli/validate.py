@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.common import JsonOption, RecordOption, RegistryOption, VoiceArgument, WorkOption
+from pipeline.cli.common import JsonOption, RecordOption, RegistryOption, UntrustedOption, VoiceArgument, WorkOption
 
 if TYPE_CHECKING:
     from pipeline.records.clip_report import ClipReport
@@ -34,6 +34,7 @@ def validate(
     record: RecordOption = False,
     registry: RegistryOption = None,
     work: WorkOption = None,
+    untrusted: UntrustedOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Judge the recordings of a voice before anything is trained on them, and say what to record again.
@@ -44,10 +45,12 @@ def validate(
         voxline validate recordings/ --language en --json
         voxline validate ana --report out/
     """
-    from pipeline.cli.common import console, print_json
+    from pipeline.cli.common import console, print_json, require_trusted
     from pipeline.errors import VoiceRefused
     from pipeline.io.validation_report import headline
 
+    if record:
+        require_trusted("validate --record", "leave --record out: the registry belongs to the protected branch")
     flags = {
         "voxline.work": work,
         "voxline.registry": registry,
