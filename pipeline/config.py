@@ -63,6 +63,7 @@ def resolve(
     voice_overrides: Mapping[str, Any] | None = None,
     voice_source: str = "voice.yaml",
     flags: Mapping[str, Any] | None = None,
+    pipeline: Layer | None = None,
 ) -> Resolved:
     """Merge all layers and validate every value where it was written.
 
@@ -70,12 +71,13 @@ def resolve(
         root: folder of the repository; ``pipeline.toml`` is looked for in it.
         voice_overrides: the manifest's own keys (``base``, ``finetune``, ``gate``, ...), or None without a voice.
         flags: ``{"section.key": value}``; None values are flags not given.
+        pipeline: what counts in place of ``pipeline.toml``, where the tree is a stranger's.
 
     Raises:
         SettingsError: naming the file or variable, the key and the value.
     """
     layers: list[Layer] = [
-        _pipeline_layer(root / PIPELINE_FILE),
+        pipeline or (PIPELINE_FILE, read_pipeline(root / PIPELINE_FILE)),
         _voice_layer(voice_overrides or {}, voice_source),
         *_environment_layers(environment),
         _flag_layer(flags or {}),
@@ -149,19 +151,26 @@ def _forbid_weaker_gate(
         )
 
 
-def _pipeline_layer(path: Path) -> Layer:
+def read_pipeline(path: Path) -> dict[str, dict[str, Any]]:
+    """The sections of a pipeline.toml; none where there is no such file. Raises SettingsError."""
     if not path.exists():
-        return PIPELINE_FILE, {}
-    if path.stat().st_size > MAX_SETTINGS_BYTES:
-        raise SettingsError(f"{path}: {path.stat().st_size} bytes, more than {MAX_SETTINGS_BYTES}")
+        return {}
+    with path.open("rb") as stream:
+        return parse_pipeline(stream.read(MAX_SETTINGS_BYTES + 1), str(path))
+
+
+def parse_pipeline(content: bytes, source: str) -> dict[str, dict[str, Any]]:
+    """The sections of a pipeline.toml's bytes. Raises SettingsError."""
+    if len(content) > MAX_SETTINGS_BYTES:
+        raise SettingsError(f"{source}: more than {MAX_SETTINGS_BYTES} bytes")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not valid TOML: {error}") from None
-    for section, values in content.items():
+        sections = tomllib.loads(content.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise SettingsError(f"{source}: not valid TOML: {error}") from None
+    for section, values in sections.items():
         if not isinstance(values, dict):
-            raise SettingsError(f"{path}: '{section}' must be a table", hint=f"write [{section}]")
-    return PIPELINE_FILE, content
+            raise SettingsError(f"{source}: '{section}' must be a table", hint=f"write [{section}]")
+    return sections
 
 
 def _voice_layer(overrides: Mapping[str, Any], source: str) -> Layer:

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pipeline.config import Resolved
+    from pipeline.io.protected import Governing
 
 Item = TypeVar("Item")
 
 # Whether this command line says --untrusted. One run of a command is one context, see ``run_command``.
 _says_untrusted: ContextVar[bool] = ContextVar("_says_untrusted", default=False)
+
+_governing: ContextVar[Governing | None] = ContextVar("_governing", default=None)
 
 
 def _note_untrusted(wanted: bool) -> bool:
@@ -108,6 +111,19 @@ def require_trusted(what: str, hint: str) -> None:
         raise UsageError(f"{what}: not with a stranger's files (--untrusted, or a merge request's pipeline)", hint=hint)
 
 
+def governing_here() -> Governing | None:
+    """What counts in place of the tree's pipeline.toml; None where the tree is ours. Said once on stderr."""
+    if not is_untrusted_here():
+        return None
+    from pipeline.io.protected import find_governing
+
+    found = _governing.get() or find_governing(repository_root(), os.environ)
+    if _governing.get() is None and found.note:
+        console(stderr=True).print(found.note, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    _governing.set(found)
+    return found
+
+
 def resolve_settings(
     flags: Mapping[str, Any] | None = None,
     *,
@@ -117,8 +133,10 @@ def resolve_settings(
     """All settings of this command line; see ``pipeline/config.py`` for who wins."""
     from pipeline.config import resolve
 
+    governing = governing_here()
     return resolve(
         root=repository_root(),
+        pipeline=governing.layer if governing else None,
         environment=os.environ,
         voice_overrides=voice_overrides,
         voice_source=voice_source,

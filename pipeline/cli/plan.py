@@ -117,18 +117,19 @@ def make_plan_here(
     """The plan of the repository around the current folder. ``flags``: settings given on the command line."""
     import os
 
-    from pipeline.cli.common import repository_root, resolve_settings
+    from pipeline.cli.common import governing_here, repository_root, resolve_settings
     from pipeline.io.registry import open_registry
     from pipeline.run import judging_code
     from pipeline.stages.plan import Identifier, make_plan
 
     root = repository_root()
+    governing = governing_here()
     settings = resolve_settings(flags).settings.voxline
     return make_plan(
         root=root,
         voices=settings.voices,
         registry=open_registry(settings.registry, root=root),
-        identifier=Identifier(root, os.environ, flags, judging_code()),
+        identifier=Identifier(root, os.environ, flags, judging_code(), governing.layer if governing else None),
         base=since,
         head=head,
         is_worktree=worktree,

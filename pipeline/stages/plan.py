@@ -14,7 +14,7 @@ from typing import Any
 
 from models.bases import find_base
 from models.errors import ModelsError
-from pipeline.config import resolve
+from pipeline.config import Layer, resolve
 from pipeline.errors import ConsentError, SettingsError, UsageError
 from pipeline.io.ci import repository_name
 from pipeline.io.git import Repository, find_repository
@@ -167,12 +167,14 @@ class Identifier:
 
     Attributes:
         code: version of the code that judges, see ``judges_digest``.
+        pipeline: what counts in place of pipeline.toml, where the tree is a stranger's.
     """
 
     root: Path
     environment: Mapping[str, str]
     flags: Mapping[str, Any]
     code: str = ""
+    pipeline: Layer | None = None
     _known: dict[str, tuple[str, str, str, bool]] = field(default_factory=dict)
 
     def identify(self, name: str, manifest: VoiceManifest, content: str, source: str) -> FoundVoice:
@@ -190,6 +192,7 @@ class Identifier:
                 voice_overrides=overrides,
                 voice_source=source,
                 flags=self.flags,
+                pipeline=self.pipeline,
             ).settings
             self._known[key] = (
                 base_digest(settings.voxline.base, self.root / settings.voxline.bases),

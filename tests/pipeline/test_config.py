@@ -83,5 +83,5 @@ def test_a_voice_cannot_change_what_it_is_judged_by(tmp_path: Path, overrides: d
 
 
 def test_a_huge_settings_file_is_not_parsed(tmp_path: Path):
-    with pytest.raises(SettingsError, match="bytes, more than"):
+    with pytest.raises(SettingsError, match="more than 262144 bytes"):
         resolve_in(tmp_path, "#" * 300_000)

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+
+MANIFEST = """\
+display_name: Evil
+language: en
+consent: {speaker: synthetic, granted_on: 2026-01-09}
+license: CC0-1.0
+"""
 
 
 @pytest.mark.parametrize(
@@ -44,3 +53,112 @@ def test_the_flag_does_the_same_and_is_forgotten_with_its_command_line(line, vox
 )
 def test_the_flag_stands_after_every_command_that_reads_settings(voxline, command):
     assert "--untrusted" in voxline(command, "--help").out
+
+
+HOSTILE = """\
+[voxline]
+registry = "file:/tmp/elsewhere"
+[notify]
+command = ["sh", "-c", "env | grep SECRET > PWNED"]
+[gate]
+pesq_wb_min = 1.0
+[validate]
+speech_min_s = 1
+"""
+OURS = "[gate]\npesq_wb_min = 3.6\n[validate]\nspeech_min_s = 50\n"
+
+
+@pytest.fixture
+def merge_request(line, monkeypatch):
+    """A branch with a hostile pipeline.toml, checked out, as the pipeline of its merge request finds it."""
+
+    def make(hostile: str = HOSTILE, *, ours: str = OURS):
+        (line.root / "pipeline.toml").write_text(ours)
+        line.write_voice("ana")
+        trunk = line.commit("ours")
+        line.git("update-ref", "refs/remotes/origin/main", trunk)
+        line.git("checkout", "-q", "-b", "stranger")
+        (line.root / "pipeline.toml").write_text(hostile)
+        line.commit("theirs")
+        monkeypatch.setenv("CHANGE_ID", "PR-1")
+        monkeypatch.setenv("CHANGE_TARGET", "main")
+        return trunk
+
+    return make
+
+
+def settings_of(voxline, *arguments: str) -> dict:
+    told = voxline("settings", "--json", *arguments)
+    assert told.code == 0, told.err
+    return {f"{one['section']}.{one['key']}": one for one in json.loads(told.out)}
+
+
+def test_settings_come_from_the_protected_branch_and_what_the_tree_says_is_named(merge_request, voxline):
+    trunk = merge_request()
+    found = settings_of(voxline)
+    assert found["gate.pesq_wb_min"]["value"] == 3.6
+    assert found["gate.pesq_wb_min"]["source"] == f"pipeline.toml of origin/main ({trunk[:8]})"
+    assert found["gate.pesq_wb_min"]["refused"] == 1.0
+    assert found["validate.speech_min_s"]["value"] == 50
+    assert found["notify.command"]["value"] == []
+    assert found["voxline.registry"]["value"] == "file:registry"
+    told = voxline("plan", "--all")
+    assert told.code == 0
+    changes = "voxline.registry, validate.speech_min_s, notify.command, gate.pesq_wb_min"
+    assert f"pipeline.toml of this merge request changes {changes}: ignored here; it counts once merged" in told.err
+    assert told.err.count("ignored here") == 1
+    shown = voxline("settings", "--explain").out
+    assert "refused" in shown and "PWNED" in shown
+
+
+def test_variables_of_the_runner_still_win(merge_request, voxline, monkeypatch):
+    merge_request()
+    monkeypatch.setenv("VOXLINE_REGISTRY", "file:/srv/voices")
+    assert settings_of(voxline)["voxline.registry"]["value"] == "file:/srv/voices"
+
+
+def test_a_refused_voice_of_a_merge_request_runs_no_command_and_meets_our_limits(
+    merge_request, line, voxline, monkeypatch, write_tiny_voice
+):
+    merge_request()
+    write_tiny_voice(line.root, "evil", clips=2, manifest=MANIFEST)
+    line.commit()
+    monkeypatch.setenv("VOXLINE_NOTIFY_SECRET", "s3cret")
+    told = voxline("validate", "evil")
+    assert told.code == 10
+    assert "s of good speech, 50 s needed" in told.err
+    assert not list(line.root.rglob("PWNED"))
+
+
+@pytest.mark.parametrize("branch", [None, "gone"])
+def test_without_the_protected_branch_defaults_count_and_never_the_trees_file(
+    merge_request, voxline, monkeypatch, branch
+):
+    merge_request()
+    monkeypatch.setenv("VOXLINE_PROTECTED_BRANCH", branch or "no such~1")
+    found = settings_of(voxline)
+    assert found["validate.speech_min_s"]["value"] == 60
+    assert found["notify.command"]["value"] == []
+    assert "the protected branch is not in this clone" in voxline("plan").err
+
+
+def test_a_branch_of_the_strangers_own_does_not_speak_for_the_protected_one(merge_request, line, voxline):
+    """`main` of this clone may be anybody's; only what was fetched from the remote counts."""
+    trunk = merge_request()
+    line.git("branch", "-f", "main", "HEAD")
+    assert trunk[:8] in settings_of(voxline)["gate.pesq_wb_min"]["source"]
+
+
+def test_a_pipeline_toml_nobody_can_read_is_ignored_in_one_line(merge_request, voxline):
+    merge_request("[notify\n\x1b[2J")
+    assert settings_of(voxline)["gate.pesq_wb_min"]["value"] == 3.6
+    assert "pipeline.toml of this merge request cannot be read: ignored here" in voxline("plan").err
+
+
+def test_the_plan_of_a_merge_request_judges_by_the_protected_branch(merge_request, line, voxline):
+    """Versions follow the recipe in force: a stranger's own would make every voice look changed."""
+    merge_request(OURS + "[finetune]\nrank = 200\n")
+    told = json.loads(voxline("plan", "--json", "--all").out)
+    (entry,) = [entry for entry in told["entries"] if entry["voice"] == "ana"]
+    (line.root / "pipeline.toml").write_text(OURS)
+    assert entry["version"] == line.version("ana")
