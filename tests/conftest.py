@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,24 @@ import pytest
 from models.compat import prepare_torchaudio
 
 prepare_torchaudio()
+
+# What a user, a shell or a CI engine has set for the line (in a merge request's pipeline every command would take the
+# tree for a stranger's); tests set what they need. Forgotten before the first fixture of a session, which would write
+# into the configured registry, and before libraries look for a cache folder as they are imported.
+CONFIGURED = ("VOXLINE_", "CI", "GITLAB_", "GITHUB_", "JENKINS_", "BUILD_", "CHANGE_", "GIT_", "AWS_", "HF_", "XDG_")
+KEPT = ("VOXLINE_SHARED",)
+
+
+def leave_users_environment() -> str:
+    """Forget what is configured here, and move to an empty home folder, which the workers of one run share."""
+    for variable in [name for name in os.environ if name.startswith(CONFIGURED) and name not in KEPT]:
+        del os.environ[variable]
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        os.environ["HOME"] = tempfile.mkdtemp(prefix="voxline-tests-home-")
+    return os.environ["HOME"]
+
+
+HOME = leave_users_environment()
 
 # Read when torch is first imported: several test processes share the cores, and waiting threads must not spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -46,19 +66,6 @@ def repository() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def no_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Nothing may depend on, or write to, the home folder of whoever runs the tests."""
-    home = tmp_path_factory.getbasetemp() / "home"
-    home.mkdir(exist_ok=True)
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    # Nor on the engine that runs them: in a merge request's pipeline every command would take the tree for a stranger's.
-    told = ("VOXLINE_", "CI_", "CHANGE_", "GITHUB_")
-    for variable in [name for name in os.environ if name.startswith(told) and name != "VOXLINE_SHARED"]:
-        monkeypatch.delenv(variable)
-
-
-@pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only this machine may be reached: doubles listen on the loopback address."""
     connect = socket.socket.connect
@@ -70,6 +77,11 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+def pytest_unconfigure() -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(HOME, ignore_errors=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
