@@ -1,4 +1,4 @@
-"""Every way voxline ends other than well, each with its own exit code (DESIGN section 4).
+"""Every way voxline ends other than well, each with its own exit code (docs/cli.md lists them).
 
 A voice that is not good enough is a report; these exceptions are how a command leaves. One handler in
 ``pipeline/cli/main.py`` prints the message and exits with ``exit_code``.

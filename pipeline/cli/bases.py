@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.common import JsonOption
+from pipeline.cli.terminal import print_json, print_table, table, write_document
 
 if TYPE_CHECKING:
     from models.bases import Base
@@ -25,21 +26,18 @@ def list_bases(as_json: JsonOption = False) -> None:
 
     voxline bases list
     """
-    from rich.table import Table
-
-    from pipeline.cli.common import console, print_json
 
     described = [describe(base) for base in all_bases()]
     if as_json:
         print_json(described)
         return
-    table = Table("base", "family", "languages", "rate", "weights", "licence", box=None, header_style="bold")
+    rows = table("base", "family", "languages", "rate", "weights", "licence", header_style="bold")
     for one in described:
         rate = f"{one['sample_rate_hz'] / 1000:g} kHz"
         style = "" if one["usable"] else "dim"
         cells = (one["name"], one["family"], " ".join(one["languages"]), rate, one["weights"], one["license"])
-        table.add_row(*cells, style=style)
-    console().print(table)
+        rows.add_row(*cells, style=style)
+    print_table(rows)
 
 
 @group.command("show")
@@ -54,7 +52,7 @@ def show(
     """
     import yaml
 
-    from pipeline.cli.common import console, print_json, repository_root, resolve_settings
+    from pipeline.cli.common import repository_root, resolve_settings
     from pipeline.cli.line import open_base
 
     base = open_base(name, repository_root() / resolve_settings().settings.voxline.bases)
@@ -62,7 +60,7 @@ def show(
     if as_json:
         print_json(content)
         return
-    console().print(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), highlight=False, markup=False)
+    write_document(yaml.safe_dump(content, sort_keys=False))
 
 
 def all_bases() -> list[Base]:

@@ -1,24 +1,26 @@
-"""What the commands share: common options, the resolved settings, the console, the progress reporter."""
+"""What the commands share: common options, the resolved settings, the progress reporter."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sized
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from pipeline.cli.terminal import bar, tell
 
+if TYPE_CHECKING:
     from pipeline.config import Resolved
     from pipeline.io.protected import Governing
 
 Item = TypeVar("Item")
+
+LOG_EVERY_S = 30.0
 
 # Whether this command line says --untrusted. One run of a command is one context, see ``run_command``.
 _says_untrusted: ContextVar[bool] = ContextVar("_says_untrusted", default=False)
@@ -74,19 +76,6 @@ UntrustedOption = Annotated[
 WorkOption = Annotated[str | None, typer.Option("--work", help="Folder for intermediate results.", show_default=False)]
 
 
-def console(*, stderr: bool = False) -> Console:
-    """A rich console; colours and width follow the terminal, and NO_COLOR."""
-    from rich.console import Console
-
-    return Console(stderr=stderr)
-
-
-def print_json(value: Any) -> None:
-    """One JSON document on stdout. Records are dumped by their fields."""
-    plain = value.model_dump(mode="json") if hasattr(value, "model_dump") else value
-    sys.stdout.write(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
-
-
 def repository_root() -> Path:
     """What everything is relative to: the nearest parent with a pipeline.toml or .git, else the current folder."""
     here = Path.cwd()
@@ -119,7 +108,7 @@ def governing_here() -> Governing | None:
 
     found = _governing.get() or find_governing(repository_root(), os.environ)
     if _governing.get() is None and found.note:
-        console(stderr=True).print(found.note, style="yellow", highlight=False, markup=False, soft_wrap=True)
+        tell(found.note, style="yellow", stderr=True)
     _governing.set(found)
     return found
 
@@ -145,22 +134,37 @@ def resolve_settings(
 
 
 class ConsoleReporter:
-    """Progress bars in a terminal; plain lines in a CI log; nothing when quiet."""
+    """Progress bars in a terminal; in a log a line now and then; nothing when quiet."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
-        self._console = console(stderr=True)
         # Not the console's own opinion: FORCE_COLOR, which CI engines set, makes it take a log for a terminal.
         self._is_watched = sys.stderr.isatty() and not os.environ.get("CI")
 
     def track(self, items: Iterable[Item], *, description: str, total: int | None = None) -> Iterable[Item]:
-        if self._quiet or not self._is_watched:
+        if self._quiet:
             return items
-        from rich.progress import track
-
         count = len(items) if total is None and isinstance(items, Sized) else total
-        return track(items, description=description, total=count, console=self._console, transient=True)
+        return bar(items, description, count) if self._is_watched else self._logged(items, description, count)
 
     def log(self, message: str) -> None:
         if not self._quiet:
-            self._console.print(message, highlight=False, markup=False, soft_wrap=True)
+            tell(message, stderr=True)
+
+    def _logged(self, items: Iterable[Item], description: str, total: int | None) -> Iterator[Item]:
+        """A line every half minute of work: a log that stands still looks like a job that hangs."""
+        started = told = time.monotonic()
+        for done, item in enumerate(items, start=1):
+            yield item
+            now = time.monotonic()
+            if now - told >= LOG_EVERY_S and done != total:
+                told = now
+                self.log(f"{description}: {_how_far(done, total, now - started)}")
+
+
+def _how_far(done: int, total: int | None, elapsed_s: float) -> str:
+    if total is None:
+        return f"{done} done"
+    left_s = elapsed_s / done * max(0, total - done)
+    left = f"{left_s:.0f} s" if left_s < 90 else f"{left_s / 60:.0f} min"
+    return f"{done} of {total}, at most {left} left"

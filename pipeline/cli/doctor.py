@@ -10,6 +10,7 @@ from typing import Literal
 import typer
 
 from pipeline.cli.common import JsonOption
+from pipeline.cli.terminal import print_json, tell
 
 # Extras without which no voice is trained; the others are worth a remark.
 NEEDED_EXTRAS = ("core", "audio", "train")
@@ -40,7 +41,6 @@ def doctor(as_json: JsonOption = False) -> None:
         voxline doctor
         voxline doctor --json
     """
-    from pipeline.cli.common import console, print_json
     from pipeline.errors import SettingsError
 
     findings = [*_python(), *_packages(), *_gpu(), *_caches(), *_programs(), *_bases()]
@@ -54,7 +54,7 @@ def doctor(as_json: JsonOption = False) -> None:
         for one in findings:
             start = Text.assemble((f"{one.state:8}", styles[one.state]), f"{one.topic:13} {one.name}: {one.detail}")
             advice = f"\n{'':22} -> {one.advice}" if one.advice else ""
-            console().print(start.append(advice), soft_wrap=True)  # whole lines, so that they can be copied
+            tell(start.append(advice))  # whole lines, so that they can be copied
     if needed:
         raise SettingsError(f"missing: {', '.join(one.name for one in needed)}", hint=needed[0].advice)
 

@@ -13,6 +13,7 @@ from pipeline.cli.common import (
     VoiceArgument,
     WorkOption,
 )
+from pipeline.cli.terminal import print_json, tell
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +36,7 @@ def evaluate(
         voxline evaluate sample
         voxline evaluate sample --json
     """
-    from pipeline.cli.common import ConsoleReporter, console, print_json, require_trusted
+    from pipeline.cli.common import ConsoleReporter, require_trusted
     from pipeline.cli.line import VoiceRun, open_line
     from pipeline.errors import GateBlocked
 
@@ -54,7 +55,7 @@ def evaluate(
     if as_json:
         print_json(_report(run.report))
         return
-    console().print(f"{line.voice.name} {line.version}: passed -> {run.report}", highlight=False, soft_wrap=True)
+    tell(f"{line.voice.name} {line.version}: passed -> {run.report}")
 
 
 def _report(page: str) -> object:

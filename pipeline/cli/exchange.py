@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.common import JsonOption, RegistryOption
+from pipeline.cli.terminal import print_json, tell
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +34,7 @@ def export(
     """
     from datetime import UTC, datetime
 
-    from pipeline.cli.common import console, print_json, repository_root, resolve_settings
+    from pipeline.cli.common import repository_root, resolve_settings
     from pipeline.cli.line import open_base
     from pipeline.errors import UsageError
     from pipeline.io.registry import open_registry
@@ -57,7 +58,7 @@ def export(
         print_json({"voice": voice, "version": release.version, "files": [str(path) for path in written]})
         return
     for path in written:
-        console().print(str(path), highlight=False, soft_wrap=True)
+        tell(str(path))
 
 
 def import_adapter(
@@ -81,7 +82,7 @@ def import_adapter(
     from dataclasses import asdict
 
     from models.bases import find_base, find_bases
-    from pipeline.cli.common import ConsoleReporter, console, print_json, repository_root, resolve_settings
+    from pipeline.cli.common import ConsoleReporter, repository_root, resolve_settings
     from pipeline.errors import UsageError
     from pipeline.stages.exchange import import_files, inspect_file
 
@@ -96,7 +97,7 @@ def import_adapter(
             rank = f", rank {report.lora_rank}" if report.lora_rank else ""
             fits = ", ".join(report.fits) or "no base here"
             described = f"{report.kind}{rank}, {report.version or 'any version'}, {report.parameters / 1e6:.1f} M"
-            console().print(f"{report.path}: {described}; fits {fits}", highlight=False, soft_wrap=True)
+            tell(f"{report.path}: {described}; fits {fits}")
     if name is None:
         return
     common = [each for each in known if all(each.name in report.fits for report in reports)]
@@ -112,4 +113,4 @@ def import_adapter(
         log=ConsoleReporter(quiet=as_json).log,
     )
     if not as_json:
-        console().print(f"{made}: a base like any other; `base: {name}` in voice.yaml, or voxline bases show {name}")
+        tell(f"{made}: a base like any other; `base: {name}` in voice.yaml, or voxline bases show {name}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from pipeline.cli.common import BaseOption, JsonOption, UntrustedOption, VoiceArgument, WorkOption
+from pipeline.cli.terminal import print_json, tell
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +26,7 @@ def extract(
         voxline extract sample
         voxline extract sample --base nano --json
     """
-    from pipeline.cli.common import ConsoleReporter, console, print_json
+    from pipeline.cli.common import ConsoleReporter
     from pipeline.cli.line import open_line
 
     flags = {"voxline.base": base, "voxline.work": work}
@@ -35,11 +36,9 @@ def extract(
         print_json(outcome.result)
         return
     record = outcome.record
-    console().print(
-        f"{line.voice.name}: {len(record.clips)} clips, {record.duration_s:.1f} s for base {record.base}",
-        f"-> {outcome.folder}",
-        highlight=False,
-        soft_wrap=True,
+    tell(
+        f"{line.voice.name}: {len(record.clips)} clips, {record.duration_s:.1f} s for base {record.base}"
+        f" -> {outcome.folder}"
     )
     for one in record.left_out:
-        console().print(f"  left out {one.clip}: {one.detail}", highlight=False, markup=False, soft_wrap=True)
+        tell(f"  left out {one.clip}: {one.detail}")

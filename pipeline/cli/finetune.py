@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.common import BaseOption, JsonOption, UntrustedOption, VoiceArgument, WorkOption
+from pipeline.cli.terminal import print_json, tell
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +31,7 @@ def finetune(
         voxline finetune sample
         voxline finetune sample --rank 16 --epochs 20
     """
-    from pipeline.cli.common import ConsoleReporter, console, print_json
+    from pipeline.cli.common import ConsoleReporter
     from pipeline.cli.line import open_line
 
     flags = {
@@ -48,10 +49,8 @@ def finetune(
     for part in outcome.record.parts:
         for group in part.groups:
             change = f"{group.heldout_loss_before:.4g} -> {group.heldout_loss:.4g}"
-            console().print(
+            tell(
                 f"{line.voice.name}: {part.part}, {group.name}: held-out {group.loss} {change},"
                 f" best at step {group.best_step} of {part.steps}",
-                highlight=False,
-                soft_wrap=True,
             )
-    console().print(f"-> {outcome.folder}", highlight=False, soft_wrap=True)
+    tell(f"-> {outcome.folder}")

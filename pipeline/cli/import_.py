@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.manifest import ManifestOptions, with_manifest_options
+from pipeline.cli.terminal import tell
 
 if TYPE_CHECKING:
     from pipeline.io.importing import FoundClip
@@ -51,7 +52,7 @@ def import_recordings(
     folder = write_voice(repository_root() / resolve_settings().settings.voxline.voices, name, words, clips)
     silent = sum(not clip.text for clip in clips)
     note = f", {silent} without a transcript" if silent else ""
-    typer.echo(f"{folder}: {len(clips)} {'recording' if len(clips) == 1 else 'recordings'} from a {layout}{note}")
+    tell(f"{folder}: {len(clips)} {'recording' if len(clips) == 1 else 'recordings'} from a {layout}{note}")
     tell_next_step(name, folder, has_consent=words.consent is not None)
 
 

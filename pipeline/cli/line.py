@@ -188,7 +188,7 @@ class Line:
             version=self.version,
             judges=judges_digest(self.settings, judging_code()),
             exit_code=10 if isinstance(error, VoiceRefused) else 11,
-            reason=error.message.removeprefix(f"{self.voice.name}: "),
+            reason=mover.reason.removeprefix(f"{self.voice.name}: "),
             at=datetime.now(UTC),
             actor=mover.actor,
             git_revision=mover.git_revision,

@@ -6,12 +6,14 @@ stays fast; everything else is imported inside the command.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from contextvars import copy_context
 from typing import Annotated
 
 import typer
+from typer._click.exceptions import ClickException, NoArgsIsHelpError
 
 from pipeline.cli import (
     bases,
@@ -32,7 +34,8 @@ from pipeline.cli import (
     settings,
     validate,
 )
-from pipeline.errors import MissingExtraError, PipelineError
+from pipeline.cli.terminal import print_bug, print_error, tell
+from pipeline.errors import MissingExtraError, PipelineError, UsageError
 
 app = typer.Typer(
     name="voxline",
@@ -69,7 +72,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from pipeline.run import voxline_version
 
-        typer.echo(f"voxline {voxline_version()}")
+        tell(f"voxline {voxline_version()}")
         raise typer.Exit()
 
 
@@ -91,21 +94,33 @@ def voxline(
 
 
 def main() -> None:
-    """Entry point of the console script: runs the command and exits with the code of DESIGN section 4."""
+    """Entry point of the console script: runs the command and exits with its code."""
     from models.threads import choose_waiting
 
     choose_waiting(os.environ)  # read when torch is first imported
+    sys.excepthook = print_bug
+    for stream in (sys.stdout, sys.stderr):  # a terminal in another encoding shows \u5f20 for what it cannot
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run_command())
 
 
 def run_command(arguments: list[str] | None = None) -> int:
     """Run one command line and return its exit code; every expected failure is one clear message on stderr.
 
-    Typer answers its own errors (unknown option, missing argument: 2) and Ctrl-C (130). A package of ours that is not
-    there is an extra that was not installed; what is left over is a bug, and shows its traceback.
+    Typer's own errors (unknown option, missing argument) quote what was typed and are told like ours. A package that is
+    not there is an extra that was not installed; what is left over is a bug, and shows its traceback.
     """
     try:
-        copy_context().run(app, arguments)  # what one command line says is forgotten with it
+        # One context: what one command line says is forgotten with it.
+        code = copy_context().run(app, arguments, prog_name="voxline", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except NoArgsIsHelpError:  # it has printed the help
+        return 2
+    except ClickException as error:
+        told_wrong = _usage_error(error)
+        print_error(told_wrong)
+        return told_wrong.exit_code
     except PipelineError as error:
         print_error(error)
         return error.exit_code
@@ -129,31 +144,18 @@ def run_command(arguments: list[str] | None = None) -> int:
         )
         print_error(absent)
         return absent.exit_code
+    except typer.Abort:
+        return 130
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     return 0
 
 
-def print_error(error: PipelineError) -> None:
-    """``voxline: <kind>: <message>`` and the next step, on stderr; an annotation too where the CI engine has them."""
-    from rich.console import Console
-    from rich.text import Text
-
-    from pipeline.io.ci import annotation
-
-    console = Console(stderr=True, soft_wrap=True)
-    console.print(Text.assemble((f"voxline: {error.title}: ", "bold red"), _harmless(error.message)))
-    if error.hint:
-        console.print(Text.assemble(("  next: ", "bold"), _harmless(error.hint)))
-    sys.stderr.write(annotation(error.title, error.message, os.environ))
-
-
-def _harmless(text: str) -> str:
-    """Messages quote what strangers wrote: no escape sequences, and no line that a CI engine takes for a command."""
-    plain = "".join(
-        letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
-    return plain.replace("\n", "\n  | ")
+def _usage_error(error: ClickException) -> UsageError:
+    """What typer found wrong with the command line; ``Did you mean`` included."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "voxline"
+    return UsageError(error.format_message(), hint=f"{command} --help")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.terminal import tell
+
 if TYPE_CHECKING:
     from datetime import date
 
@@ -104,9 +106,9 @@ def read_language_option(text: str) -> str:
 def tell_next_step(name: str, folder: Path, *, has_consent: bool) -> None:
     """What to type now."""
     if has_consent:
-        typer.echo(f"next: voxline run {name}")
+        tell(f"next: voxline run {name}")
     else:
-        typer.echo(f"next: fill in consent in {folder / 'voice.yaml'}; without it the voice is refused (exit 13)")
+        tell(f"next: fill in consent in {folder / 'voice.yaml'}; without it the voice is refused (exit 13)")
 
 
 def _read_date(text: str, option: str) -> date:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.manifest import ManifestOptions, with_manifest_options
+from pipeline.cli.terminal import tell
 
 
 def register(app: typer.Typer) -> None:
@@ -32,5 +33,5 @@ def new(
 
     words = manifest_words(name, read_language_option(language), options)
     folder = write_voice(repository_root() / resolve_settings().settings.voxline.voices, name, words, [])
-    typer.echo(f"{folder}: put recordings into wavs/ and a line for each into metadata.csv")
+    tell(f"{folder}: put recordings into wavs/ and a line for each into metadata.csv")
     tell_next_step(name, folder, has_consent=words.consent is not None)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.common import JsonOption, RegistryOption, UntrustedOption
+from pipeline.cli.terminal import print_table, table, tell, write_document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,7 +99,7 @@ def plan(
     }
     text = writers[chosen]()
     if output is None:
-        typer.echo(text, nl=False)
+        write_document(text)
     else:
         from pipeline.io.files import write_atomically
 
@@ -142,29 +143,23 @@ STYLES = {"train": "bold green", "republish": "cyan", "retire": "yellow", "skip"
 
 
 def _print_table(made: Plan, show_all: bool) -> None:
-    from rich.table import Table
     from rich.text import Text
 
-    from pipeline.cli.common import console
-
-    out = console()
     shown = [entry for entry in made.entries if show_all or entry.action != "skip" or entry.is_refused]
     if made.note:
-        out.print(Text(made.note, style="dim"))
+        tell(made.note, style="dim")
     if shown:
-        table = Table("voice", "action", "change", "version", "why", box=None)
+        rows = table("voice", "action", "change", "version", "why")
         for entry in shown:
             style = STYLES["refused" if entry.is_refused else entry.action]
             version = entry.version or "-"
-            table.add_row(entry.voice, Text(entry.action, style=style), entry.change, version, Text(entry.reason))
-        out.print(table)
-    out.print(Text(_summary(made)))
+            rows.add_row(entry.voice, Text(entry.action, style=style), entry.change, version, Text(entry.reason))
+        print_table(rows)
+    tell(_summary(made))
 
 
 def _print_summary(made: Plan) -> None:
-    import sys
-
-    sys.stderr.write(_summary(made) + "\n")
+    tell(_summary(made), stderr=True)
 
 
 def _summary(made: Plan) -> str:

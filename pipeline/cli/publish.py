@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.common import BaseOption, JsonOption, RegistryOption, UntrustedOption, VoiceArgument, WorkOption
+from pipeline.cli.terminal import print_json, tell
 
 if TYPE_CHECKING:
     from pipeline.cli.line import VoiceRun
@@ -35,7 +36,7 @@ def publish(
         voxline publish sample
         voxline publish sample --registry file:registry --channel candidate
     """
-    from pipeline.cli.common import ConsoleReporter, console, print_json, require_trusted
+    from pipeline.cli.common import ConsoleReporter, require_trusted
     from pipeline.cli.line import VoiceRun, open_line
     from pipeline.errors import ReviewPending
 
@@ -59,7 +60,7 @@ def publish(
         return
     place = f" on {run.channel}" if run.channel else ""
     told = f"{run.voice} {run.version}: {run.status}{place}{f'; {run.message}' if run.message else ''}"
-    console().print(told, highlight=False, markup=False)
+    tell(told)
 
 
 def _plain(run: VoiceRun) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.common import JsonOption, RegistryOption
+from pipeline.cli.terminal import print_json, print_table, table, tell
 
 if TYPE_CHECKING:
     from pipeline.io.registry import Mover, Registry
@@ -31,28 +32,26 @@ def list_voices(registry: RegistryOption = None, as_json: JsonOption = False) ->
 
     voxline registry list
     """
-    from pipeline.cli.common import console, print_json
 
     opened = _open(registry)
     states = opened.states()
     if as_json:
-        rows = []
+        listed = []
         for voice, state in states.items():
             channels = {"production": _plain(state.production), "candidate": _plain(state.candidate)}
-            rows.append({"voice": voice, **channels, "releases": len(state.versions)})
-        print_json({"registry": opened.url, "voices": rows})
+            listed.append({"voice": voice, **channels, "releases": len(state.versions)})
+        print_json({"registry": opened.url, "voices": listed})
         return
     if not states:
-        console().print(f"{opened.url} is empty; voxline run VOICE publishes the first voice")
+        tell(f"{opened.url} is empty; voxline run VOICE publishes the first voice")
         return
-    from rich.table import Table
 
-    table = Table("voice", "production", "candidate", "releases", "moved", "by", box=None)
+    rows = table("voice", "production", "candidate", "releases", "moved", "by")
     for voice, state in states.items():
         last = state.production or state.candidate
         moved = (f"{last.event.at:%Y-%m-%d %H:%M}", last.event.actor) if last else ("", "")
-        table.add_row(voice, _shown(state.production), _shown(state.candidate), str(len(state.versions)), *moved)
-    console().print(table)
+        rows.add_row(voice, _shown(state.production), _shown(state.candidate), str(len(state.versions)), *moved)
+    print_table(rows)
 
 
 @commands.command("show")
@@ -63,13 +62,11 @@ def show(
 
     voxline registry show sample
     """
-    from pipeline.cli.common import console, print_json
 
     release = _open(registry).resolve(voice, version or "production")
     if as_json:
         print_json(release)
         return
-    from rich.table import Table
     from rich.text import Text
 
     origin = release.provenance
@@ -87,10 +84,10 @@ def show(
         **{name: "not measured" if value is None else f"{value:.3f}" for name, value in release.metrics.items()},
         "files": f"{len(release.files)}, {sum(told.size_bytes for told in release.files.values()) / 1e6:.1f} MB",
     }
-    table = Table(show_header=False, box=None)
+    shown = table(show_header=False)
     for name, value in rows.items():
-        table.add_row(Text(name, style="bold"), Text(value))
-    console().print(table)
+        shown.add_row(Text(name, style="bold"), value)
+    print_table(shown)
 
 
 @commands.command("history")
@@ -99,7 +96,6 @@ def history(voice: NameArgument, registry: RegistryOption = None, as_json: JsonO
 
     voxline registry history sample
     """
-    from pipeline.cli.common import console, print_json
 
     opened = _open(registry)
     _must_be_published(opened, voice)
@@ -107,16 +103,15 @@ def history(voice: NameArgument, registry: RegistryOption = None, as_json: JsonO
     if as_json:
         print_json({"voice": voice, "events": [event.model_dump(mode="json") for event in events]})
         return
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table("when", box=None)
+    rows = table("when")
     for column in ("channel", "action", "from", "to"):
-        table.add_column(column, no_wrap=True)
+        rows.add_column(column, no_wrap=True)
     for column in ("who", "commit", "why"):
-        table.add_column(column)
+        rows.add_column(column)
     for event in events:
-        table.add_row(
+        rows.add_row(
             f"{event.at:%Y-%m-%d %H:%M}",
             event.channel,
             Text(event.action, style=STYLES[event.action]),
@@ -126,7 +121,7 @@ def history(voice: NameArgument, registry: RegistryOption = None, as_json: JsonO
             event.git_revision[:8] or "-",
             Text(event.reason),
         )
-    console().print(table)
+    print_table(rows)
 
 
 @commands.command("promote")
@@ -178,7 +173,6 @@ def verify(
 
     voxline registry verify
     """
-    from pipeline.cli.common import console, print_json
     from pipeline.errors import SettingsError
 
     opened = _open(registry)
@@ -188,7 +182,7 @@ def verify(
     if as_json:
         print_json({"registry": opened.url, "voices": len(voices), "damages": damages})
     else:
-        console().print(f"voices: {len(voices)}, damages: {len(damages)}")
+        tell(f"voices: {len(voices)}, damages: {len(damages)}")
     if damages:
         raise SettingsError("\n".join(damages), hint="publish the version again, or roll back to a sound one")
 
@@ -204,7 +198,7 @@ def collect(
 
     voxline registry gc --dry-run
     """
-    from pipeline.cli.common import console, print_json, require_trusted
+    from pipeline.cli.common import require_trusted
 
     if not dry_run:
         require_trusted("removing releases", "do it from the protected branch, or try it with --dry-run")
@@ -214,9 +208,9 @@ def collect(
         print_json({"dry_run": dry_run, "collected": rows})
         return
     for one in collected:
-        console().print(f"{one.voice} {one.version} of {one.created_at:%Y-%m-%d}, {one.size_bytes / 1e6:.1f} MB")
+        tell(f"{one.voice} {one.version} of {one.created_at:%Y-%m-%d}, {one.size_bytes / 1e6:.1f} MB")
     total_mb = sum(one.size_bytes for one in collected) / 1e6
-    console().print(f"{len(collected)} releases, {total_mb:.1f} MB {'would be removed' if dry_run else 'removed'}")
+    tell(f"{len(collected)} releases, {total_mb:.1f} MB {'would be removed' if dry_run else 'removed'}")
 
 
 STYLES = {"publish": "green", "republish": "cyan", "promote": "bold green", "rollback": "yellow", "retire": "red"}
@@ -242,19 +236,22 @@ def _mover(reason: str) -> Mover:
     from pathlib import Path
 
     from pipeline.cli.common import require_trusted
+    from pipeline.errors import UsageError
     from pipeline.io.provenance import find_mover
+    from pipeline.plain import is_unfit
 
     require_trusted("moving a channel", "do it from the protected branch")
+    unfit = [f"U+{ord(letter):04X}" for letter in reason if is_unfit(letter)]
+    if unfit:
+        raise UsageError(f"--reason: control character {unfit[0]} is not kept", hint="write it in one plain line")
     return find_mover(Path.cwd(), os.environ, reason)
 
 
 def _tell(voice: str, event: Event | None) -> None:
     if event is None:
-        typer.echo(f"{voice}: nothing to move")
+        tell(f"{voice}: nothing to move")
     else:
-        typer.echo(
-            f"{voice}: {event.channel} {event.previous or 'nothing'} -> {event.version or 'nothing'} by {event.actor}"
-        )
+        tell(f"{voice}: {event.channel} {event.previous or 'nothing'} -> {event.version or 'nothing'} by {event.actor}")
 
 
 def _plain(pointer: ChannelPointer | None) -> str | None:

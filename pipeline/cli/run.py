@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.common import BaseOption, JsonOption, RegistryOption, UntrustedOption, WorkOption, complete_voice
+from pipeline.cli.terminal import print_json, print_table, table, tell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,7 +50,7 @@ def run(
         voxline run ana ben --until evaluate
         voxline run --plan auto --json
     """
-    from pipeline.cli.common import ConsoleReporter, print_json, require_trusted
+    from pipeline.cli.common import ConsoleReporter, require_trusted
     from pipeline.cli.line import STAGE_ORDER, run_voice, worst_exit_code
     from pipeline.errors import UsageError
 
@@ -122,35 +123,29 @@ def _plain(run: VoiceRun) -> dict[str, Any]:
 
 def _print_failure(run: VoiceRun) -> None:
     if run.exit_code:
-        from pipeline.cli.common import console
-
-        console(stderr=True).print(
-            f"{run.voice}: {run.status}: {run.message}", style="red", markup=False, soft_wrap=True
-        )
+        tell(f"{run.voice}: {run.status}: {run.message}", style="red", stderr=True)
         if run.hint:
-            console(stderr=True).print(f"  next: {run.hint}", markup=False, soft_wrap=True)
+            tell(f"  next: {run.hint}", stderr=True)
 
 
 def _print_summary(runs: list[VoiceRun]) -> None:
-    from rich.table import Table
 
-    from pipeline.cli.common import console
     from pipeline.cli.line import STAGE_ORDER
 
-    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    rows = table(header_style="bold", padding=(0, 1, 0, 0))
     for column in ("voice", "version", *STAGE_ORDER, "outcome"):
-        table.add_column(column, no_wrap=column != "outcome", min_width=12 if column == "outcome" else None)
+        rows.add_column(column, no_wrap=column != "outcome", min_width=12 if column == "outcome" else None)
     for run in runs:
         times = {line.stage: "done" if line.was_cached else f"{line.duration_s:.1f}s" for line in run.stages}
         shown = run.exit_code in (0, 12) and run.channel
         outcome = f"{run.status} on {run.channel}" if shown else run.status
         style = "green" if run.exit_code == 0 else "yellow" if run.exit_code == 12 else "red"
-        table.add_row(
+        rows.add_row(
             run.voice, run.version or "-", *(times.get(name, "-") for name in STAGE_ORDER), outcome, style=style
         )
-    console().print(table)
+    print_table(rows)
     for run in runs:
         if run.status == "unchanged" and not run.channel:
-            console().print(f"{run.voice}: {run.message}", markup=False, highlight=False, soft_wrap=True)
+            tell(f"{run.voice}: {run.message}")
         if run.report:
-            console().print(f"report: {run.report}", highlight=False, soft_wrap=True)
+            tell(f"report: {run.report}")

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from pipeline.cli.common import JsonOption, RegistryOption
+from pipeline.cli.terminal import print_json, tell
 
 
 def register(app: typer.Typer) -> None:
@@ -41,7 +42,7 @@ def say(
     """
     import sys
 
-    from pipeline.cli.common import ConsoleReporter, console, print_json, repository_root, resolve_settings
+    from pipeline.cli.common import ConsoleReporter, repository_root, resolve_settings
     from pipeline.io.registry import open_registry
     from pipeline.records.job import Machine
     from pipeline.stages.speak import speak
@@ -66,9 +67,9 @@ def say(
     if as_json:
         print_json(spoken)
         return
-    console().print(f"{output}: {spoken.duration_s:.1f} s, {voice} {spoken.version}", highlight=False, soft_wrap=True)
+    tell(f"{output}: {spoken.duration_s:.1f} s, {voice} {spoken.version}")
     heard = [part.phone_error_rate for part in spoken.sentences if part.phone_error_rate is not None]
     if heard:
-        console().print(f"  phones by the tokens: {max(heard):.0%} errors in the worst sentence", highlight=False)
+        tell(f"  phones by the tokens: {max(heard):.0%} errors in the worst sentence")
     for note in spoken.notes:
-        console(stderr=True).print(f"  {note}", markup=False, soft_wrap=True)
+        tell(f"  {note}", stderr=True)

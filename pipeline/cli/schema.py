@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli.terminal import tell, write_document
+
 
 class Document(StrEnum):
     """The files that people write."""
@@ -40,8 +42,8 @@ def schema(
     if write is not None:
         for name, file_name in FILE_NAMES.items():
             write_atomically(write / file_name, render_schema(name).encode())
-            typer.echo(str(write / file_name))
+            tell(str(write / file_name))
     elif document is not None:
-        typer.echo(render_schema(document.value), nl=False)
+        write_document(render_schema(document.value))
     else:
         raise UsageError("which schema?", hint="voxline schema voice, or voxline schema pipeline")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from pipeline.cli.common import JsonOption, UntrustedOption
-
-if TYPE_CHECKING:
-    from rich.text import Text
+from pipeline.cli.terminal import print_json, print_table, table
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +32,7 @@ def settings(
         voxline settings --explain
         VOXLINE_FINETUNE_RANK=16 voxline settings --voice sample --json
     """
-    from pipeline.cli.common import console, governing_here, print_json, resolve_settings
+    from pipeline.cli.common import governing_here, resolve_settings
     from pipeline.cli.voices import voice_overrides
 
     overrides, source = voice_overrides(voice) if voice else ({}, "voice.yaml")
@@ -50,26 +48,18 @@ def settings(
             ]
         )
         return
-    from rich.table import Table
-    from rich.text import Text
-
     from pipeline.config import SECTIONS
 
-    table = Table("setting", "value", "from", *(["meaning"] if explain else []), box=None)
+    rows = table("setting", "value", "from", *(["meaning"] if explain else []))
     for one in resolved.origins:
         meaning = SECTIONS[one.section].model_fields[one.key].description or ""
         style = "" if one.source == "default" else "bold"
         name = f"{one.section}.{one.key}"
-        row = [Text(name), _shown(one.value), Text(one.source)]
-        table.add_row(*row, *([meaning] if explain else []), style=style)
+        rows.add_row(name, _shown(one.value), one.source, *([meaning] if explain else []), style=style)
         if name in refused:
-            told = "pipeline.toml of the tree: refused, it is not merged"
-            table.add_row("", _shown(refused[name]), told, style="red")
-    console().print(table)
+            rows.add_row("", _shown(refused[name]), "pipeline.toml of the tree: refused, it is not merged", style="red")
+    print_table(rows)
 
 
-def _shown(value: object) -> Text:
-    """A value as it is written; a stranger's text holds no escape sequences for the terminal."""
-    from rich.text import Text
-
-    return Text("-" if value is None else value if isinstance(value, str) and value.isprintable() else repr(value))
+def _shown(value: object) -> str:
+    return "-" if value is None else str(value)

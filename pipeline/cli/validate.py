@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.common import JsonOption, RecordOption, RegistryOption, UntrustedOption, VoiceArgument, WorkOption
+from pipeline.cli.terminal import print_json, tell
 
 if TYPE_CHECKING:
     from pipeline.records.clip_report import ClipReport
@@ -45,7 +46,7 @@ def validate(
         voxline validate recordings/ --language en --json
         voxline validate ana --report out/
     """
-    from pipeline.cli.common import console, print_json, require_trusted
+    from pipeline.cli.common import require_trusted
     from pipeline.errors import VoiceRefused
     from pipeline.io.validation_report import headline
 
@@ -62,7 +63,7 @@ def validate(
         print_json(found)
     else:
         for line in _lines(found, folder):
-            console().print(line, highlight=False, markup=False, soft_wrap=True)
+            tell(line)
     if not found.accepted:
         _notify(found, flags)
         raise VoiceRefused(f"{found.voice}: {headline(found)}", hint="record again what the report names")

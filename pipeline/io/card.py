@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jinja2
 
+from pipeline.plain import one_line
 from pipeline.records.feature import FeatureRecord
 from pipeline.records.quality import QualityReport
 from pipeline.records.release import Release
@@ -49,7 +50,7 @@ def _plain(text: str) -> str:
 
 def _cell(value: object) -> str:
     """Text that stays inside its table cell and is no markup."""
-    return re.sub(r"([\\|`*_<>\[\]])", r"\\\1", re.sub(r"\s+", " ", str(value)))
+    return re.sub(r"([\\|`*_<>\[\]])", r"\\\1", re.sub(r"\s+", " ", one_line(str(value))))
 
 
 @cache

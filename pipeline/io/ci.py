@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.io.git import Repository, short_repository_name
+from pipeline.plain import one_line, printable
 
 Engine = Literal["gitlab", "github", "jenkins", "none"]
 
@@ -74,15 +75,15 @@ def annotation(title: str, message: str, environment: Mapping[str, str]) -> str:
     """The line that makes the engine show an error beside the change; empty where it has none."""
     if detect_engine(environment) != "github":
         return ""
-    escaped = message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    escaped = printable(message).replace("%", "%25").replace("\n", "%0A")
     return f"::error title=voxline {title}::{escaped}\n"
 
 
 @contextmanager
 def fold(title: str) -> Iterator[None]:
     """A section of the log that the engine's web page can fold; nothing in a terminal."""
-    engine = detect_engine(os.environ)
-    section = "".join(letter if letter.isalnum() else "_" for letter in title)
+    engine, title = detect_engine(os.environ), one_line(title)
+    section = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in title)
     if engine == "gitlab":
         sys.stderr.write(f"\x1b[0Ksection_start:{int(time.time())}:{section}\r\x1b[0K{title}\n")
     elif engine == "github":

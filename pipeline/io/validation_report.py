@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.io.audio import encode_audio
 from pipeline.io.files import write_atomically
+from pipeline.plain import one_line, printable
 from pipeline.records.clip_report import ClipReport, ClipResult, Finding
 from pipeline.signal.examine import Examination
 from pipeline.signal.frames import Floats
@@ -175,7 +176,7 @@ def _cell(text: str) -> str:
     escaped = "".join(
         "\\" + letter if letter in "\\|*_`[]#@!~" else letter for letter in html.escape(text, quote=False)
     )
-    return _printable(escaped.replace("\n", " "))
+    return one_line(escaped)
 
 
 def _number(value: float | None) -> str:
@@ -185,30 +186,25 @@ def _number(value: float | None) -> str:
 def render_junit(report: ClipReport) -> bytes:
     """A test case per recording, and one for the voice."""
     suite = ElementTree.Element("testsuite", name=f"voxline.validate.{report.voice}")
-    voice = ElementTree.SubElement(suite, "testcase", classname=_printable(report.voice), name="voice")
+    voice = ElementTree.SubElement(suite, "testcase", classname=printable(report.voice), name="voice")
     if not report.accepted:
-        failure = ElementTree.SubElement(voice, "failure", message=_printable(headline(report)))
-        failure.text = _printable("\n".join(told(finding) for finding in report.findings))
+        failure = ElementTree.SubElement(voice, "failure", message=printable(headline(report)))
+        failure.text = printable("\n".join(told(finding) for finding in report.findings))
     rejected = 0
     for result in report.clips:
-        name = _printable(result.clip.file_name)
-        case = ElementTree.SubElement(suite, "testcase", classname=f"{_printable(report.voice)}.clips", name=name)
+        name = printable(result.clip.file_name)
+        case = ElementTree.SubElement(suite, "testcase", classname=f"{printable(report.voice)}.clips", name=name)
         lines = "\n".join(f"{finding.severity}: {told(finding)}" for finding in severest(result))
         if result.verdict == "reject":
             rejected += 1
             message = ", ".join(dict.fromkeys(f.code for f in result.findings if f.severity == "reject"))
-            ElementTree.SubElement(case, "failure", message=message).text = _printable(lines)
+            ElementTree.SubElement(case, "failure", message=message).text = printable(lines)
         elif lines:
-            ElementTree.SubElement(case, "system-out").text = _printable(lines)
+            ElementTree.SubElement(case, "system-out").text = printable(lines)
     suite.set("tests", str(len(report.clips) + 1))
     suite.set("failures", str(rejected + (not report.accepted)))
     document: bytes = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
     return document
-
-
-def _printable(text: str) -> str:
-    """File names may hold control characters; XML may not."""
-    return "".join(one if one.isprintable() or one == "\n" else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
 def render_html(report: ClipReport, media: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from pipeline.plain import is_unfit
 from pipeline.records.base import Record
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9-]{1,62}"
@@ -26,7 +26,7 @@ def is_voice_name(name: str) -> bool:
 def _without_control_characters(text: str) -> str:
     """Names end up in terminals, logs and pages: no escape sequences, no line breaks, no direction overrides."""
     for letter in text:
-        if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") and letter not in "\u200c\u200d":
+        if is_unfit(letter):
             raise ValueError(f"control character U+{ord(letter):04X} is not allowed")
     return text
 
