@@ -23,6 +23,7 @@ import soxr
 
 from pipeline.errors import VoiceRefused
 from pipeline.io.files import write_atomically
+from pipeline.io.processes import child_environment
 
 Samples = npt.NDArray[np.float32]  # (channels, frames), or (frames,) where a docstring says mono
 AudioFault = Literal["empty", "corrupt", "too_large", "too_long", "unsupported_format", "unreadable", "unsafe_path"]
@@ -300,7 +301,12 @@ def _read_through_ffmpeg(source: _OpenFile, limits: AudioLimits) -> Audio:
         command += ["-c:a", "pcm_f32le", "-y", str(target)]
         try:
             done = subprocess.run(
-                command, check=True, capture_output=True, timeout=patience_s, pass_fds=[source.descriptor]
+                command,
+                check=True,
+                capture_output=True,
+                timeout=patience_s,
+                pass_fds=[source.descriptor],
+                env=child_environment(os.environ),
             )
         except (subprocess.SubprocessError, OSError):
             raise source.error("corrupt", f"ffmpeg cannot decode this {source.container} file") from None

@@ -11,18 +11,49 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from shutil import which
 from typing import IO
 
 from pipeline.errors import UsageError
+from pipeline.io.processes import child_environment
 
 SYMLINK_MODE = "120000"
 SUBMODULE_MODE = "160000"
 MAX_POINTER_BYTES = 1024  # the LFS specification: a pointer file is smaller than this
 _POINTER = re.compile(rb"\Aversion https?://[^\n]*\n(?:[a-z0-9.-]+ [^\n]*\n)*?oid sha256:([0-9a-f]{64})\n")
 _CHUNK_BYTES = 1 << 20
+_PATIENCE_S = 600.0
+_SHOWN_LETTERS = 60
+_SETTINGS = (
+    "core.fsmonitor=false",
+    f"core.hooksPath={os.devnull}",
+    "core.quotePath=true",
+    "core.pager=cat",
+    "core.askPass=",
+    "core.sshCommand=false",
+    "core.alternateRefsCommand=",
+    "credential.helper=",
+    "diff.external=",
+    "log.showSignature=false",
+    "safe.bareRepository=explicit",  # a folder of the tree that looks like a bare repository is none
+    "status.submoduleSummary=false",
+)
+_GIT_BOOLEANS = frozenset({"", "true", "false", "yes", "no", "on", "off", "1", "0"})
+# What `git lfs install` writes; every other filter is a command of somebody's own.
+_LFS_COMMANDS = {
+    "filter.lfs.clean": "git-lfs clean -- %f",
+    "filter.lfs.smudge": "git-lfs smudge -- %f",
+    "filter.lfs.process": "git-lfs filter-process",
+}
+_OBEYED_WHEN_READING = re.compile(
+    r"core\.(worktree|alternaterefscommand|gitproxy)|filter\..*\.(clean|smudge|process)|lfs\.extension\..*"
+    r"|diff\.external|diff\..*\.(textconv|command)|gpg\.(.*\.)?program|remote\..*\.(uploadpack|receivepack|vcs)",
+    re.DOTALL,
+)
 _ASKED_AT_ONCE = 100  # requests have to fit into a pipe, or both sides wait for ever
 
 
@@ -87,6 +118,7 @@ class Repository:
             "--untracked-files=all",
             "--ignored=matching",
             "--no-renames",
+            "--ignore-submodules=dirty",  # else a `git status` runs inside each, by that one's configuration
             "--",
             prefix,
         )
@@ -109,7 +141,7 @@ class Repository:
     def blobs(self) -> Iterator[BlobReader]:
         """Read any number of objects through one process."""
         process = subprocess.Popen(
-            ["git", "cat-file", "--batch"],
+            [*_command(), "cat-file", "--batch"],
             cwd=self.root,
             env=_environment(),
             stdin=subprocess.PIPE,
@@ -186,18 +218,53 @@ class BlobReader:
 
 
 def find_repository(folder: Path) -> Repository | None:
-    """The repository whose work tree holds ``folder``, or None."""
-    found = _git(folder, "rev-parse", "--show-toplevel", check=False)
-    return Repository(Path(os.fsdecode(found.rstrip(b"\n")))) if found else None
+    """The repository whose work tree holds ``folder``, or None. Raises UsageError where it is no clone of ours."""
+    return _repository(folder, check=False)
 
 
 def open_repository(folder: Path) -> Repository:
     """Like ``find_repository``.
 
     Raises:
-        UsageError: there is no repository, git refuses to read it, or git is not installed.
+        UsageError: there is no repository, it is no clone of ours, or git is not installed.
     """
-    return Repository(Path(os.fsdecode(_git(folder, "rev-parse", "--show-toplevel").rstrip(b"\n"))))
+    found = _repository(folder, check=True)
+    assert found is not None
+    return found
+
+
+def _repository(folder: Path, *, check: bool) -> Repository | None:
+    _refuse_foreign(folder)
+    found = _git(folder, "rev-parse", "--show-toplevel", check=check)
+    return Repository(Path(os.fsdecode(found.rstrip(b"\n")))) if found else None
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """A clone of ours belongs to this user, which git itself checks, and its configuration starts no programs.
+
+    An unpacked archive brings a .git/config that its sender wrote, and git obeys it. What only fetching, committing and
+    editors obey may stand there, people and CI engines put it there, and nothing of ours does these.
+    """
+    listed = _git(folder, "config", "--list", "--show-scope", "--includes", "-z", check=False).split(b"\0")
+    for scope, told in zip(listed[::2], listed[1::2], strict=False):
+        key, _, value = told.decode(errors="replace").partition("\n")
+        if scope in (b"local", b"worktree") and _starts_a_program(key, value):
+            raise UsageError(
+                f"{folder}: no clone of ours: its .git/config sets {_quoted(key)} to {_quoted(value)}",
+                hint=f"clone the repository anew, or if you trust it: git config --unset {_quoted(key)}",
+            )
+
+
+def _starts_a_program(key: str, value: str) -> bool:
+    """Whether reading a work tree with this in the configuration runs something, or reads another folder."""
+    if key == "core.fsmonitor":
+        return value.lower() not in _GIT_BOOLEANS
+    known = _LFS_COMMANDS.get(key)
+    return value != known if known else _OBEYED_WHEN_READING.fullmatch(key) is not None
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN_LETTERS else text[:_SHOWN_LETTERS] + "...")
 
 
 def short_repository_name(url: str) -> str:
@@ -218,14 +285,58 @@ def _parse_tree(listing: bytes) -> list[TreeEntry]:
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+    return {
+        **child_environment(os.environ, also=("GIT_CONFIG_GLOBAL",)),
+        "LC_ALL": "C",
+        "GIT_CONFIG_NOSYSTEM": "1",  # the same answer on every machine
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ALLOW_PROTOCOL": "none",  # reading never reaches for a network, nor for a helper that a remote names
+        "GIT_NO_LAZY_FETCH": "1",
+    }
+
+
+def _command() -> list[str]:
+    """git with every setting that starts programs, or changes what is printed, set by us: the command line wins."""
+    settings = [*_SETTINGS, *(f"safe.directory={folder}" for folder in _safe_directories())]
+    if which("git-lfs"):  # where it is set up for the whole system, which is not read, recordings would look changed
+        settings += [f"{key}={command}" for key, command in _LFS_COMMANDS.items()]
+    return ["git", *(part for setting in settings for part in ("-c", setting))]
+
+
+@cache
+def _safe_directories() -> tuple[str, ...]:
+    """Folders of other users that this machine's administrator trusts, as our images do; git asks for no other part."""
+    environment = {**_environment(), "GIT_CONFIG_NOSYSTEM": "0"}
+    with suppress(OSError):
+        done = subprocess.run(
+            ["git", "config", "--system", "--get-all", "-z", "safe.directory"],
+            cwd="/",
+            env=environment,
+            capture_output=True,
+            check=False,
+        )
+        return tuple(folder for folder in os.fsdecode(done.stdout).split("\0") if folder)
+    return ()
 
 
 def _git(folder: Path, *arguments: str, check: bool = True) -> bytes:
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder, env=_environment(), capture_output=True, check=False)
+        done = subprocess.run(
+            [*_command(), *arguments],
+            cwd=folder,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=_PATIENCE_S,
+        )
     except FileNotFoundError:
         raise UsageError("git is not installed", hint="install git and run again") from None
+    except subprocess.TimeoutExpired:
+        raise UsageError(
+            f"{folder}: git {arguments[0]} gave no answer in {_PATIENCE_S:.0f} s", hint="run git status there"
+        ) from None
     if done.returncode == 0:
         return done.stdout
     message = done.stderr.decode(errors="replace").strip()
