@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.kernels import product
+from models.processor import works
+
 LEAST_ROWS = 16  # for fewer, preparing the weights costs more than it saves
 
 
@@ -25,14 +28,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     is_plain = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
     if not is_plain or torch.is_autocast_enabled("cpu") or x.numel() < LEAST_ROWS * weight.shape[1]:
         return F.linear(x, weight, bias)
-    if not torch.backends.mkldnn.is_available():
+    if not works("onednn"):
         return F.linear(x, weight, bias)
     return _Linear.apply(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])
-
-
-def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x (M, in) weight^T + bias by oneDNN, without gradients; `weight` (out, in) may be packed."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
 class _Linear(torch.autograd.Function):

@@ -1,12 +1,25 @@
 """Which number type a network that only listens may use."""
 
+import logging
 from functools import cache
 
 import torch
 
+from models.processor import claims_bfloat16, works
+
+log = logging.getLogger(__name__)
+
+
+def quick_dtype() -> torch.dtype:
+    """bfloat16 where the processor multiplies it, else float32."""
+    if works("bf16"):
+        return torch.bfloat16
+    if claims_bfloat16():
+        _warn()
+    return torch.float32
+
 
 @cache
-def quick_dtype() -> torch.dtype:
-    """bfloat16 where the processor multiplies it (emulated it would be slower than float32), else float32."""
-    has_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if has_bfloat16 else torch.float32
+def _warn() -> None:
+    """Once: nobody asked for bfloat16, so nobody would be told otherwise why everything takes longer."""
+    log.warning("bf16 does not work on this processor, though it claims to have it: float32 instead (voxline doctor)")

@@ -1,7 +1,8 @@
 """Weight matrices made ready for decoding, where each is read once for one to a few rows (memory-bound).
 
 Every kind is a callable (M, in) -> (M, out) in float32. `f32` computes the numbers of the network; `bf16` and `int8`
-read a half and a quarter of the bytes and lose a little, which `models.decoding.compare_weights` measures.
+read a half and a quarter of the bytes and lose a little, which `models.decoding.compare_weights` measures. Not every
+processor has them: `models/processor.py`.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.errors import ModelsError
-from models.linear import product
+from models.kernels import int8_product, pack, product
+from models.processor import require, works
 
 WeightKind = Literal["f32", "bf16", "int8"]
 Projection = Callable[[Tensor], Tensor]
@@ -21,14 +23,15 @@ PARTS, VECTOR = 8, 16  # of a product with a single row: parts that cores share,
 
 
 def build_projection(kind: WeightKind, weight: Tensor, bias: Tensor | None) -> Projection:
-    """weight: (out, in) float32; bias: (out,) or None."""
+    """weight: (out, in) float32; bias: (out,) or None. Raises ProcessorError where this processor cannot."""
     if weight.device.type != "cpu":
         if kind == "int8":
             raise ModelsError("int8 weights are for decoding on a CPU; use bf16 on this device")
         return DeviceProjection(weight, bias, torch.float32 if kind == "f32" else torch.bfloat16)
-    if kind == "int8":
-        return Int8Projection(weight, bias)
-    return FloatProjection(weight, bias) if kind == "f32" else Bfloat16Projection(weight, bias)
+    if kind == "f32":
+        return FloatProjection(weight, bias)
+    require(kind)
+    return Int8Projection(weight, bias) if kind == "int8" else Bfloat16Projection(weight, bias)
 
 
 class DeviceProjection:
@@ -57,10 +60,10 @@ class FloatProjection:
     def __call__(self, x: Tensor) -> Tensor:
         if x.shape[0] == 1:
             return self._single(x[0])[None]
-        if not torch.backends.mkldnn.is_available():
+        if not works("onednn"):
             return F.linear(x, self.weight, self.bias)
         if self.packed is None:
-            self.packed = _pack(self.weight)
+            self.packed = pack(self.weight)
         return product(x, self.packed, self.bias)
 
     def _single(self, x: Tensor) -> Tensor:
@@ -79,7 +82,7 @@ class Bfloat16Projection:
     """bfloat16 weights and inputs, float32 accumulation."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self.packed = _pack(weight.to(torch.bfloat16))
+        self.packed = pack(weight.to(torch.bfloat16))
         self.bias = None if bias is None else bias.to(torch.bfloat16)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -87,21 +90,19 @@ class Bfloat16Projection:
 
 
 class Int8Projection:
-    """int8 weights with one scale per output, bfloat16 inputs; many rows (the prefill) go through bfloat16."""
+    """int8 weights with one scale per output, bfloat16 inputs; many rows (the prefill) go through another kind.
+
+    That is bfloat16 where the processor multiplies it and float32 elsewhere, which is quicker there than any other.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         scale = weight.abs().amax(dim=1).clamp(min=1e-12) / 127
         self.weight = (weight / scale[:, None]).round().to(torch.int8)
         self.scale, self.bias = scale.to(torch.bfloat16), bias
-        self.many = Bfloat16Projection(weight, bias)
+        self.many: Projection = (Bfloat16Projection if works("bf16") else FloatProjection)(weight, bias)
 
     def __call__(self, x: Tensor) -> Tensor:
         if x.shape[0] > FEW_ROWS:
             return self.many(x)
-        y = torch._weight_int8pack_mm(x.to(torch.bfloat16), self.weight, self.scale).float()
+        y = int8_product(x.to(torch.bfloat16), self.weight, self.scale).float()
         return y if self.bias is None else y.add_(self.bias)
-
-
-def _pack(weight: Tensor) -> Tensor:
-    """oneDNN's own layout, chosen for 8 rows; correct for any number."""
-    return torch.ops.mkldnn._reorder_linear_weight(weight, 8)

@@ -1,6 +1,6 @@
 """A voice from a base and adapters. Device, weights and precision are chosen here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +20,7 @@ from models.networks import (
     load_text2semantic,
     load_vocoder,
 )
+from models.processor import require, works
 from models.projections import WeightKind
 from models.rendering import CfmRenderer, Renderer, VitsRenderer
 from models.speaker import SpeakerEncoder
@@ -48,6 +49,21 @@ PRECISIONS: dict[Precision, VoiceOptions] = {
     "bf16": VoiceOptions("bf16", "bf16"),
     "int8": VoiceOptions("int8", "bf16"),
 }
+INT8_WITHOUT_BF16 = "int8: this processor has no bf16 for the rest of the work; that is computed in float32"
+
+
+def choose_options(precision: Precision, device: torch.device) -> tuple[VoiceOptions, list[str]]:
+    """How a precision is computed here, and what is different from elsewhere, a line each.
+
+    Raises ProcessorError where this processor does not have it; nothing takes its place unasked.
+    """
+    options = PRECISIONS[precision]
+    if device.type != "cpu" or precision == "f32":
+        return options, []
+    require(precision)
+    if works("bf16"):
+        return options, []
+    return replace(options, wave_precision="f32"), [INT8_WITHOUT_BF16]
 
 
 @dataclass(frozen=True)
@@ -88,6 +104,8 @@ def vits_renderer(synthesizer: Synthesizer, device: torch.device, options: Voice
     """Takes the synthesizer over; its adapters, if any, have to be merged."""
     if device.type == "cpu":
         is_lighter = options.wave_precision == "bf16" and isinstance(synthesizer.dec, HifiGanDecoder)
+        if is_lighter:
+            require("bf16")
         synthesizer.prepare_for_inference("bfloat16" if is_lighter else "float32")
     return VitsRenderer(synthesizer, device)
 

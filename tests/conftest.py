@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from models.compat import prepare_torchaudio
+from models.switches import switch_off
+from pipeline.records.settings import switched_off
 
 prepare_torchaudio()
 
@@ -19,7 +21,7 @@ prepare_torchaudio()
 # tree for a stranger's); tests set what they need. Forgotten before the first fixture of a session, which would write
 # into the configured registry, and before libraries look for a cache folder as they are imported.
 CONFIGURED = ("VOXLINE_", "CI", "GITLAB_", "GITHUB_", "JENKINS_", "BUILD_", "CHANGE_", "GIT_", "AWS_", "HF_", "XDG_")
-KEPT = ("VOXLINE_SHARED",)
+KEPT = ("VOXLINE_SHARED", "VOXLINE_PROCESSOR")  # what the machine is, not what the line does
 
 
 def leave_users_environment() -> str:
@@ -42,6 +44,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# `make test` runs some tests twice: as the processor is, and without some of it. Before torch is first imported.
+WITHOUT = switched_off(os.environ.get("VOXLINE_PROCESSOR", "auto"))
+switch_off(WITHOUT, os.environ)
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -63,6 +69,12 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return REPOSITORY
+
+
+@pytest.fixture(autouse=True)
+def own_processor() -> None:
+    """What another test switched off of the processor is on again."""
+    switch_off(WITHOUT, {})
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,8 @@ from pipeline.cli.terminal import bar, tell
 if TYPE_CHECKING:
     from pipeline.config import Resolved
     from pipeline.io.protected import Governing
+    from pipeline.records.job import Machine
+    from pipeline.records.settings import GeneralSettings
 
 Item = TypeVar("Item")
 
@@ -131,6 +133,17 @@ def resolve_settings(
         voice_source=voice_source,
         flags=flags,
     )
+
+
+def prepare_machine(general: GeneralSettings) -> Machine:
+    """How and where this command computes. To be called before torch is first imported, which asks the processor."""
+    from models.switches import switch_off
+    from pipeline.records.job import Machine
+    from pipeline.records.settings import switched_off
+
+    switch_off(switched_off(general.processor), os.environ)
+    bases = repository_root() / general.bases
+    return Machine(general.device, general.threads, Path(general.cache).expanduser(), bases)
 
 
 class ConsoleReporter:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
 from pipeline.cli.common import JsonOption
 from pipeline.cli.terminal import print_json, tell
+
+if TYPE_CHECKING:
+    from models.processor import Part
 
 # Extras without which no voice is trained; the others are worth a remark.
 NEEDED_EXTRAS = ("core", "audio", "train")
@@ -34,16 +37,18 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(as_json: JsonOption = False) -> None:
-    """Say what is installed, which GPU and caches there are, which bases are usable, and what to do about the rest.
+    """Say what is installed, what processor, GPU, caches and bases there are, and what to do about the rest.
 
     Exit 0 when a voice can be trained with the default base, else 3.
 
         voxline doctor
         voxline doctor --json
     """
+    from pipeline.cli.common import prepare_machine, resolve_settings
     from pipeline.errors import SettingsError
 
-    findings = [*_python(), *_packages(), *_gpu(), *_caches(), *_programs(), *_bases()]
+    prepare_machine(resolve_settings().settings.voxline)
+    findings = [*_python(), *_packages(), *_processor(), *_gpu(), *_caches(), *_programs(), *_bases()]
     needed = [one for one in findings if one.state == "missing" and one.topic in ("python", "packages", "default base")]
     if as_json:
         print_json({"ready": not needed, "findings": [asdict(one) for one in findings]})
@@ -114,6 +119,38 @@ def _how_to_get(name: str, advice: str) -> str:
     if name == "pesq":  # the only one without a wheel
         return f"apt-get install gcc python3-dev, then {advice}; or make install, which needs neither"
     return advice
+
+
+def _processor() -> list[Finding]:
+    """What the kernels say when they are tried, and what follows for the precision of networks."""
+    import os
+    import platform
+    from importlib.util import find_spec
+
+    cores = f"{os.cpu_count()} cores"
+    if find_spec("torch") is None:
+        return [Finding("processor", "architecture", "ok", f"{platform.machine()}, {cores}")]
+    from models.processor import architecture, instructions, works
+
+    parts = [_part("onednn", "quick matrix products"), _part("bf16", "multiplied in hardware"), _part("int8", "works")]
+    offered = " or ".join(part.name for part in parts[1:] if part.state == "ok")
+    chosen = "float32" + (", bfloat16 in networks that only listen" if works("bf16") else "")
+    chosen += f"; say --precision {offered} on request" if offered else ""
+    return [
+        Finding("processor", "architecture", "ok", f"{architecture()}, {cores}"),
+        Finding("processor", "instructions", "ok", f"{instructions()}, as torch uses them"),
+        *parts,
+        Finding("processor", "precision", "ok", chosen),
+    ]
+
+
+def _part(part: Part, good: str) -> Finding:
+    from models.processor import lack
+    from models.switches import is_off
+
+    reason = lack(part)
+    advice = "voxline settings --explain says where voxline.processor comes from" if is_off(part) else ""
+    return Finding("processor", part, "note" if reason else "ok", reason or good, advice)
 
 
 def _gpu() -> list[Finding]:

@@ -327,12 +327,11 @@ def open_line(name: str, flags: Mapping[str, Any], reporter: Reporter) -> Line:
     Raises:
         UsageError, SettingsError, ConsentError, VoiceRefused: before any stage starts.
     """
-    from pipeline.cli.common import repository_root, resolve_settings
+    from pipeline.cli.common import prepare_machine, repository_root, resolve_settings
     from pipeline.cli.voices import find_voice_folder
     from pipeline.io.registry import open_registry
     from pipeline.io.store import Store
     from pipeline.io.voices import content_digest, load_voice
-    from pipeline.records.job import Machine
     from pipeline.records.release import recipe_digest, release_version
 
     root = repository_root()
@@ -346,7 +345,7 @@ def open_line(name: str, flags: Mapping[str, Any], reporter: Reporter) -> Line:
     base = open_base(general.base, root / general.bases)
     digest = content_digest(folder, cache=work / voice.name / ".digests.json")
     recipe = recipe_digest(settings)
-    machine = Machine(general.device, general.threads, Path(general.cache).expanduser(), root / general.bases)
+    machine = prepare_machine(general)
     return Line(
         voice=voice,
         settings=settings,

@@ -27,7 +27,10 @@ def pretrain(
         voxline pretrain recipes/nano.yaml --data ../shared/data
         voxline pretrain recipes/nano.yaml --data ../shared/data --stage gpt --stage export
     """
-    import torch
+    from pipeline.cli.common import prepare_machine, resolve_settings
+
+    prepare_machine(resolve_settings().settings.voxline)
+    import torch  # only now: it asks the processor
 
     from models.networks import choose_device
     from pipeline.stages.pretrain.recipe import read_recipe

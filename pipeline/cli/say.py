@@ -42,14 +42,14 @@ def say(
     """
     import sys
 
-    from pipeline.cli.common import ConsoleReporter, repository_root, resolve_settings
+    from pipeline.cli.common import ConsoleReporter, prepare_machine, repository_root, resolve_settings
     from pipeline.io.registry import open_registry
-    from pipeline.records.job import Machine
-    from pipeline.stages.speak import speak
 
     general = resolve_settings({"voxline.registry": registry, "voxline.device": device}).settings.voxline
     root = repository_root()
-    machine = Machine(general.device, general.threads, Path(general.cache).expanduser(), root / general.bases)
+    machine = prepare_machine(general)
+    from pipeline.stages.speak import speak  # imports torch, which asks the processor
+
     spoken = speak(
         open_registry(general.registry, root=root),
         voice,

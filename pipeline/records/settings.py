@@ -5,11 +5,30 @@ Defaults are the design's. Every number carries its unit in its name.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from pipeline.records.base import Record
+
+SWITCHES = ("avx512", "bf16", "int8", "onednn")
+
+
+def switched_off(processor: str) -> tuple[str, ...]:
+    """The names in `no bf16, no AVX-512`; none of `auto`. Raises ValueError for anything else."""
+    if processor.strip().lower() == "auto":
+        return ()
+    names = []
+    for part in processor.lower().replace("-", "").split(","):
+        no, _, name = part.strip().partition(" ")
+        if no != "no" or name.strip() not in SWITCHES:
+            raise ValueError(f"write auto, or what to do without: {', '.join(f'no {name}' for name in SWITCHES)}")
+        names.append(name.strip())
+    return tuple(names)
+
+
+def _switches(processor: str) -> str:
+    return ", ".join(f"no {name}" for name in switched_off(processor)) or "auto"
 
 
 class GeneralSettings(Record):
@@ -25,6 +44,10 @@ class GeneralSettings(Record):
         "auto", description="Where networks run. auto takes CUDA where there is one."
     )
     threads: int = Field(0, ge=0, description="CPU threads for networks; 0 leaves the choice to torch.")
+    processor: Annotated[str, AfterValidator(_switches)] = Field(
+        "auto",
+        description="auto tries what the processor can; `no bf16, no avx512, no int8, no onednn` does without these.",
+    )
 
 
 class ValidateSettings(Record):

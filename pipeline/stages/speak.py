@@ -17,9 +17,10 @@ from models.bert import BertFeatures
 from models.errors import ModelsError
 from models.ge2e import SAMPLE_RATE_HZ, embed_speaker
 from models.networks import choose_device, load_bert
+from models.processor import ProcessorError, works
 from models.symbols import phones_to_ids
 from models.voice import Reference, Sentence, Speech, SpokenSentence
-from models.voice_loading import PRECISIONS, AdapterFolders, Precision, VoiceOptions, load_voice
+from models.voice_loading import AdapterFolders, Precision, choose_options, load_voice
 from pipeline.errors import ConsentError, SettingsError, UsageError
 from pipeline.io.audio import AudioFileError, read_audio, resample, write_audio
 from pipeline.io.registry import Registry
@@ -61,7 +62,8 @@ def speak(
     Raises:
         UsageError: no such voice, nothing to say, a file name that is not written, or references for v3 and v4.
         ConsentError: the consent has expired since the voice was published, or a reference is of somebody else.
-        SettingsError: the base is not here, or is not the one the voice was trained on.
+        SettingsError: the base is not here, or is not the one the voice was trained on; or this processor does not
+            have the precision.
     """
     if output.suffix.lower() not in WRITTEN:
         raise UsageError(f"{output}: written formats are {', '.join(WRITTEN)}", hint="-o out.wav")
@@ -69,7 +71,9 @@ def speak(
     _check_consent(release)
     folder = registry.fetch(voice, release.version)
     try:
-        said = _say(release, folder, text, language, machine, seed, speed, references, PRECISIONS[precision])
+        said = _say(release, folder, text, language, machine, seed, speed, references, precision)
+    except ProcessorError as error:
+        raise SettingsError(f"--precision {error}", hint=_other_precisions(precision)) from error
     except ModelsError as error:
         raise SettingsError(str(error), hint="voxline bases list") from error
     speech, notes, seconds = said
@@ -118,7 +122,7 @@ def _say(
     seed: int,
     speed: float,
     references: Sequence[Path],
-    options: VoiceOptions,
+    precision: Precision,
 ) -> tuple[Speech, list[str], float]:
     base = find_base(release.base, machine.bases)
     if base.digest != release.base_digest:
@@ -134,10 +138,13 @@ def _say(
         )
     if machine.threads:
         torch.set_num_threads(machine.threads)
+    device = choose_device(machine.device)
+    options, differences = choose_options(precision, device)
     folders = AdapterFolders(folder / "adapter" / "text2semantic", folder / "adapter" / "synthesizer")
-    networks = load_voice(base, machine.cache, choose_device(machine.device), folders, options)
+    networks = load_voice(base, machine.cache, device, folders, options)
     bert = load_bert(base, machine.cache, networks.decoder.device)
     sentences, notes = read_sentences(text, language or release.language, base.text.symbols, bert)
+    notes += differences
     reference = read_reference(folder / REFERENCE_FOLDER, base.text.symbols, bert)
     if references:
         has_encoder = networks.embed_speaker is not None
@@ -153,6 +160,11 @@ def _say(
         elif len(sentence.attempts) > 1:
             notes.append(f"sentence {number} was generated {len(sentence.attempts)} times until it came out whole")
     return speech, notes, seconds
+
+
+def _other_precisions(precision: Precision) -> str:
+    others = [name for name in ("bf16", "int8") if name != precision and works(name)]
+    return " or ".join(f"--precision {name}" for name in [*others, "f32"]) + "; voxline doctor says what there is"
 
 
 def read_sentences(

@@ -14,6 +14,7 @@ from models.configs.text2semantic import SamplingConfig, Text2SemanticConfig
 from models.configs.vocoder import VocoderConfig
 from models.decoding import Decoder
 from models.errors import ModelsError
+from models.processor import ProcessorError, works
 from models.rendering import CfmRenderer, Renderer, Utterance, VitsRenderer, cross_fade, pieces_of
 from models.synthesizer import Synthesizer
 from models.synthesizer_cfm import CfmSynthesizer
@@ -236,6 +237,10 @@ def test_two_pieces_meet_where_they_agree():
 def test_bfloat16_waves_are_an_option_that_changes_little():
     torch.manual_seed(1)
     synthesizer = Synthesizer(SynthesizerConfig(**NUMBERS)).remove_weight_norm()
+    if not works("bf16"):
+        with pytest.raises(ProcessorError, match="bf16"):
+            vits_renderer(synthesizer, CPU, VoiceOptions(wave_precision="bf16"))
+        return
     light = vits_renderer(synthesizer, CPU, VoiceOptions(wave_precision="bf16"))
     assert isinstance(light.synthesizer.dec, ChannelsLastDecoder)
     exact, rough = (one.render(torch.arange(20), utterance(9)) for one in (renderer("v2"), light))

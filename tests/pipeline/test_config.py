@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.config import resolve
 from pipeline.errors import SettingsError
+from pipeline.records.settings import switched_off
 
 
 def resolve_in(folder: Path, toml: str = "", **arguments):
@@ -85,3 +86,20 @@ def test_a_voice_cannot_change_what_it_is_judged_by(tmp_path: Path, overrides: d
 def test_a_huge_settings_file_is_not_parsed(tmp_path: Path):
     with pytest.raises(SettingsError, match="more than 262144 bytes"):
         resolve_in(tmp_path, "#" * 300_000)
+
+
+@pytest.mark.parametrize(
+    ("written", "off"),
+    [("auto", ()), (" Auto ", ()), ("no bf16", ("bf16",)), ("no bf16, no AVX-512,no int8", ("bf16", "avx512", "int8"))],
+)
+def test_what_a_processor_is_to_do_without_is_written_as_it_is_said(tmp_path: Path, written, off):
+    general = resolve_in(tmp_path, environment={"VOXLINE_PROCESSOR": written}).settings.voxline
+    assert switched_off(general.processor) == off
+
+
+@pytest.mark.parametrize("written", ["", "bf16", "no", "no mmx", "no bf16 no int8", "no bf16, auto"])
+def test_a_processor_without_something_unknown_is_refused_with_what_can_be_written(tmp_path: Path, written):
+    with pytest.raises(
+        SettingsError, match=r"pipeline.toml: voxline.processor: .*no avx512, no bf16, no int8, no onednn"
+    ):
+        resolve_in(tmp_path, f'[voxline]\nprocessor = "{written}"\n')

@@ -120,7 +120,9 @@ def test_two_runs_at_once_do_the_work_once(copy: Path, walk) -> None:
     assert sorted(run["finetune"] for run in cached) == [False, True]
 
 
-def test_a_passed_voice_is_published_and_speaks(copy: Path, voxline, walk, open_gate, tmp_path: Path) -> None:
+def test_a_passed_voice_is_published_and_speaks(
+    copy: Path, voxline, walk, open_gate, tmp_path: Path, monkeypatch
+) -> None:
     walk.forget(copy, "evaluate")
     answer = voxline("run", "ana", "--json")
     assert answer.code == 0, answer.err
@@ -139,6 +141,11 @@ def test_a_passed_voice_is_published_and_speaks(copy: Path, voxline, walk, open_
     assert spoken["version"] == run["version"]
     assert spoken["duration_s"] > 0
     assert (tmp_path / "1.wav").read_bytes() == (tmp_path / "2.wav").read_bytes()
+
+    monkeypatch.setenv("VOXLINE_PROCESSOR", "no bf16")
+    lacking = voxline("say", "ana", "Hello.", "-o", str(tmp_path / "3.wav"), "--precision", "bf16")
+    assert (lacking.code, "--precision bf16: it is switched off" in lacking.err) == (3, True), lacking
+    monkeypatch.delenv("VOXLINE_PROCESSOR")
 
     shown = json.loads(voxline("registry", "show", "ana", "--json").out)
     assert set(shown["files"]) >= {

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from models.bases import find_base
+from models.switches import switch_off
+from models.voice_loading import INT8_WITHOUT_BF16
 from pipeline.errors import ConsentError, GateBlocked, SettingsError, UsageError
 from pipeline.io.audio import read_audio, write_audio
 from pipeline.io.registry import open_registry
 from pipeline.io.voices import load_voice
 from pipeline.records.job import Input, Machine
 from pipeline.records.release import Provenance
+from pipeline.records.spoken import Spoken
 from pipeline.stages.publish import Publication, publish
 from pipeline.stages.speak import speak
 
@@ -95,6 +98,45 @@ def test_a_base_that_changed_since_is_not_spoken_on(walked, what, registry, tmp_
             machine=Machine("cpu", 1, tmp_path, tmp_path / "bases"),
         )  # fmt: skip
     assert not (tmp_path / "a.wav").exists()
+
+
+class TestPrecision:
+    """What the processor lacks is refused where it was asked for, and told where the rest can be computed."""
+
+    @pytest.fixture
+    def say(self, walked, what, registry, tmp_path):
+        publish(what, passed(walked), registry)
+
+        def run(precision: str) -> Spoken:
+            machine = Machine("cpu", 1, tmp_path, walked.root / "bases")
+            path = tmp_path / f"{precision}.wav"
+            return speak(
+                registry, "ana", "Hello.", output=path, reporter=None, machine=machine, precision=precision, seed=1
+            )
+
+        return run
+
+    @pytest.mark.parametrize(
+        ("off", "asked", "others"),
+        [
+            (("bf16",), "bf16", "--precision int8 or --precision f32"),
+            (("bf16", "int8"), "bf16", "--precision f32"),
+            (("bf16", "int8"), "int8", "--precision f32"),
+        ],
+    )
+    def test_it_is_refused_where_the_processor_does_not_have_it(self, say, off, asked, others, tmp_path) -> None:
+        switch_off(off, {})
+        with pytest.raises(SettingsError) as error:
+            say(asked)
+        assert error.value.exit_code == 3
+        assert error.value.message == f"--precision {asked}: it is switched off"
+        assert error.value.hint == f"{others}; voxline doctor says what there is"
+        assert not (tmp_path / f"{asked}.wav").exists()
+
+    def test_int8_without_bf16_speaks_and_says_what_is_float32(self, say) -> None:
+        switch_off(["bf16"], {})
+        assert say("f32").notes == ()
+        assert [note for note in say("int8").notes if "float32" in note] == [INT8_WITHOUT_BF16]
 
 
 class TestMoreReferences:
