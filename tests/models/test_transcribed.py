@@ -72,10 +72,12 @@ def test_chances_of_places_are_those_of_all_paths_counted_one_by_one():
     torch.testing.assert_close(arrive.sum(1), torch.ones(states))
 
     counted = torch.zeros(tokens, states)
+    numbers = [table.tolist() for table in (fitting, leave, arrive)]  # a quarter of a million paths look things up
     for path in product(product(range(states - 1), range(longest), (False, True)), repeat=tokens):
-        chance = chance_of(path, fitting, leave, arrive)
-        for token, (state, _, _) in enumerate(path):
-            counted[token, state] += chance
+        chance = chance_of(path, *numbers)
+        if chance:
+            for token, (state, _, _) in enumerate(path):
+                counted[token, state] += chance
     torch.testing.assert_close(_places(fitting, leave, arrive), counted / counted.sum(1, keepdim=True))
 
 
@@ -85,10 +87,10 @@ def chance_of(path, fitting, leave, arrive) -> float:
     state_before, lasted_before = -1, -1
     for token, (state, lasted, ends) in enumerate(path):
         if arriving is not None:
-            chance *= float(arrive[arriving, state]) if lasted == 0 else 0.0
-        elif state != state_before or lasted != min(lasted_before + 1, leave.shape[1] - 1):
+            chance *= arrive[arriving][state] if lasted == 0 else 0.0
+        elif state != state_before or lasted != min(lasted_before + 1, len(leave[0]) - 1):
             return 0.0
-        chance *= float(fitting[token, state]) * float(leave[state, lasted] if ends else 1 - leave[state, lasted])
+        chance *= fitting[token][state] * (leave[state][lasted] if ends else 1 - leave[state][lasted])
         arriving = state + 1 if ends else None
         state_before, lasted_before = state, lasted
-    return chance * float(arrive[arriving, -1]) if arriving is not None else 0.0
+    return chance * arrive[arriving][-1] if arriving is not None else 0.0

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import importlib
 import os
+import pickle
+import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +26,7 @@ from pipeline.io.voices import content_digest, load_manifest
 from pipeline.records.plan import Plan, PlanEntry
 from pipeline.records.release import Release, recipe_digest
 from pipeline.records.voice import Consent
+from pipeline.signal import dnsmos, quality
 from pipeline.stages.plan import Identifier, make_plan
 
 # A base whose digest needs no weights on this machine.
@@ -201,19 +208,36 @@ def manifest_text() -> str:
 _WRITES = frozenset({"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "shutil.copyfile"})
 
 
+def fork(action: Callable[[], int], log: Path) -> int:
+    """Begin ``action`` in a child process that writes to ``log`` and ends with the code that is returned.
+
+    A process of its own, like that of a command in a shell, but one that need not import anything again.
+    """
+    child = os.fork()
+    if child:
+        return child
+    stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(stream, 1)
+    os.dup2(stream, 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+    code = 99
+    try:
+        code = action()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
 def struck(action: Callable[[], int], signal_number: int, at: int, within: Path, log: Path) -> tuple[int, bool]:
     """Run ``action`` in a child process that sends itself a signal at its ``at``-th file operation below ``within``.
 
     Returns:
         The exit status as ``os.waitstatus_to_exitcode`` gives it, and whether the signal was sent.
     """
-    child = os.fork()
-    if child == 0:
-        stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(stream, 1)
-        os.dup2(stream, 2)
-        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-        seen, code, place = 0, 99, str(within)
+
+    def watched() -> int:
+        seen, place = 0, str(within)
 
         def hook(event: str, arguments: tuple[object, ...]) -> None:
             nonlocal seen
@@ -223,19 +247,43 @@ def struck(action: Callable[[], int], signal_number: int, at: int, within: Path,
                     os.kill(os.getpid(), signal_number)
 
         sys.addaudithook(hook)
-        try:
-            code = action()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code if seen < at else code + 100)
-    _, status = os.waitpid(child, 0)
+        code = action()
+        return code if seen < at else code + 100
+
+    _, status = os.waitpid(fork(watched, log), 0)
     code = os.waitstatus_to_exitcode(status)
     return (code - 100, True) if code >= 100 else (code, code < 0)
 
 
+@pytest.fixture(scope="session")
+def imported() -> None:
+    """What the stages import, once: child processes that are forked inherit it."""
+    for module in ("peft", "transformers", "scipy.signal", "scipy.stats", "onnxruntime", "pesq", "matplotlib"):
+        importlib.import_module(module)
+    for stage in ("validate.stage", "extract", "finetune", "evaluate", "publish", "speak"):
+        importlib.import_module(f"pipeline.stages.{stage}")
+
+
 @pytest.fixture
-def strike(tmp_path: Path) -> Callable[..., tuple[int, bool]]:
+def begin(tmp_path: Path, imported: None) -> Callable[..., Callable[[], tuple[int, str]]]:
+    """Begin an action in a process of its own; the answer waits for its end, and tells its exit status and output."""
+
+    def run(action: Callable[[], int]) -> Callable[[], tuple[int, str]]:
+        log = tmp_path / f"begun-{len(list(tmp_path.glob('begun-*')))}.log"
+        log.touch()
+        child = fork(action, log)
+
+        def ended() -> tuple[int, str]:
+            _, status = os.waitpid(child, 0)
+            return os.waitstatus_to_exitcode(status), log.read_text()
+
+        return ended
+
+    return run
+
+
+@pytest.fixture
+def strike(tmp_path: Path, imported: None) -> Callable[..., tuple[int, bool]]:
     """``struck`` with its log in the test's folder, checked for tracebacks."""
 
     def run(action: Callable[[], int], signal_number: int, at: int, within: Path) -> tuple[int, bool]:
@@ -318,9 +366,9 @@ def write_tiny_base() -> Callable[[Path], Path]:
     """
 
     def write(root: Path) -> Path:
-        (root / "pipeline.toml").write_text(TINY_SETTINGS)
         folder = root / "bases" / "tiny"
         folder.mkdir(parents=True, exist_ok=True)
+        (root / "pipeline.toml").write_text(TINY_SETTINGS)
         (folder / "base.yaml").write_text(TINY_BASE)
         return folder
 
@@ -343,3 +391,64 @@ def write_tiny_voice(repository: Path) -> Callable[..., Path]:
         return folder
 
     return write
+
+
+# --- done once in a run, whichever of its processes comes first ---------------------------------------
+
+
+@pytest.fixture(scope="session")
+def folder_of_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this run of the tests share, and no other run."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session", autouse=True)
+def judged_once(folder_of_run: Path) -> Iterator[None]:
+    """PESQ and the network of DNSMOS are asked the same in many tests: each question is answered once in a run.
+
+    Both are other people's code and nothing but functions of their samples, so the answer is kept under a digest of
+    what was asked. A test of the two themselves asks a question of its own, and has it answered.
+    """
+    answers = folder_of_run / "judged"
+    answers.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dnsmos, "_run", remembered(dnsmos._run, answers))
+        patch.setattr(quality, "pesq_wb", remembered(quality.pesq_wb, answers))
+        yield
+
+
+def remembered(function: Callable[..., Any], folder: Path) -> Callable[..., Any]:
+    def asked(*arguments: Any) -> Any:
+        question = hashlib.sha256(pickle.dumps((function.__name__, arguments))).hexdigest()
+        kept = folder / question
+        if not kept.exists():
+            written = folder / f"{question}.{os.getpid()}"
+            written.write_bytes(pickle.dumps(function(*arguments)))
+            written.replace(kept)
+        return pickle.loads(kept.read_bytes())
+
+    return asked
+
+
+@pytest.fixture(scope="session")
+def repository_with_voice(
+    folder_of_run: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    write_tiny_base: Callable[[Path], Path],
+    write_tiny_voice: Callable[..., Path],
+) -> Path:
+    """A repository whose voice ``ana`` was walked up to its gate: by one process of this run, copied by the others."""
+    walked, root = folder_of_run / "walked", tmp_path_factory.mktemp("line")
+    with (folder_of_run / "walked.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (walked / "done").exists():
+            shutil.rmtree(walked, ignore_errors=True)
+            write_tiny_base(walked)
+            write_tiny_voice(walked)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.chdir(walked)
+                assert run_command(["run", "ana"]) == 11
+            (walked / "done").touch()
+    shutil.copytree(walked, root, dirs_exist_ok=True)
+    return root

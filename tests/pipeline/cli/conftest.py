@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from pipeline.cli.main import run_command
 from pipeline.signal import gate
 
 
@@ -38,21 +36,6 @@ class Walk:
 @pytest.fixture(scope="session")
 def walk() -> Walk:
     return Walk()
-
-
-@pytest.fixture(scope="session")
-def repository_with_voice(tmp_path_factory, write_tiny_base, write_tiny_voice) -> Path:
-    """A repository whose voice ``ana`` was walked up to its gate once."""
-    root = tmp_path_factory.mktemp("line")
-    write_tiny_base(root)
-    write_tiny_voice(root)
-    before = Path.cwd()
-    os.chdir(root)
-    try:
-        assert run_command(["run", "ana"]) == 11
-    finally:
-        os.chdir(before)
-    return root
 
 
 @pytest.fixture

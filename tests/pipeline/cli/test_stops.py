@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 from pipeline.cli.main import run_command
 from pipeline.io.registry import open_registry
+from pipeline.signal import gate
 
 STAGES = ("validate", "extract", "finetune", "evaluate")
 NEVER = 10**9
@@ -58,13 +60,24 @@ def test_a_stage_that_is_stopped_leaves_nothing_half_written_and_is_continued(
     assert walk.results(copy) == before
 
 
+@pytest.fixture(scope="module")
+def passed_once(repository_with_voice: Path, tmp_path_factory) -> Path:
+    """A repository whose voice has passed its gate and waits to be published."""
+    root = shutil.copytree(repository_with_voice, tmp_path_factory.mktemp("passed"), dirs_exist_ok=True)
+    for left in ("work/ana/evaluate", "registry"):
+        shutil.rmtree(root / left)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setattr(gate, "verdict", lambda checks: (True, ()))
+        assert run_command(["evaluate", "ana"]) == 0
+    return root
+
+
 @pytest.fixture
-def passed(copy: Path, walk, open_gate, strike) -> Path:
-    """A copy whose voice has passed its gate and waits to be published."""
-    walk.forget(copy, "evaluate")
-    subprocess.run(["rm", "-rf", str(copy / "registry")], check=True)
-    assert strike(lambda: run_command(["evaluate", "ana"]), signal.SIGKILL, NEVER, copy)[0] == 0
-    return copy
+def passed(passed_once: Path, tmp_path: Path, monkeypatch) -> Path:
+    root = shutil.copytree(passed_once, tmp_path / "copy")
+    monkeypatch.chdir(root)
+    return root
 
 
 def assert_whole_or_absent(root: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,29 +56,15 @@ class Walked:
 
 
 @pytest.fixture(scope="session")
-def walked(
-    tmp_path_factory: pytest.TempPathFactory,
-    write_tiny_base: Callable[[Path], Path],
-    write_tiny_voice: Callable[..., Path],
-) -> Iterator[Walked]:
-    """The walk is done once; the gate blocks, as it must on random numbers."""
+def walked(repository_with_voice: Path) -> Walked:
+    """What the walk left in each stage; the gate blocked, as it must on random numbers."""
     from pipeline.cli.line import open_line
-    from pipeline.errors import GateBlocked
 
-    root = tmp_path_factory.mktemp("walked")
-    write_tiny_base(root)
-    write_tiny_voice(root)
-    before = Path.cwd()
-    os.chdir(root)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(repository_with_voice)
         line = open_line("ana", {}, Silent())
-        with pytest.raises(GateBlocked):
-            line.run_until("evaluate")
         outcomes: dict[str, Any] = {}
         for stage in ("validate", "extract", "finetune", "evaluate"):
             outcomes[stage] = line._run_stage(stage, outcomes)
             assert outcomes[stage].was_cached
-        yield Walked(root, outcomes)
-    finally:
-        os.chdir(before)
-        shutil.rmtree(root / "work", ignore_errors=True)
+    return Walked(repository_with_voice, outcomes)
