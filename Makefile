@@ -10,7 +10,7 @@ export VOXLINE_SHARED ?= $(abspath ../shared)
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml scripts/set_up.py
+$(STAMP): pyproject.toml scripts/set_up.py tests/ci/node/package-lock.json
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: apt-get install python3"; exit 1; }
 	@$(PYTHON) scripts/set_up.py $(VENV) '.[all,langs,dev]'
 	@touch $@

@@ -21,6 +21,7 @@ from pathlib import Path
 
 COMPILED = "pesq"
 ZIG = "ziglang==0.17.0"
+CI_DOUBLE = Path(__file__).resolve().parent.parent / "tests" / "ci" / "node"
 
 
 class SetUpError(Exception):
@@ -41,6 +42,23 @@ def main(arguments: list[str]) -> None:
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         if subprocess.run([*pip, "-e", *requirements], env=environment, check=False).returncode:
             raise SetUpError("pip could not install everything; its own message is above")
+    if any("dev" in requirement for requirement in requirements):
+        install_ci_double(Path(venv))
+
+
+def install_ci_double(venv: Path) -> None:
+    """What runs GitLab's files in the tests, pinned by its lock file; without npm those tests are skipped."""
+    if shutil.which("npm") is None:
+        print("no npm here: the tests that run GitLab pipelines are skipped", flush=True)
+        return
+    folder = venv / "node"
+    folder.mkdir(exist_ok=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(CI_DOUBLE / name, folder / name)
+    npm = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    if subprocess.run(npm, cwd=folder, check=False).returncode:
+        shutil.rmtree(folder, ignore_errors=True)
+        print("npm could not install it: the tests that run GitLab pipelines are skipped", flush=True)
 
 
 def make_venv(venv: Path, python: Path, scratch: Path) -> None:

@@ -14,7 +14,7 @@ from pipeline.cli.terminal import print_table, table, tell, write_document
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pipeline.records.plan import Plan
+    from pipeline.records.plan import Plan, PlanEntry
 
 
 class Format(StrEnum):
@@ -77,8 +77,9 @@ def plan(
         voxline plan --base origin/main --head HEAD --json
         voxline plan --base "$CI_COMMIT_BEFORE_SHA" --format gitlab -o child.yml
     """
+    from pipeline.cli.common import is_untrusted_here
     from pipeline.errors import UsageError
-    from pipeline.io.plan_formats import github_matrix, gitlab_pipeline, jenkins_branches
+    from pipeline.io.plan_formats import Frame, github_matrix, gitlab_pipeline, jenkins_branches
 
     flags = {"voxline.registry": registry, "voxline.base": base_model}
     made = make_plan_here(flags, since=since, head=head, worktree=worktree, retry_refused=retry_refused)
@@ -91,11 +92,18 @@ def plan(
     if chosen is Format.TABLE:
         _print_table(made, show_all)
         return
+    frame = Frame(
+        # Nothing of a stranger's is trained or published, whatever --through says.
+        only_validate=through is Through.VALIDATE or is_untrusted_here(),
+        is_untrusted=is_untrusted_here(),
+        registry=registry,
+        base=base_model,
+    )
     writers = {
         Format.JSON: lambda: made.model_dump_json(indent=2) + "\n",
-        Format.GITLAB: lambda: gitlab_pipeline(made, only_validate=through is Through.VALIDATE),
-        Format.JENKINS: lambda: jenkins_branches(made, only_validate=through is Through.VALIDATE),
-        Format.GITHUB: lambda: github_matrix(made, only_validate=through is Through.VALIDATE),
+        Format.GITLAB: lambda: gitlab_pipeline(made, frame),
+        Format.JENKINS: lambda: jenkins_branches(made, frame),
+        Format.GITHUB: lambda: github_matrix(made, frame),
     }
     text = writers[chosen]()
     if output is None:
@@ -104,7 +112,8 @@ def plan(
         from pipeline.io.files import write_atomically
 
         write_atomically(output, text.encode())
-        _print_summary(made)
+    # For the log: what will be done and why. A script that reads the plan from standard output is not disturbed.
+    _print_table(made, show_all, stderr=True)
 
 
 def make_plan_here(
@@ -142,24 +151,28 @@ def make_plan_here(
 STYLES = {"train": "bold green", "republish": "cyan", "retire": "yellow", "skip": "dim", "refused": "red"}
 
 
-def _print_table(made: Plan, show_all: bool) -> None:
+def _print_table(made: Plan, show_all: bool, *, stderr: bool = False) -> None:
     from rich.text import Text
 
-    shown = [entry for entry in made.entries if show_all or entry.action != "skip" or entry.is_refused]
+    shown = [entry for entry in made.entries if show_all or _matters(entry)]
     if made.note:
-        tell(made.note, style="dim")
+        tell(made.note, style="dim", stderr=stderr)
     if shown:
         rows = table("voice", "action", "change", "version", "why")
         for entry in shown:
             style = STYLES["refused" if entry.is_refused else entry.action]
             version = entry.version or "-"
             rows.add_row(entry.voice, Text(entry.action, style=style), entry.change, version, Text(entry.reason))
-        print_table(rows)
-    tell(_summary(made))
+        print_table(rows, stderr=stderr)
+    tell(_summary(made), stderr=stderr)
 
 
-def _print_summary(made: Plan) -> None:
-    tell(_summary(made), stderr=True)
+def _matters(entry: PlanEntry) -> bool:
+    """Whether somebody may wait for what this entry does, or does not do.
+
+    A skip is told where a person has to act, and where a folder is gone.
+    """
+    return entry.action != "skip" or entry.is_refused or entry.change == "deleted"
 
 
 def _summary(made: Plan) -> str:
@@ -169,4 +182,8 @@ def _summary(made: Plan) -> str:
     refused = sum(entry.is_refused for entry in made.entries)
     told = ", ".join(f"{count} {action}" for action, count in counts.items())
     told += f", of which {refused} refused" if refused else ""
+    served_on = sum(entry.is_elsewhere and entry.change == "deleted" for entry in made.entries)
+    told += f"; {served_on} deleted here but served on" if served_on else ""
+    elsewhere = sum(entry.is_elsewhere for entry in made.entries) - served_on
+    told += f"; {elsewhere} published from other repositories, see --all" if elsewhere else ""
     return f"{len(made.entries)} {'voice' if len(made.entries) == 1 else 'voices'}: {told}"

@@ -3,112 +3,229 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from pipeline.records.plan import COMMANDS, FOLDER_DELETED, Plan, PlanEntry
+from pipeline.records.plan import COMMANDS, FOLDER_DELETED, READS, Plan, PlanEntry
 
 # The exit codes that are worth another try, and how often: out of memory after degrading, and transient failures.
 RETRY = {"max": 2, "exit_codes": [20, 75]}
 NEEDS_GPU = frozenset({"finetune"})
 JUDGES = frozenset({"validate", "evaluate"})  # the stages that refuse, and leave a JUnit report
 KEEP_FOR = "2 weeks"
+
+# What of work/<voice>/<stage>/<key>/ later jobs read or a person opens. Sounds that the page of `evaluate` plays, too,
+# and records that `result.json` holds stay behind.
+KEPT: dict[str, tuple[str, ...]] = {
+    "validate": ("result.json", "report.html", "clips/*"),
+    "extract": ("result.json", "features.safetensors"),
+    "finetune": ("result.json", "adapter/*/*"),
+    "evaluate": ("result.json", "reference/*", "report/*"),
+}
+
+PAGES = {"validate": "report.html", "evaluate": "report/index.html"}  # what a person opens
+
+# GitLab: a yaml default in the pipeline that runs the jobs ranks below the project's variables; one that is forwarded
+# from the pipeline above would win over them.
+IMAGES = {"CPU_IMAGE": "$CI_REGISTRY_IMAGE:cpu", "GPU_IMAGE": "$CI_REGISTRY_IMAGE:cuda"}
 IS_PROTECTED = '$CI_COMMIT_REF_PROTECTED == "true"'
+IS_MERGE_REQUEST = "$CI_MERGE_REQUEST_ID"  # a child pipeline's source is parent_pipeline, whatever started the parent
+IS_BRANCH = "$CI_COMMIT_BRANCH"
+# Runners with these tags are protected: they take jobs of protected branches only, see docs/ci.md.
+PROTECTED_TAG, GPU_TAG = "voxline", "gpu"
+# The runner fetches a merge request's own commits; settings are read from the branch it is to be merged into.
+FETCH_PROTECTED = (
+    "git fetch --no-tags origin"
+    ' "+refs/heads/$CI_DEFAULT_BRANCH:refs/remotes/origin/$CI_DEFAULT_BRANCH"'
+    ' "+refs/heads/$CI_MERGE_REQUEST_TARGET_BRANCH_NAME:refs/remotes/origin/$CI_MERGE_REQUEST_TARGET_BRANCH_NAME"'
+)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What all jobs of a pipeline have in common.
+
+    Attributes:
+        only_validate: nothing that trains, publishes or retires, and nothing that writes to the registry.
+        is_untrusted: the files are a stranger's, and every command says so.
+        registry, base: what `plan` was told on its command line, repeated on those of the jobs.
+    """
+
+    only_validate: bool = False
+    is_untrusted: bool = False
+    registry: str | None = None
+    base: str | None = None
 
 
 @dataclass(frozen=True)
 class Step:
-    """One job of a voice's chain."""
+    """One job of a voice's chain.
+
+    Attributes:
+        reads: earlier steps of this chain whose files it needs.
+        keeps: patterns of the files that later steps read or a person opens, from the top of the repository.
+        page, junit: patterns of its report for people and for the engine; empty where it leaves none.
+    """
 
     name: str
     command: str
     needs_gpu: bool
+    reads: tuple[str, ...] = ()
+    keeps: tuple[str, ...] = ()
+    page: str = ""
+    junit: str = ""
 
 
-def steps_of(entry: PlanEntry, *, only_validate: bool) -> list[Step]:
-    """The commands of one voice, in order. With ``only_validate`` nothing that trains, publishes or retires is left."""
-    names = [name for name in COMMANDS[entry.action] if name == "validate" or not only_validate]
-    return [Step(name, _command(name, entry, records=not only_validate), name in NEEDS_GPU) for name in names]
+def steps_of(entry: PlanEntry, frame: Frame) -> list[Step]:
+    """The jobs of one voice, in order."""
+    names = [name for name in COMMANDS[entry.action] if name == "validate" or not frame.only_validate]
+    return [_step(name, entry.voice, names, _command(name, entry, frame), frame) for name in names]
 
 
-def _command(name: str, entry: PlanEntry, *, records: bool) -> str:
-    # Only checked names and fixed words may stand in a command line: reasons quote what users wrote.
+def _step(name: str, voice: str, chain: list[str], command: str, frame: Frame) -> Step:
+    if frame.only_validate:  # no later job: what a person opens, where a link can point to
+        folder = _report_folder(voice)
+        page = f"{folder}/{PAGES[name]}"
+        return Step(name, command, needs_gpu=False, keeps=(page,), page=page, junit=f"{folder}/junit.xml")
+    folder = f"work/{voice}/{name}/*"
+    return Step(
+        name,
+        command,
+        needs_gpu=name in NEEDS_GPU,
+        reads=tuple(stage for stage in READS.get(name, ()) if stage in chain),
+        keeps=tuple(f"{folder}/{kept}" for kept in KEPT.get(name, ())),
+        page=f"{folder}/{PAGES[name]}" if name in PAGES else "",
+        junit=f"work/{voice}/{name}/**/junit.xml" if name in JUDGES else "",
+    )
+
+
+def _report_folder(voice: str) -> str:
+    return f"reports/{voice}"
+
+
+def _command(name: str, entry: PlanEntry, frame: Frame) -> str:
+    # Only checked names, fixed words and what `plan` itself was told may stand in a command line: reasons quote what
+    # users wrote.
     if name == "retire":
         reason = FOLDER_DELETED if entry.reason == FOLDER_DELETED else "consent missing or expired"
-        return f"voxline registry retire {entry.voice} --reason '{reason}'"
-    # A merge request must not write into the registry, not even that a voice was refused.
-    note = " --record" if records and name in JUDGES else ""
-    return f"voxline {name} {entry.voice}{note}"
+        words = ["voxline", "registry", "retire", entry.voice, "--reason", reason]
+    else:
+        words = ["voxline", name, entry.voice]
+    if name in JUDGES and not frame.only_validate:
+        words.append("--record")  # a merge request must not write into the registry, not even that it was refused
+    if frame.only_validate:
+        words += ["--report", _report_folder(entry.voice)]
+    if frame.is_untrusted and name != "retire":
+        words.append("--untrusted")
+    if frame.registry is not None and name in {*JUDGES, "publish", "retire"}:
+        words += ["--registry", frame.registry]
+    if frame.base is not None and name not in ("validate", "retire"):
+        words += ["--base", frame.base]
+    return shlex.join(words)
 
 
-def gitlab_pipeline(plan: Plan, *, only_validate: bool = False) -> str:
+def gitlab_pipeline(plan: Plan, frame: Frame | None = None) -> str:
     """A child pipeline: one chain of jobs per voice, so that one voice's failure stops no other."""
+    frame = frame or Frame()
     jobs: dict[str, Any] = {}
     for entry in plan.to_do():
-        previous = None
-        for step in steps_of(entry, only_validate=only_validate):
-            jobs[f"{step.name}:{entry.voice}"] = _gitlab_job(entry.voice, step, previous)
-            previous = step.name
+        for step in steps_of(entry, frame):
+            jobs[f"{step.name}:{entry.voice}"] = _gitlab_job(entry.voice, step, frame)
     if not jobs:
-        jobs["nothing to do"] = {"stage": "validate", "script": ["voxline registry list"]}
+        jobs["nothing to do"] = {"stage": "validate", "script": ["voxline --version"], **_gitlab_place(frame)}
+    allowed = [IS_MERGE_REQUEST, IS_BRANCH] if frame.only_validate else [IS_PROTECTED]
     document = {
         "stages": ["validate", "extract", "finetune", "evaluate", "publish"],
+        "variables": dict(IMAGES),
+        # Without it GitLab creates no job of a child pipeline whose parent is a merge request's.
+        "workflow": {"rules": [{"if": condition} for condition in allowed]},
         "default": {"image": "$CPU_IMAGE", "retry": RETRY, "interruptible": True},
         **jobs,
     }
-    return yaml.safe_dump(document, sort_keys=False, width=120, allow_unicode=True)
+    return yaml.safe_dump(document, sort_keys=False, width=1000, allow_unicode=True)
 
 
-def _gitlab_job(voice: str, step: Step, previous: str | None) -> dict[str, Any]:
+def _gitlab_place(frame: Frame) -> dict[str, Any]:
+    """Where a job may run: what writes to the registry only on protected runners, and only for protected branches."""
+    return {} if frame.only_validate else {"tags": [PROTECTED_TAG], "rules": [{"if": IS_PROTECTED}]}
+
+
+def _gitlab_job(voice: str, step: Step, frame: Frame) -> dict[str, Any]:
     is_writing = step.name in ("publish", "retire")
     job: dict[str, Any] = {
         "stage": "publish" if is_writing else step.name,
-        "needs": [f"{previous}:{voice}"] if previous else [],
+        "needs": [f"{earlier}:{voice}" for earlier in step.reads],
+        **_gitlab_place(frame),
     }
     if step.needs_gpu:
         job["image"] = "$GPU_IMAGE"
-        job["tags"] = ["gpu"]
-        # A job stopped in the middle leaves its checkpoint here; the retry continues from it.
+        job["tags"] = [GPU_TAG]
+        # A job stopped in the middle leaves its checkpoint here; the retry continues from it. GitLab keeps caches of
+        # protected branches apart, and this asks for it whatever the project's default is.
         unfinished = f"work/{voice}/{step.name}/*.partial/"
-        job["cache"] = {"key": f"{voice}-$CI_COMMIT_REF_SLUG", "paths": [unfinished], "when": "always"}
+        key = f"protected-{voice}-$CI_COMMIT_REF_SLUG"
+        job["cache"] = {"key": key, "paths": [unfinished], "when": "always", "unprotect": False}
     if is_writing:
         job["resource_group"] = f"voice/{voice}"
         job["interruptible"] = False
-    if step.name != "validate":
-        job["rules"] = [{"if": IS_PROTECTED}]
+    if frame.is_untrusted:
+        job["before_script"] = [FETCH_PROTECTED]
     job["script"] = [step.command]
-    if not is_writing:
-        job["artifacts"] = {
-            "when": "always",
-            "expire_in": KEEP_FOR,
-            "paths": [f"work/{voice}/"],
-            "exclude": [f"work/{voice}/**/.*.lock", f"work/{voice}/*/*.partial/**/*"],
-        }
-        if step.name in JUDGES:
-            job["artifacts"]["reports"] = {"junit": [f"work/{voice}/{step.name}/**/junit.xml"]}
+    if step.keeps:
+        job["artifacts"] = _gitlab_artifacts(voice, step, frame)
     return job
 
 
-def jenkins_branches(plan: Plan, *, only_validate: bool = False) -> str:
-    """The branches of a ``parallel`` step: voices, each with its steps (name, command, whether it needs a GPU)."""
+def _gitlab_artifacts(voice: str, step: Step, frame: Frame) -> dict[str, Any]:
+    kept: dict[str, Any] = {"when": "always", "expire_in": KEEP_FOR, "paths": list(step.keeps)}
+    if frame.only_validate:
+        kept["expose_as"] = f"report on {voice}"  # a link in the merge request; the path may hold no pattern
+    else:
+        kept["exclude"] = [f"work/{voice}/*/*.partial/**/*"]
+    if step.junit:
+        kept["reports"] = {"junit": [step.junit]}
+    return kept
+
+
+def jenkins_branches(plan: Plan, frame: Frame | None = None) -> str:
+    """What to try again, and the branches of a ``parallel`` step: voices with their steps and what travels between."""
     branches = []
     for entry in plan.to_do():
-        steps = steps_of(entry, only_validate=only_validate)
-        told = [{"name": step.name, "command": step.command, "gpu": step.needs_gpu} for step in steps]
+        told = [
+            {
+                "name": step.name,
+                "command": step.command,
+                "gpu": step.needs_gpu,
+                "reads": list(step.reads),
+                "keeps": ", ".join(step.keeps),
+                "page": step.page,
+                "junit": step.junit,
+            }
+            for step in steps_of(entry, frame or Frame())
+        ]
         if told:
             branches.append({"voice": entry.voice, "action": entry.action, "steps": told})
-    return json.dumps({"branches": branches}, indent=2) + "\n"
+    return json.dumps({"retry": RETRY, "branches": branches}, indent=2) + "\n"
 
 
-def github_matrix(plan: Plan, *, only_validate: bool = False) -> str:
-    """A matrix for ``fromJSON``: one line; each voice with its commands joined, since a matrix job is one chain."""
+def github_matrix(plan: Plan, frame: Frame | None = None) -> str:
+    """A matrix for ``fromJSON``, on one line: each voice with its commands before, on and after the GPU."""
     include = []
     for entry in plan.to_do():
-        steps = steps_of(entry, only_validate=only_validate)
+        steps = steps_of(entry, frame or Frame())
+        first_gpu = next((index for index, step in enumerate(steps) if step.needs_gpu), None)
+        # A voice that needs no GPU either only validates or only writes to the registry.
+        cut = first_gpu if first_gpu is not None else sum(step.name == "validate" for step in steps)
+        parts = {
+            "before": steps[:cut],
+            "gpu": [step for step in steps[cut:] if step.needs_gpu],
+            "after": [step for step in steps[cut:] if not step.needs_gpu],
+        }
         if steps:
-            commands = " && ".join(step.command for step in steps)
-            needs_gpu = any(step.needs_gpu for step in steps)
-            include.append({"voice": entry.voice, "action": entry.action, "commands": commands, "gpu": needs_gpu})
+            commands = {name: " && ".join(step.command for step in part) for name, part in parts.items()}
+            keeps = "\n".join(pattern for step in steps for pattern in step.keeps)
+            include.append({"voice": entry.voice, "action": entry.action, **commands, "keeps": keeps})
     return json.dumps({"include": include}) + "\n"

@@ -18,6 +18,14 @@ COMMANDS: dict[PlanAction, tuple[str, ...]] = {
     "retire": ("retire",),
     "skip": (),
 }
+# Whose results a stage needs: its key covers theirs, and their files have to lie where it runs.
+READS: dict[str, tuple[str, ...]] = {
+    "validate": (),
+    "extract": ("validate",),
+    "finetune": ("validate", "extract"),
+    "evaluate": ("validate", "extract", "finetune"),
+    "publish": ("validate", "extract", "finetune", "evaluate"),
+}
 FOLDER_DELETED = "folder deleted"
 
 
@@ -30,6 +38,7 @@ class PlanEntry(Record):
         published: what production serves now.
         copied_from: the voice under whose name the registry already holds this version (a renamed folder).
         is_refused: skipped because this very content was refused before, or cannot be read: a person has to mend it.
+        is_elsewhere: no folder here, and another repository published it: it is served on, and left alone.
     """
 
     voice: VoiceName
@@ -40,6 +49,7 @@ class PlanEntry(Record):
     published: Version | None = None
     copied_from: VoiceName | None = None
     is_refused: bool = False
+    is_elsewhere: bool = False
 
 
 class Plan(Record):

@@ -153,7 +153,11 @@ def _decide_gone(name: str, change: Change, state: VoiceState, elsewhere: str) -
     published = state.production.version if state.production else None
     if elsewhere:
         reason = f"published from {elsewhere}, not from this repository"
-        return PlanEntry(voice=name, action="skip", change=change, reason=reason, published=published)
+        if change == "deleted":
+            reason = f"deleted here, but {reason}: served on; voxline registry retire {name} takes it off"
+        return PlanEntry(
+            voice=name, action="skip", change=change, reason=reason, published=published, is_elsewhere=True
+        )
     return PlanEntry(voice=name, action="retire", change=change, reason=FOLDER_DELETED, published=published)
 
 

@@ -13,7 +13,7 @@ abstract class JenkinsDouble extends Script {
     def within(Closure body) { body.delegate = this; body.resolveStrategy = Closure.DELEGATE_FIRST; body() }
     def getEnv() { env }
     def pipeline(Closure body) { within(body) }
-    def agent(what) { }
+    def agent(what) { if (what instanceof Closure) { within(what) } }
     def getNone() { 'none' }
     def options(Closure body) { within(body) }
     def timestamps() { }
@@ -21,7 +21,7 @@ abstract class JenkinsDouble extends Script {
     def stages(Closure body) { within(body) }
     def stage(String name, Closure body) { println "stage ${name}"; within(body) }
     def steps(Closure body) { within(body) }
-    def label(String name) { }
+    def label(String name) { println "agent ${name}" }
     def script(Closure body) { within(body) }
     def node(String label, Closure body) { println "node ${label}"; within(body) }
     def checkout(what) { }

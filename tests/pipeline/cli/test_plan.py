@@ -58,16 +58,18 @@ def test_changed_only_leaves_out_what_others_broke(three, voxline):
 
 def test_a_merge_request_only_validates(three, voxline):
     child = yaml.safe_load(voxline("plan", "--format", "gitlab", "--through", "validate").out)
-    assert [name for name in child if name not in ("stages", "default")] == ["validate:fresh"]
+    assert [name for name, job in child.items() if "script" in job] == ["validate:fresh"]
     branches = json.loads(voxline("plan", "--format", "jenkins", "--through", "validate").out)["branches"]
-    assert [step["command"] for branch in branches for step in branch["steps"]] == ["voxline validate fresh"]
+    assert [step["command"] for branch in branches for step in branch["steps"]] == [
+        "voxline validate fresh --report reports/fresh"
+    ]
 
 
 def test_an_empty_plan_is_still_a_pipeline_with_a_job(line, voxline, tmp_path):
     line.commit()
     assert voxline("plan", "--format", "gitlab", "-o", str(tmp_path / "child.yml")).code == 0
     assert "nothing to do" in yaml.safe_load((tmp_path / "child.yml").read_text())
-    assert json.loads(voxline("plan", "--format", "jenkins").out) == {"branches": []}
+    assert json.loads(voxline("plan", "--format", "jenkins").out)["branches"] == []
     assert json.loads(voxline("plan", "--format", "github").out) == {"include": []}
 
 
