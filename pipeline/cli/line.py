@@ -239,15 +239,10 @@ class Line:
         run.stages.append(StageLine("publish", round(time.perf_counter() - clock, 2), was_cached=False))
 
     def _run_stage(self, name: str, earlier: Mapping[str, Outcome]) -> Outcome:
+        from pipeline.records.plan import READS
         from pipeline.run import run_stage
 
         sections = {"validate": self.settings.validate_}
-        reads = {
-            "validate": (),
-            "extract": ("validate",),
-            "finetune": ("extract",),
-            "evaluate": ("extract", "finetune"),
-        }[name]
         digests = self._validate_reads() if name == "validate" else {"base": self.base.digest}
         return run_stage(
             name,
@@ -257,7 +252,7 @@ class Line:
             settings=sections.get(name) or getattr(self.settings, name),
             digests=digests,
             reporter=self.reporter,
-            inputs={stage: earlier[stage] for stage in reads},
+            inputs={stage: earlier[stage] for stage in READS[name]},
             parameters=self._parameters(name),
             machine=self.machine,
         )

@@ -271,14 +271,28 @@ def test_gitlab_caches_what_an_unfinished_fine_tuning_left_and_nothing_else(tmp_
 
     job = gitlab_jobs(gitlab_pipeline(PLAN))["finetune:ana"]
     (cached,), excluded = job["cache"]["paths"], job["artifacts"]["exclude"]
-    checkpoint = Store(tmp_path / "work").begin("ana", "finetune", "0" * 32) / "checkpoint" / "state.safetensors"
-    checkpoint.write_bytes(b"")
-    finished = tmp_path / "work" / "ana" / "extract" / ("1" * 32) / "result.json"
+    partial = Store(tmp_path / "work").begin("ana", "finetune", "0" * 32)
+    checkpoint = partial / "checkpoint" / "state.safetensors"
+    half_written = partial / "adapter" / "synthesizer" / "adapter_model.safetensors"
+    half_written.parent.mkdir(parents=True)
+    finished = tmp_path / "work" / "ana" / "finetune" / ("1" * 32) / "result.json"
     finished.parent.mkdir(parents=True)
-    finished.write_bytes(b"")
-    assert {path for folder in tmp_path.glob(cached) for path in folder.rglob("*.*")} == {checkpoint}
+    for path in (checkpoint, half_written, finished):
+        path.write_bytes(b"")
+    assert {path for folder in tmp_path.glob(cached) for path in folder.rglob("*.*")} == {checkpoint, half_written}
+    kept = {path for pattern in job["artifacts"]["paths"] for path in tmp_path.glob(pattern)}
     left_out = {path for pattern in excluded for path in tmp_path.glob(pattern)}
-    assert checkpoint in left_out and finished not in left_out
+    assert (half_written in kept, kept - left_out) == (True, {finished})
+
+
+def test_no_cache_that_a_merge_request_can_write_is_read_by_a_protected_job():
+    """GitLab keeps caches of protected branches apart unless a job gives that up; the key says so, too."""
+    caches = {name: job["cache"] for name, job in gitlab_jobs(gitlab_pipeline(PLAN)).items() if "cache" in job}
+    assert list(caches) == ["finetune:ana"]
+    assert caches["finetune:ana"]["unprotect"] is False
+    assert caches["finetune:ana"]["key"].startswith("protected-")
+    pipeline = parent_pipeline()
+    assert not [name for name, job in pipeline.items() if isinstance(job, dict) and "cache" in job]
 
 
 def test_gitlab_s_own_schema_accepts_the_pipeline_and_the_generated_ones(tmp_path):

@@ -67,7 +67,7 @@ class GitLab:
         return self.place / "artifacts" / job.replace(":", "-")
 
     def keep(self, name: str, folder: Path, declared: dict[str, Any]) -> None:
-        files = {path for kept in declared.get("paths", []) for path in (folder / kept).rglob("*") if path.is_file()}
+        files = {path for kept in declared.get("paths", []) for path in folder.glob(kept) if path.is_file()}
         files -= {path for pattern in declared.get("exclude", []) for path in folder.glob(pattern)}
         for path in files:
             target = self.artifacts(name) / path.relative_to(folder)
