@@ -9,7 +9,13 @@ import pytest
 from command_lines import unknown_words
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+PAGES = [
+    REPOSITORY / "README.md",
+    REPOSITORY / "CHANGELOG.md",
+    REPOSITORY / "CONTRIBUTING.md",
+    REPOSITORY / "SECURITY.md",
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
+]
 FOLDERS = "docs|models|pipeline|tests|recipes|benchmarks|scripts|voices|schemas"
 EXAMPLES = re.compile(r"voices/(?!sample|README)")  # voices that a reader is to make
 NOT_YET = {"pipeline/serve"}  # the page says "later"

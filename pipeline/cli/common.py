@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from pipeline.cli.terminal import bar, tell
+from pipeline.cli.terminal import bar, byte_bar, tell
 
 if TYPE_CHECKING:
     from pipeline.config import Resolved
@@ -159,6 +160,15 @@ class ConsoleReporter:
             return items
         count = len(items) if total is None and isinstance(items, Sized) else total
         return bar(items, description, count) if self._is_watched else self._logged(items, description, count)
+
+    @contextmanager
+    def download(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Told how many bytes more are here; shown only where somebody watches."""
+        if self._quiet or not self._is_watched:
+            yield lambda count: None
+            return
+        with byte_bar(description, total) as advance:
+            yield advance
 
     def log(self, message: str) -> None:
         if not self._quiet:

@@ -48,7 +48,7 @@ def doctor(as_json: JsonOption = False) -> None:
     from pipeline.errors import SettingsError
 
     prepare_machine(resolve_settings().settings.voxline)
-    findings = [*_python(), *_packages(), *_processor(), *_gpu(), *_caches(), *_programs(), *_bases()]
+    findings = [*_python(), *_packages(), *_processor(), *_gpu(), *_caches(), *_programs(), *_bases(), *_artifacts()]
     needed = [one for one in findings if one.state == "missing" and one.topic in ("python", "packages", "default base")]
     if as_json:
         print_json({"ready": not needed, "findings": [asdict(one) for one in findings]})
@@ -220,4 +220,18 @@ def _bases() -> list[Finding]:
         findings.append(
             Finding("default base", default, "missing", "no such base", "choose another in pipeline.toml: voxline.base")
         )
+    return findings
+
+
+def _artifacts() -> list[Finding]:
+    from pipeline.cli.common import resolve_settings
+    from pipeline.io.artifacts.cache import artifact_table, is_pulled
+
+    cache = Path(resolve_settings().settings.voxline.cache).expanduser()
+    findings = []
+    for artifact in artifact_table().values():
+        here = is_pulled(artifact, cache)
+        detail = artifact.title if here else f"{artifact.purpose}; {artifact.download_bytes / 1e6:.0f} MB"
+        advice = "" if here else f"voxline artifacts pull {artifact.name}"
+        findings.append(Finding("artifacts", artifact.name, "ok" if here else "note", detail, advice))
     return findings

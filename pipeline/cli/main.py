@@ -16,6 +16,7 @@ import typer
 from typer._click.exceptions import ClickException, NoArgsIsHelpError
 
 from pipeline.cli import (
+    artifacts,
     bases,
     doctor,
     evaluate,
@@ -60,6 +61,7 @@ for module in (
     registry,
     exchange,
     bases,
+    artifacts,
     pretrain,
     settings,
     doctor,

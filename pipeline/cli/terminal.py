@@ -14,12 +14,13 @@ import json
 import os
 import sys
 import traceback
+from contextlib import contextmanager
 from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
@@ -100,6 +101,18 @@ def bar(items: Iterable[Item], description: str, total: int | None) -> Iterator[
     columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(elapsed_when_finished=True))
     with Progress(*columns, console=console(stderr=True), transient=True) as progress:
         yield from progress.track(items, total=total, description=description)
+
+
+@contextmanager
+def byte_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr for a download: what is yielded is told how many bytes more are here. Gone at the end."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    name = TextColumn("{task.description}", markup=False)
+    columns = (name, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
+        task = progress.add_task(description, total=total)
+        yield lambda count: progress.advance(task, count)
 
 
 def write_document(document: str) -> None:
