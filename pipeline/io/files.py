@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import BinaryIO
+from pathlib import Path, PurePosixPath
 
 from pipeline.errors import NoAccessError, PipelineError, TransientError
 
@@ -28,7 +28,7 @@ _KINDS = {
 }
 
 
-def open_regular(path: Path, limit_bytes: int | None = None, *, follow_links: bool = True) -> BinaryIO:
+def open_regular(path: Path, limit_bytes: int | None = None, *, follow_links: bool = True) -> io.BufferedReader:
     """Open a file that somebody else put there, to read it: an ordinary file of at most ``limit_bytes``, never a pipe.
 
     Opening a named pipe waits until somebody writes to it, which may be never; so nothing is waited for, and what was
@@ -73,6 +73,28 @@ def _too_large(path: Path, size: int, limit_bytes: int) -> NoAccessError:
     return NoAccessError(
         f"{path}: {size} bytes or more; at most {limit_bytes} are read", hint="is this the right file?"
     )
+
+
+def walk_files(
+    folder: Path, is_wanted: Callable[[PurePosixPath], bool] = lambda path: True
+) -> Iterator[tuple[PurePosixPath, os.DirEntry[str]]]:
+    """Whatever is no folder, at any depth, with its path inside ``folder``; links are not followed.
+
+    However deep somebody nests folders, it is a loop and no recursion. What ``is_wanted`` denies of a folder goes for
+    all that lies in it.
+    """
+    waiting = [(folder, PurePosixPath())]
+    while waiting:
+        place, inside = waiting.pop()
+        with os.scandir(place) as entries:
+            for entry in entries:
+                relative = inside / entry.name
+                if not is_wanted(relative):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((Path(entry.path), relative))
+                else:
+                    yield relative, entry
 
 
 def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:

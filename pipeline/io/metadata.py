@@ -15,12 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from pipeline.errors import NoAccessError
+from pipeline.io.files import read_regular
 from pipeline.text.scripts import script_of
 
 MAX_BYTES = 64 << 20
 MAX_ROWS = 200_000
 MAX_TEXT = 4000
-MAX_NAME_BYTES = 255
+MAX_NAME_BYTES = 255  # of one file or folder, on every file system we know
+MAX_PATH_BYTES = 1024  # inside a voice's folder; the system takes 4096 with all folders above it
+SHOWN_NAME = 80  # letters of a name that a message quotes
 
 ProblemSeverity = Literal["reject", "repair", "warn"]
 
@@ -74,11 +78,10 @@ class Metadata:
 
 def read_metadata(path: Path, language: str | None = None) -> Metadata:
     """Read a metadata file of at most 64 MiB. `language` helps to recognise a legacy encoding."""
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        return _refused(f"{size} bytes, at most {MAX_BYTES} are read")
-    with path.open("rb") as stream:
-        return parse_metadata(stream.read(MAX_BYTES), language)
+    try:
+        return parse_metadata(read_regular(path, MAX_BYTES), language)
+    except NoAccessError as error:
+        return _refused(error.message.removeprefix(f"{path}: "))
 
 
 def parse_metadata(data: bytes, language: str | None = None) -> Metadata:
@@ -276,7 +279,8 @@ def _rows(
         name = fields[columns["file"]].strip() if len(fields) > columns["file"] else ""
         if is_outside(name):
             is_hostile = True
-            problems.append(Problem("bad_metadata", "reject", f"{name!r} lies outside the folder", line, name))
+            detail = f"{name[:SHOWN_NAME]!r} lies outside the folder"
+            problems.append(Problem("bad_metadata", "reject", detail, line, name))
             continue
         fault = _fault(fields, width, columns)
         if fault:
@@ -313,6 +317,8 @@ def _fault(fields: list[str], width: int, columns: dict[str, int]) -> str | None
     name = fields[columns["file"]].strip()
     if not name:
         return "no file name"
+    if len(os.fsencode(name)) > MAX_PATH_BYTES:
+        return f"a file name of {len(os.fsencode(name))} bytes, at most {MAX_PATH_BYTES}: {name[:SHOWN_NAME]!r}..."
     if max(len(os.fsencode(part)) for part in name.split("/")) > MAX_NAME_BYTES or not name.isprintable():
         return "a file name that no file can have"
     if not text:

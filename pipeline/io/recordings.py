@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import SettingsError
 from pipeline.io.audio import Audio, AudioFileError, AudioLimits, read_audio
+from pipeline.io.files import open_regular, walk_files
 from pipeline.io.metadata import Metadata, Problem, Row, read_metadata
+from pipeline.io.voices import METADATA_FILE, UNCOUNTED, UNCOUNTED_HINT, find_uncounted, is_part_of_voice
 from pipeline.records.clip import Clip, Split
 from pipeline.records.clip_report import Finding, Repair
 
-METADATA_FILE = "metadata.csv"
 MAX_FILES = 200_000
 _COMPRESSED = (
     ".flac",
@@ -60,6 +61,7 @@ class Folder:
 
     Attributes:
         clips: in the order of metadata.csv, then files that no line names.
+        uncounted: files that metadata.csv names and no digest of the folder covers; they are never opened.
         findings: of the folder; `clip_findings`: of single recordings, by file name.
         has_transcripts: there is a metadata.csv, so recordings without a text are left out.
     """
@@ -70,6 +72,7 @@ class Folder:
     repairs: tuple[Repair, ...] = ()
     clip_findings: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)
     has_transcripts: bool = False
+    uncounted: frozenset[str] = frozenset()
 
 
 def list_recordings(path: Path, language: str | None, *, leave_out: frozenset[str] = frozenset()) -> Folder:
@@ -82,7 +85,8 @@ def list_recordings(path: Path, language: str | None, *, leave_out: frozenset[st
     Raises:
         SettingsError: a language is needed and none is given.
     """
-    files = [name for name in _audio_files(path) if name not in leave_out]
+    left_out = {PurePosixPath(name).as_posix() for name in leave_out}
+    files = [name for name in _audio_files(path) if name not in left_out]
     source = path / METADATA_FILE
     if not _is_ordinary(source):
         finding = Finding(
@@ -101,7 +105,8 @@ def list_recordings(path: Path, language: str | None, *, leave_out: frozenset[st
             clip_findings[name] = (Finding(code="no_transcript", severity="warn", detail=detail),)
     fallback = language or _commonest(listed)
     extra = [Clip(file_name=name, language=fallback) for name in spare]
-    return Folder(path, (*listed, *extra), findings, repairs, clip_findings, has_transcripts=True)
+    folder = Folder(path, (*listed, *extra), findings, repairs, clip_findings, has_transcripts=True)
+    return replace(folder, uncounted=frozenset(find_uncounted(path, named)))
 
 
 def read_recordings(folder: Folder, limits: AudioLimits) -> Iterator[Recording]:
@@ -116,6 +121,9 @@ def read_recording(folder: Folder, clip: Clip, limits: AudioLimits) -> Recording
     path = _inside(folder.path, clip.file_name)
     if path is None:
         detail = "leads through a symbolic link" if _is_linked(folder.path, clip.file_name) else "the file is missing"
+        return Recording(clip, None, None, (*known, Finding(code="bad_metadata", severity="reject", detail=detail)))
+    if clip.file_name in folder.uncounted:
+        detail = f"{UNCOUNTED}; {UNCOUNTED_HINT}"
         return Recording(clip, None, None, (*known, Finding(code="bad_metadata", severity="reject", detail=detail)))
     try:
         audio = read_audio(path, limits)
@@ -178,22 +186,24 @@ def _as_finding(problem: Problem, is_hostile: bool) -> Finding:
 
 def _audio_files(path: Path) -> list[str]:
     """Audio files by name, from `wavs/` where there is one; hidden ones and links are no part of a voice."""
-    start = path / "wavs" if _is_ordinary(path / "wavs", folder=True) else path
-    found = []
-    for root, folders, files in os.walk(start):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            inside = (Path(root) / name).relative_to(path).as_posix()
-            if name.startswith(".") or Path(name).suffix.lower() not in _SUFFIXES:
-                continue
-            if not inside.isprintable():  # a report must be able to name it
-                raise SettingsError(
-                    f"{path}: {inside!a} is no name for a file", hint="rename it with letters and digits"
-                )
-            found.append(inside)
+    start = PurePosixPath("wavs") if _is_ordinary(path / "wavs", folder=True) else PurePosixPath()
+    found: list[PurePosixPath] = []
+    for inside, _ in walk_files(path / start, is_part_of_voice):
+        if inside.suffix.lower() not in _SUFFIXES:
+            continue
+        if not str(inside).isprintable():  # a report must be able to name it
+            raise SettingsError(
+                f"{path}: {str(start / inside)!a} is no name for a file", hint="rename it with letters and digits"
+            )
+        found.append(start / inside)
         if len(found) > MAX_FILES:
             raise SettingsError(f"{path}: more than {MAX_FILES} recordings")
-    return found
+    return [str(name) for name in sorted(found, key=_order)]
+
+
+def _order(path: PurePosixPath) -> tuple[object, ...]:
+    """Files of a folder before the folders in it, each by name: the order in which recordings were always read."""
+    return (*((True, part) for part in path.parts[:-1]), (False, path.name))
 
 
 def _is_ordinary(path: Path, *, folder: bool = False) -> bool:
@@ -216,5 +226,5 @@ def _is_linked(folder: Path, name: str) -> bool:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
+    with open_regular(path, follow_links=False) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

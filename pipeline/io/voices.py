@@ -10,7 +10,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path, PurePosixPath
@@ -20,15 +20,17 @@ from pydantic import ValidationError
 
 from pipeline.config import describe
 from pipeline.errors import ConsentError, SettingsError, VoiceRefused
-from pipeline.io.files import write_cache
+from pipeline.io.files import open_regular, walk_files, write_cache
 from pipeline.io.git import MAX_POINTER_BYTES, lfs_object_id
+from pipeline.io.metadata import MAX_NAME_BYTES, MAX_PATH_BYTES, Row, read_metadata
 from pipeline.io.yaml import read_table
 from pipeline.records.voice import NAME_RULE, VoiceManifest, is_voice_name
 
 MANIFEST_FILE = "voice.yaml"
 METADATA_FILE = "metadata.csv"
 
-MAX_NAME_BYTES = 255  # of one file or folder, on every file system we know
+UNCOUNTED = "a hidden file or an editor's copy, which the voice's version does not cover"
+UNCOUNTED_HINT = "give it a plain name such as wavs/001.wav, in metadata.csv too"
 
 # Left by desktops and editors; never part of a voice.
 _IGNORED_NAMES = frozenset({"Thumbs.db", "desktop.ini"})
@@ -59,7 +61,8 @@ def load_voice(folder: Path, *, today: date | None = None) -> Voice:
     Raises:
         SettingsError: the name, or a key or value of voice.yaml.
         ConsentError: consent is missing, incomplete, not yet given or expired.
-        VoiceRefused: the folder is a link, or holds links or undownloaded LFS pointers.
+        VoiceRefused: the folder is a link, holds links or undownloaded LFS pointers, or names a file that its version
+            would not cover.
     """
     check_name(folder.name, str(folder))
     if folder.is_symlink():
@@ -69,6 +72,7 @@ def load_voice(folder: Path, *, today: date | None = None) -> Voice:
     _check_files(folder)
     if manifest.consent.statement:
         resolve_inside(folder, manifest.consent.statement, f"{folder / MANIFEST_FILE}: consent.statement")
+    _refuse_uncounted(folder, manifest)
     return Voice(folder.name, folder, manifest)
 
 
@@ -126,7 +130,8 @@ def resolve_inside(folder: Path, name: str, source: str) -> Path:
     """
     parts = PurePosixPath(name).parts
     is_foreign = "\\" in name or "\0" in name or name[1:2] == ":" or any(ord(letter) < 32 for letter in name)
-    is_long = any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in parts)
+    is_long = len(os.fsencode(name)) > MAX_PATH_BYTES
+    is_long = is_long or any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in parts)
     if not parts or is_foreign or is_long or name.startswith(("/", "~")) or ".." in parts:
         raise VoiceRefused(
             f"{source}: {name[:80]!r} does not lie in the voice's folder", hint="write it like wavs/001.wav"
@@ -152,6 +157,49 @@ def is_part_of_voice(path: PurePosixPath) -> bool:
     return not any(part.startswith(".") or part.endswith("~") or part in _IGNORED_NAMES for part in path.parts)
 
 
+def find_uncounted(folder: Path, names: Iterable[str]) -> list[str]:
+    """Those of the names that lead to a file which the folder's content digest leaves out.
+
+    Hidden files, editors' copies and what desktops leave are not counted. Nor is a name that some file systems take for
+    another one, in other letters of the same word: only the name that the folder itself lists is counted.
+    """
+    wanted = {name: PurePosixPath(name) for name in names}
+    counted = {relative for relative, _ in _counted(folder)}
+    return [name for name, path in wanted.items() if path not in counted and _is_ordinary(folder, path)]
+
+
+def _counted(folder: Path) -> Iterator[tuple[PurePosixPath, os.DirEntry[str]]]:
+    """The files and links that make up the content digest."""
+    for relative, entry in walk_files(folder, is_part_of_voice):
+        if entry.is_file(follow_symlinks=False) or entry.is_symlink():
+            yield relative, entry
+
+
+def _is_ordinary(folder: Path, inside: PurePosixPath) -> bool:
+    """Whether there is a file that could be read; one behind a link is refused for the link."""
+    try:
+        modes = [(folder / part).lstat().st_mode for part in (inside, *inside.parents)]
+    except (OSError, ValueError):  # missing, or no name that a file can have
+        return False
+    return stat.S_ISREG(modes[0]) and not any(stat.S_ISLNK(mode) for mode in modes[1:-1])
+
+
+def _refuse_uncounted(folder: Path, manifest: VoiceManifest) -> None:
+    """Whatever is read of a voice decides its version: else it could be swapped, and nobody would notice."""
+    statement = manifest.consent.statement
+    named = [row.file_name for row in _rows(folder, manifest.language)]
+    uncounted = find_uncounted(folder, [*named, *([statement] if statement else [])])
+    if uncounted:
+        more = f" and {len(uncounted) - 3} more" if len(uncounted) > 3 else ""
+        shown = ", ".join(repr(name[:80]) for name in uncounted[:3])
+        raise VoiceRefused(f"{folder}: {shown}{more}: {UNCOUNTED}", hint=UNCOUNTED_HINT)
+
+
+def _rows(folder: Path, language: str) -> Iterable[Row]:
+    path = folder / METADATA_FILE
+    return read_metadata(path, language).rows if path.is_file() and not path.is_symlink() else ()
+
+
 def digest_of(files: Iterable[tuple[str, str]]) -> str:
     """Content digest of a voice: sha256 over its sorted (path, sha256 of the content)."""
     hasher = hashlib.sha256()
@@ -175,7 +223,8 @@ def content_digest(folder: Path, *, cache: Path | None = None) -> str:
     fresh: dict[str, list[Any]] = {}
     settled_before_ns = time.time_ns() - _SETTLED_NS
     files = []
-    for relative, entry in sorted(_walk(folder, PurePosixPath())):
+    entries = {str(relative): entry for relative, entry in _counted(folder)}
+    for relative, entry in sorted(entries.items()):
         if entry.is_symlink():
             files.append((relative, link_digest(os.fsencode(Path(entry.path).readlink()))))
             continue
@@ -192,27 +241,15 @@ def content_digest(folder: Path, *, cache: Path | None = None) -> str:
 
 
 def _check_files(folder: Path) -> None:
-    for relative, entry in _walk(folder, PurePosixPath()):
+    for relative, entry in _counted(folder):
         if entry.is_symlink():
             raise VoiceRefused(f"{folder / relative}: is a symbolic link", hint="copy the file itself there")
         if entry.stat().st_size < MAX_POINTER_BYTES and lfs_object_id(Path(entry.path).read_bytes()):
             raise VoiceRefused(f"{folder / relative}: is a Git LFS pointer, not the recording", hint="git lfs pull")
 
 
-def _walk(folder: Path, inside: PurePosixPath) -> Iterable[tuple[str, os.DirEntry[str]]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            relative = inside / entry.name
-            if not is_part_of_voice(relative):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(Path(entry.path), relative)
-            elif entry.is_file(follow_symlinks=False) or entry.is_symlink():
-                yield str(relative), entry
-
-
 def _file_digest(path: Path) -> str:
-    with path.open("rb") as stream:
+    with open_regular(path, follow_links=False) as stream:
         head = stream.read(MAX_POINTER_BYTES)
         pointed = lfs_object_id(head)
         if pointed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from datetime import date
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConsentError, SettingsError, VoiceRefused
-from pipeline.io.voices import content_digest, load_manifest, load_voice, resolve_inside
+from pipeline.io.voices import content_digest, find_uncounted, load_manifest, load_voice, resolve_inside
 from pipeline.io.yaml import MAX_YAML_BYTES, parse_table
 
 TODAY = date(2026, 3, 1)
@@ -206,3 +207,66 @@ def test_the_cache_spares_reading_files_that_settled(folder, tmp_path, monkeypat
     first = content_digest(folder, cache=cache)
     monkeypatch.setattr(module, "_file_digest", lambda path: pytest.fail(f"{path} was read again"))
     assert content_digest(folder, cache=cache) == first
+
+
+@pytest.mark.parametrize("name", [".w/1.wav", "wavs/.1.wav", "wavs/1.wav~", "old~/1.wav", "wavs/Thumbs.db", "./.w/1.wav"])
+def test_a_recording_that_the_version_does_not_cover_is_refused_by_its_name(folder, name):
+    hidden = folder / name
+    hidden.parent.mkdir(exist_ok=True)
+    hidden.write_bytes(b"take one")
+    (folder / "metadata.csv").write_text(f"file_name,text\nwavs/1.wav,Hello there.\n{name},Hello again.\n")
+    with pytest.raises(VoiceRefused, match=f"{name!r}.*version does not cover") as caught:
+        load_voice(folder, today=TODAY)
+    assert "wavs/001.wav" in caught.value.hint
+
+
+def test_a_spoken_consent_that_the_version_does_not_cover_is_refused_by_its_name(folder):
+    (folder / ".consent.flac").write_bytes(b"I agree")
+    manifest = folder / "voice.yaml"
+    manifest.write_text(manifest.read_text().replace("  granted_on", "  statement: .consent.flac\n  granted_on"))
+    with pytest.raises(VoiceRefused, match=r"'\.consent\.flac'.*version does not cover"):
+        load_voice(folder, today=TODAY)
+
+
+def test_only_the_name_that_the_folder_lists_is_read(folder):
+    """What a case-insensitive disk opens as `wavs/1.WAV` is counted as `wavs/1.wav`; a hard link stands in for one."""
+    (folder / "desktop.ini").write_bytes(b"take one")
+    assert find_uncounted(folder, ["desktop.ini", "wavs/1.wav", "./wavs/1.wav", "wavs/none.wav", "a\0b"]) == [
+        "desktop.ini"
+    ]
+
+
+def test_what_nobody_reads_may_be_hidden(folder):
+    (folder / ".gitattributes").write_text("*.wav filter=lfs\n")
+    (folder / "wavs" / "._1.wav").write_bytes(b"left by a desktop")
+    assert load_voice(folder, today=TODAY).name == "ana"
+
+
+def test_the_digest_of_the_sample_stays_what_published_releases_say(repository):
+    assert (
+        content_digest(repository / "voices" / "sample")
+        == "1899e0bb5b282ea2a44dd8b9ac42ca5898e4ff4a96417076cd6029fe4e1076a4"
+    )
+
+
+def test_twelve_hundred_nested_folders_are_no_end_of_the_stack(folder):
+    deep = folder
+    for _ in range(1200):
+        deep = deep / "d"
+        os.mkdir(deep)  # noqa: PTH102
+    (deep / "notes.txt").write_text("x")
+    try:
+        before = content_digest(folder)
+        (deep / "notes.txt").write_text("y")
+        assert content_digest(folder) != before
+        assert load_voice(folder, today=TODAY).name == "ana"
+    finally:
+        subprocess.run(["rm", "-rf", str(folder / "d")], check=True)  # too deep for pytest's own cleaning
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(folder):
+    for name in ("metadata.csv", "voice.yaml"):
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+    with pytest.raises(SettingsError, match=r"voice\.yaml"):
+        load_voice(folder, today=TODAY)
