@@ -156,7 +156,7 @@ def find_base(name: str, own: Path) -> Base:
 
 def list_bases(root: Path = BASES) -> list[str]:
     """Names of the bases under `root`, sorted."""
-    return sorted(path.parent.name for path in root.glob("*/base.yaml"))
+    return sorted(path.parent.name for path in root.glob("*/base.yaml") if path.is_file())
 
 
 def load_base(name: str, root: Path = BASES) -> Base:

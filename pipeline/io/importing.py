@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from pipeline.errors import UsageError, VoiceRefused
+from pipeline.errors import NoAccessError, UsageError, VoiceRefused
+from pipeline.io.files import read_regular, walk_files
 from pipeline.io.metadata import Row, parse_metadata
-from pipeline.io.voices import resolve_inside
+from pipeline.io.voices import is_part_of_voice, resolve_inside
 from pipeline.records.voice import Language
 
 UTF_8 = "utf-8-sig"  # with or without a byte order mark
@@ -130,14 +131,11 @@ def _read_transcript(path: Path, encoding: str) -> str:
 
 
 def _read_bytes(path: Path, max_bytes: int) -> bytes:
-    """Raises VoiceRefused: a link, a folder, or larger than ``max_bytes``."""
-    if path.is_symlink() or not path.is_file():
-        raise VoiceRefused(f"{path}: is no ordinary file", hint="copy the file itself there")
-    with path.open("rb") as stream:
-        content = stream.read(max_bytes + 1)
-    if len(content) > max_bytes:
-        raise VoiceRefused(f"{path}: larger than {max_bytes} bytes", hint="split it, or import fewer recordings")
-    return content
+    """Raises VoiceRefused: a link, a folder, a pipe, or larger than ``max_bytes``."""
+    try:
+        return read_regular(path, max_bytes, follow_links=False)
+    except NoAccessError as error:
+        raise VoiceRefused(error.message, hint=error.hint) from None
 
 
 def _decode(content: bytes, encoding: str, path: Path) -> str:
@@ -222,12 +220,9 @@ def _split_pipes(text: str) -> list[tuple[int, list[str]]]:
 
 def _audio_files(folder: Path) -> Iterator[Path]:
     """Audio files at any depth, sorted; links and hidden folders are passed over."""
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        is_hidden = any(part.startswith(".") for part in inside.parts)
-        is_linked = any((folder / parent).is_symlink() for parent in (inside, *inside.parents))
-        if path.suffix.lower() in AUDIO_SUFFIXES and not is_hidden and not is_linked and path.is_file():
-            yield path
+    found = walk_files(folder, is_part_of_voice)
+    names = [name for name, entry in found if entry.is_file(follow_symlinks=False)]
+    return (folder / name for name in sorted(names) if name.suffix.lower() in AUDIO_SUFFIXES)
 
 
 def _index(folder: Path, key: Callable[[Path], str]) -> dict[str, list[Path]]:

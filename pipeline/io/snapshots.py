@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import SettingsError, UsageError
-from pipeline.io.files import write_cache
+from pipeline.io.files import open_regular, write_cache
 from pipeline.io.git import SUBMODULE_MODE, SYMLINK_MODE, BlobReader, Repository
 from pipeline.io.voices import MANIFEST_FILE, content_digest, digest_of, is_part_of_voice, link_digest
+from pipeline.io.yaml import MAX_YAML_BYTES
 from pipeline.records.voice import NAME_RULE, is_voice_name
 
 
@@ -125,5 +126,7 @@ def read_worktree(
 
 def _read_folder(folder: Path) -> tuple[bytes | None, str]:
     manifest = folder / MANIFEST_FILE
-    is_file = manifest.is_file() and not manifest.is_symlink()
-    return manifest.read_bytes() if is_file else None, content_digest(folder)
+    if manifest.is_symlink() or not manifest.is_file():
+        return None, content_digest(folder)
+    with open_regular(manifest, follow_links=False) as stream:
+        return stream.read(MAX_YAML_BYTES + 1), content_digest(folder)  # one byte too many: refused where it is parsed

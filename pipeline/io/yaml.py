@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from pipeline.errors import SettingsError
+from pipeline.io.files import open_regular
 
 MAX_YAML_BYTES = 64 * 1024
 MAX_DEPTH = 12
@@ -49,7 +50,7 @@ def parse_table(content: bytes, source: str) -> dict[str, Any]:
 
 def read_table(path: Path) -> dict[str, Any]:
     """``parse_table`` of a file; at most one byte more than the limit is read."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return parse_table(stream.read(MAX_YAML_BYTES + 1), str(path))
 
 

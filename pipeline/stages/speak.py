@@ -21,8 +21,9 @@ from models.processor import ProcessorError, works
 from models.symbols import phones_to_ids
 from models.voice import Reference, Sentence, Speech, SpokenSentence
 from models.voice_loading import AdapterFolders, Precision, choose_options, load_voice
-from pipeline.errors import ConsentError, SettingsError, UsageError
+from pipeline.errors import ConsentError, NoAccessError, SettingsError, UsageError
 from pipeline.io.audio import AudioFileError, read_audio, resample, write_audio
+from pipeline.io.files import read_regular
 from pipeline.io.registry import Registry
 from pipeline.records.job import Machine, Reporter
 from pipeline.records.reference import REFERENCE_AUDIO, REFERENCE_FOLDER, REFERENCE_RECORD, ReferenceClip
@@ -34,6 +35,7 @@ from pipeline.text.languages import known_language
 from pipeline.text.splitting import pause_after_s, split_sentences
 
 MAX_CHARACTERS = 20_000
+MAX_RECORD_BYTES = 1 << 20
 WRITTEN = (".wav", ".flac", ".ogg")
 SAME_SPEAKER = 0.65  # GE2E cosine of one clip to another
 
@@ -190,8 +192,8 @@ def read_sentences(
 def read_reference(folder: Path, symbols: str, bert: BertFeatures | None = None) -> Reference:
     """The clip a release is published with. Raises SettingsError where it is damaged."""
     try:
-        record = ReferenceClip.model_validate_json((folder / REFERENCE_RECORD).read_bytes())
-    except (OSError, ValueError) as error:
+        record = ReferenceClip.model_validate_json(read_regular(folder / REFERENCE_RECORD, MAX_RECORD_BYTES))
+    except (OSError, NoAccessError, ValueError) as error:
         raise SettingsError(f"{folder}: damaged: {error}", hint="voxline registry verify") from None
     audio = read_audio(folder / REFERENCE_AUDIO)
     phones = phonemize(record.text, known_language(record.language)) if bert else None
