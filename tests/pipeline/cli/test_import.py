@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import resource
 import shutil
 import signal
@@ -286,3 +287,21 @@ def test_the_real_recordings_are_imported(line, voxline, shared):
     )
     assert refused.code == 10
     assert [path.name for path in (line.root / "voices").iterdir()] == ["lj"]
+
+
+@pytest.mark.parametrize("place", ["metadata.csv", "wavs/1.txt", "esd.list"])
+def test_a_pipe_in_the_place_of_a_text_is_not_waited_for(line, voxline, recordings, place):
+    os.mkfifo(recordings / place)
+    answer = voxline("import", str(recordings), "--name", "lj", "--language", "en", *CONSENT)
+    assert answer.code in (0, 10), answer.err  # a transcript that is no file is none; a table that is no file is told
+
+
+def test_twelve_hundred_nested_folders_are_searched_all_the_same(line, voxline, recordings):
+    deep = recordings
+    for _ in range(1200):
+        deep = deep / "d"
+        os.mkdir(deep)
+    try:
+        assert voxline("import", str(recordings), "--name", "lj", "--language", "en", *CONSENT).code == 0
+    finally:
+        subprocess.run(["rm", "-rf", str(recordings / "d")], check=True)  # too deep for pytest's own cleaning

@@ -209,7 +209,9 @@ def test_the_cache_spares_reading_files_that_settled(folder, tmp_path, monkeypat
     assert content_digest(folder, cache=cache) == first
 
 
-@pytest.mark.parametrize("name", [".w/1.wav", "wavs/.1.wav", "wavs/1.wav~", "old~/1.wav", "wavs/Thumbs.db", "./.w/1.wav"])
+@pytest.mark.parametrize(
+    "name", [".w/1.wav", "wavs/.1.wav", "wavs/1.wav~", "old~/1.wav", "wavs/Thumbs.db", "./.w/1.wav"]
+)
 def test_a_recording_that_the_version_does_not_cover_is_refused_by_its_name(folder, name):
     hidden = folder / name
     hidden.parent.mkdir(exist_ok=True)
@@ -253,7 +255,7 @@ def test_twelve_hundred_nested_folders_are_no_end_of_the_stack(folder):
     deep = folder
     for _ in range(1200):
         deep = deep / "d"
-        os.mkdir(deep)  # noqa: PTH102
+        os.mkdir(deep)
     (deep / "notes.txt").write_text("x")
     try:
         before = content_digest(folder)
