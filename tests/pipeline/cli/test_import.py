@@ -177,7 +177,7 @@ def test_an_oversized_list_is_refused_unread(line, voxline, recordings):
     with (recordings / "metadata.csv").open("wb") as stream:
         stream.truncate(1 << 40)
     answer = voxline("import", str(recordings), "--name", "lj", "--language", "en")
-    assert (answer.code, "larger than" in answer.err) == (10, True)
+    assert (answer.code, "at most 16777216 are read" in answer.err) == (10, True), answer.err
 
 
 def test_nothing_to_import_is_usage(line, voxline, tmp_path):
