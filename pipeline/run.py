@@ -23,9 +23,12 @@ from models.errors import ModelsError
 from pipeline.errors import Interrupted, SettingsError, TransientError
 from pipeline.io.ci import fold
 from pipeline.io.files import disk_full_is_transient
-from pipeline.io.store import Store, stage_key
+from pipeline.io.store import Store, check_marks, digest_of_marks, list_marks, stage_key
+from pipeline.records.adapter import ADAPTER_FOLDER
 from pipeline.records.base import Record
-from pipeline.records.job import Input, Job, Machine, Reporter, StageResult
+from pipeline.records.feature import FEATURES_FILE
+from pipeline.records.job import FileMark, Input, Job, Machine, Reporter, StageResult
+from pipeline.records.reference import REFERENCE_FOLDER
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Stage:
 
     Attributes:
         version: part of the key; raise it when the same inputs give another result.
+        hands_on: the files and folders that later stages read of it.
+        is_verdict: what it says holds for the very files it read, so a result that does not name them is none.
         entry: ``module:function``, imported only when the stage runs; ``function(job) -> record``.
         record: ``module:class`` of what it returns.
     """
@@ -42,15 +47,42 @@ class Stage:
     version: str
     entry: str
     record: str
+    hands_on: tuple[str, ...] = ()
+    is_verdict: bool = False
 
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
-        Stage("validate", "2", "pipeline.stages.validate.stage:work", "pipeline.records.clip_report:ClipReport"),
-        Stage("extract", "2", "pipeline.stages.extract:work", "pipeline.records.feature:FeatureRecord"),
-        Stage("finetune", "2", "pipeline.stages.finetune:work", "pipeline.records.adapter:AdapterRecord"),
-        Stage("evaluate", "1", "pipeline.stages.evaluate:work", "pipeline.records.quality:QualityReport"),
+        Stage(
+            "validate",
+            "2",
+            "pipeline.stages.validate.stage:work",
+            "pipeline.records.clip_report:ClipReport",
+            hands_on=("clips",),
+        ),
+        Stage(
+            "extract",
+            "2",
+            "pipeline.stages.extract:work",
+            "pipeline.records.feature:FeatureRecord",
+            hands_on=(FEATURES_FILE,),
+        ),
+        Stage(
+            "finetune",
+            "2",
+            "pipeline.stages.finetune:work",
+            "pipeline.records.adapter:AdapterRecord",
+            hands_on=(ADAPTER_FOLDER,),
+        ),
+        Stage(
+            "evaluate",
+            "1",
+            "pipeline.stages.evaluate:work",
+            "pipeline.records.quality:QualityReport",
+            hands_on=(REFERENCE_FOLDER, "report"),
+            is_verdict=True,
+        ),
     )
 }
 
@@ -69,7 +101,13 @@ class Outcome:
     was_cached: bool
 
     def as_input(self) -> Input:
-        return Input(record=self.record, folder=self.folder)
+        return Input(record=self.record, folder=self.folder, files=self.handed_on, read=self.result.read)
+
+    @property
+    def handed_on(self) -> dict[str, FileMark]:
+        """Of the files that the stage left, those that others read."""
+        entries = STAGES[self.result.stage].hands_on
+        return {name: mark for name, mark in (self.result.files or {}).items() if name.partition("/")[0] in entries}
 
 
 def run_stage(
@@ -84,6 +122,7 @@ def run_stage(
     inputs: Mapping[str, Outcome] | None = None,
     parameters: Mapping[str, Any] | None = None,
     machine: Machine | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Run one stage of one voice, or find that it was run before.
 
@@ -93,22 +132,27 @@ def run_stage(
         inputs: outcomes of earlier stages; their keys are part of this one's key.
         parameters: further plain data that the stage needs and its key must cover.
         machine: where it runs; not part of the key.
+        check: called before the result is kept; raises when what the stage read has changed meanwhile.
 
     Raises:
         Interrupted, TransientError: the job stopped early; its checkpoint stays.
+        DamagedResult: an earlier stage's files are not what it left.
     """
     stage = STAGES[name]
     inputs, parameters = inputs or {}, parameters or {}
     all_digests = {**digests, **{earlier: outcome.result.key for earlier, outcome in inputs.items()}}
     plain_settings = {**settings.model_dump(mode="json"), "parameters": dict(parameters)}
     key = stage_key(stage.name, stage.version, plain_settings, all_digests)
-    found = _find(store, stage, voice, key)
+    read = {earlier: digest_of_marks(outcome.handed_on) for earlier, outcome in inputs.items()}
+    found = _find(store, stage, voice, key, read)
     if found:
         return found
     with disk_full_is_transient(store.root), store.lock(voice, name, key):
-        found = _find(store, stage, voice, key)  # another run may have finished it while this one waited
+        found = _find(store, stage, voice, key, read)  # another run may have finished it while this one waited
         if found:
             return found
+        for outcome in inputs.values():
+            check_marks(outcome.folder, outcome.handed_on, STAGES[outcome.result.stage].hands_on)
         partial = store.begin(voice, name, key)
         started_at, clock = datetime.now(UTC), time.perf_counter()
         with _cleared_after_failure(store, partial), stage_span(voice, name) as is_stopping:
@@ -126,6 +170,7 @@ def run_stage(
                 voxline_version=voxline_version(),
             )
             record: Record = _load(stage.entry)(job)
+            check()
             result = StageResult(
                 stage=name,
                 stage_version=stage.version,
@@ -137,6 +182,8 @@ def run_stage(
                 inputs=all_digests,
                 settings=plain_settings,
                 output=record.model_dump(mode="json"),
+                files=list_marks(partial),
+                read=read,
             )
             folder = store.commit(partial, result)
     return Outcome(result, record, folder, was_cached=False)
@@ -163,12 +210,20 @@ def stage_span(voice: str, name: str) -> Iterator[Callable[[], bool]]:
             raise SettingsError(str(error), hint="voxline doctor says what can be used here") from error
 
 
-def _find(store: Store, stage: Stage, voice: str, key: str) -> Outcome | None:
+def _find(store: Store, stage: Stage, voice: str, key: str, read: Mapping[str, str]) -> Outcome | None:
+    """The result of this key, unless it was made of other files than the earlier stages hold now.
+
+    Earlier versions listed no files: what they left counts as it lies, but a verdict of theirs names nothing it holds
+    for and is given again.
+    """
     result = store.find(voice, stage.name, key)
-    if result is None:
+    if result is None or (result.read != read if result.read else stage.is_verdict):
         return None
+    folder = store.folder(voice, stage.name, key)
+    if result.files is None:
+        result = result.model_copy(update={"files": list_marks(folder, stage.hands_on)})
     record = _load(stage.record).model_validate(result.output)
-    return Outcome(result, record, store.folder(voice, stage.name, key), was_cached=True)
+    return Outcome(result, record, folder, was_cached=True)
 
 
 def _load(reference: str) -> Any:

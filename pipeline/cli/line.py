@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.errors import (
     GateBlocked,
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from pipeline.records.release import Channel
     from pipeline.records.settings import Settings
     from pipeline.run import Outcome
+
+Made = TypeVar("Made")
 
 STAGE_ORDER = ("validate", "extract", "finetune", "evaluate", "publish")
 
@@ -98,7 +100,28 @@ class Line:
         Raises:
             VoiceRefused, GateBlocked: the report says no; it is kept and can be looked at.
         """
+        return self._mending(lambda: self._run_stages(last, run))
+
+    def _mending(self, attempt: Callable[[], Made]) -> Made:
+        """Make a stage again whose files are not what it left: a cache cut short, or somebody else's.
+
+        Raises:
+            DamagedResult: it happens again and again.
+        """
+        from pipeline.io.store import DamagedResult
+
+        for _ in STAGE_ORDER:
+            try:
+                return attempt()
+            except DamagedResult as damaged:
+                self.reporter.log(f"{self.voice.name}: warning: {damaged.message}; made again")
+                self.store.discard(damaged)
+        return attempt()
+
+    def _run_stages(self, last: str, run: VoiceRun | None) -> dict[str, Outcome]:
         outcomes: dict[str, Outcome] = {}
+        if run is not None:
+            run.stages.clear()
         for name in STAGE_ORDER[: STAGE_ORDER.index(last) + 1]:
             clock = time.perf_counter()
             outcome = outcomes[name] = self._run_stage(name, outcomes)
@@ -120,6 +143,13 @@ class Line:
     def validate(self) -> Outcome:
         """The report on the recordings, accepted or not."""
         return self._run_stage("validate", {})
+
+    def _check_unchanged(self) -> None:
+        """A file saved while the voice was read would be trained on under the version of the old one."""
+        from pipeline.io.voices import content_digest
+
+        if content_digest(self.voice.folder) != self.content_digest:
+            raise TransientError(f"{self.voice.folder}: changed while it was read", hint="run again")
 
     def walk(self, run: VoiceRun) -> None:
         """Do what the plan says for this version: nothing, put it back on its channel, or train and publish it.
@@ -144,15 +174,18 @@ class Line:
             self.registry.republish(self.voice.name, self.version, channel=self.channel, mover=mover)
             run.status, run.message = "republished", entry.reason
         else:
-            with self.recording_refusal():
-                outcomes = self.run_until("evaluate", run)
-            self._publish(outcomes, run)
+            self._mending(lambda: self._train_and_publish(run))
             run.status = "published"
         if needs_review and run.channel == "candidate":
             raise ReviewPending(
                 f"{self.voice.name} {self.version} is on channel candidate",
                 hint=f"listen to it, then: voxline registry promote {self.voice.name}",
             )
+
+    def _train_and_publish(self, run: VoiceRun) -> None:
+        with self.recording_refusal():
+            outcomes = self._run_stages("evaluate", run)
+        self._publish(outcomes, run)
 
     def _present_channel(self) -> str:
         """The channel that serves this version, production before candidate; none when a person took it off."""
@@ -255,6 +288,7 @@ class Line:
             inputs={stage: earlier[stage] for stage in READS[name]},
             parameters=self._parameters(name),
             machine=self.machine,
+            check=self._check_unchanged if name == "validate" else lambda: None,
         )
 
     def _validate_reads(self) -> dict[str, str]:

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+
+from pydantic import Field
 
 from pipeline.records.base import Record
 
 Item = TypeVar("Item")
 
 
+class FileMark(Record):
+    """By what a file is known again."""
+
+    size_bytes: int
+    sha256: str
+
+
 class StageResult(Record):
-    """``result.json`` of a stage folder: written last, so a folder that has one is complete."""
+    """``result.json`` of a stage folder: written last, so a folder that has one is complete.
+
+    Attributes:
+        files: what the stage wrote, by the path in its folder; None in results of versions that did not list it.
+        read: earlier stage -> digest of the files that this one read of it.
+    """
 
     stage: str
     stage_version: str
@@ -25,6 +39,8 @@ class StageResult(Record):
     inputs: dict[str, str]
     settings: dict[str, Any]
     output: dict[str, Any]
+    files: dict[str, FileMark] | None = None
+    read: dict[str, str] = Field(default_factory=dict)
 
 
 class Reporter(Protocol):
@@ -41,10 +57,17 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True)
 class Input:
-    """A finished earlier stage: its record and the folder with its files."""
+    """A finished earlier stage: its record and the folder with its files.
+
+    Attributes:
+        files: those that it hands on, by their paths in the folder, as it left them.
+        read: what it read itself, as in ``StageResult``.
+    """
 
     record: Any
     folder: Path
+    files: Mapping[str, FileMark] = field(default_factory=dict)
+    read: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from pipeline.errors import GateBlocked
 from pipeline.io.card import render_card
 from pipeline.io.files import write_atomically
 from pipeline.io.registry import Registry
+from pipeline.io.store import copy_checked, digest_of_marks
 from pipeline.io.voices import Voice, check_consent
 from pipeline.records.adapter import ADAPTER_FOLDER, PARTS
 from pipeline.records.feature import FeatureRecord
 from pipeline.records.job import Input
 from pipeline.records.quality import QualityReport
-from pipeline.records.reference import REFERENCE_FOLDER
 from pipeline.records.release import Channel, Provenance, Release
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -42,8 +42,9 @@ def publish(what: Publication, inputs: Mapping[str, Input], registry: Registry) 
     """Store the release and move its channel.
 
     Raises:
-        GateBlocked: no passed report of exactly this version.
+        GateBlocked: no passed report of exactly this version, and of this very adapter.
         ConsentError: the consent ran out meanwhile.
+        DamagedResult: a file to be published is not the one that a stage left.
     """
     check_consent(what.voice.manifest, what.voice.name)
     report = passed_report(what, inputs)
@@ -55,7 +56,7 @@ def publish(what: Publication, inputs: Mapping[str, Input], registry: Registry) 
             release, report, what.voice.manifest, what.base.description, what.base.license.name, features
         )
         write_atomically(card, text.encode())
-        files = release_files(inputs["finetune"].folder, inputs["evaluate"].folder)
+        files = _checked_copies(inputs, Path(folder) / "files")
         return registry.publish(
             what.voice.name,
             release,
@@ -77,6 +78,11 @@ def passed_report(what: Publication, inputs: Mapping[str, Input]) -> QualityRepo
         )
     if not report.passed:
         raise GateBlocked(f"{what.voice.name} {what.version}: {'; '.join(report.reasons)}")
+    if inputs["evaluate"].read.get("finetune") != digest_of_marks(inputs["finetune"].files):
+        raise GateBlocked(
+            f"{what.voice.name} {what.version}: the report judged another adapter than the one trained now",
+            hint=f"voxline evaluate {what.voice.name}",
+        )
     return report
 
 
@@ -102,14 +108,14 @@ def build_release(what: Publication, report: QualityReport) -> Release:
     )
 
 
-def release_files(finetune: Path, evaluate: Path) -> dict[str, Path]:
-    """Path inside the release -> file: both adapters, the reference clip, the report."""
-    files = {
-        f"{ADAPTER_FOLDER}/{part}/{name}": finetune / ADAPTER_FOLDER / part / name
-        for part in PARTS
-        for name in ADAPTER_FILES
-    }
-    for folder in (REFERENCE_FOLDER, "report"):
-        for path in sorted((evaluate / folder).iterdir()):
-            files[f"{folder}/{path.name}"] = path
-    return files
+def _checked_copies(inputs: Mapping[str, Input], target: Path) -> dict[str, Path]:
+    """Path inside the release -> copy of the file: both adapters, the reference clip, the report.
+
+    Copied first and compared then, so that nothing can be swapped between the look and the publication.
+    """
+    adapters = [f"{ADAPTER_FOLDER}/{part}/{name}" for part in PARTS for name in ADAPTER_FILES]
+    chosen = {"finetune": adapters, "evaluate": sorted(inputs["evaluate"].files)}
+    for stage, names in chosen.items():
+        for name in names:
+            copy_checked(inputs[stage].folder, name, inputs[stage].files, target / name)
+    return {name: target / name for names in chosen.values() for name in names}

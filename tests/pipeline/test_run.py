@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -14,8 +15,9 @@ import pytest
 
 from pipeline import run
 from pipeline.errors import TransientError
-from pipeline.io.store import Store
+from pipeline.io.store import DamagedResult, Store
 from pipeline.records.base import Record
+from pipeline.records.job import FileMark
 from pipeline.records.settings import ExtractSettings
 
 
@@ -44,20 +46,33 @@ def count_to_ten(job):
             trace.write(f"{step}\n")
         if step == job.parameters.get("hang_at") and not (job.voice_folder / "released").exists():
             time.sleep(60)
-    (job.folder / "numbers.txt").write_text("1..10")
+    told = job.voice_folder / "numbers"
+    (job.folder / "numbers.txt").write_text(told.read_text() if told.exists() else "1..10")
     return Counted(steps=step)
 
 
-STAGE = run.Stage("count", "1", f"{__name__}:count_to_ten", f"{__name__}:Counted")
+def judge_numbers(job):
+    numbers = (job.inputs["count"].folder / "numbers.txt").read_text()
+    (job.folder / "sum.txt").write_text(f"{numbers} is fine")
+    return Counted(steps=1)
+
+
+STAGE = run.Stage("count", "1", f"{__name__}:count_to_ten", f"{__name__}:Counted", hands_on=("numbers.txt",))
+JUDGE = run.Stage("judge", "1", f"{__name__}:judge_numbers", f"{__name__}:Counted", ("sum.txt",), is_verdict=True)
+
+
+def mark(content: bytes) -> FileMark:
+    return FileMark(size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 @pytest.fixture(autouse=True)
 def counting_stage(monkeypatch):
     monkeypatch.setitem(run.STAGES, "count", STAGE)
+    monkeypatch.setitem(run.STAGES, "judge", JUDGE)
     monkeypatch.setattr(run, "_load", lambda reference: globals()[reference.rpartition(":")[2]])
 
 
-def count(folder: Path, **parameters):
+def count(folder: Path, check=lambda: None, **parameters):
     return run.run_stage(
         "count",
         store=Store(folder / "work"),
@@ -67,6 +82,7 @@ def count(folder: Path, **parameters):
         digests={"content": "abc"},
         reporter=Silent(),
         parameters=parameters,
+        check=check,
     )
 
 
@@ -102,6 +118,85 @@ def test_a_damaged_result_is_computed_again(tmp_path):
     assert again.record.steps == 10
 
 
+def judge(folder: Path, counted: run.Outcome) -> run.Outcome:
+    """A stage that gives a verdict on the numbers."""
+    return run.run_stage(
+        "judge",
+        store=Store(folder / "work"),
+        voice="ana",
+        voice_folder=folder,
+        settings=ExtractSettings(),
+        digests={},
+        reporter=Silent(),
+        inputs={"count": counted},
+    )
+
+
+def test_a_result_lists_what_the_stage_wrote_and_what_it_read(tmp_path):
+    counted = count(tmp_path)
+    assert counted.result.files == {"numbers.txt": mark(b"1..10")}
+    verdict = judge(tmp_path, counted)
+    assert verdict.result.files == {"sum.txt": mark(b"1..10 is fine")}
+    assert list(verdict.result.read) == ["count"]
+    assert judge(tmp_path, count(tmp_path)).was_cached
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda path: path.write_text("1..99"), "is not what the stage wrote"),
+        (lambda path: path.write_text("1.."), "is not what the stage wrote"),
+        (lambda path: path.unlink(), "is missing"),
+        (lambda path: (path.unlink(), path.symlink_to("/etc/hostname")), "symbolic link"),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "named pipe"),
+        (lambda path: (path.unlink(), path.mkdir(), (path / "x").touch()), "is missing|not written by the stage"),
+    ],
+)
+def test_a_stage_reads_nothing_but_what_the_one_before_it_wrote(tmp_path, spoil, told):
+    counted = count(tmp_path)
+    spoil(counted.folder / "numbers.txt")
+    with pytest.raises(DamagedResult, match=told) as caught:
+        judge(tmp_path, count(tmp_path))
+    assert caught.value.folder == counted.folder
+    Store(tmp_path / "work").discard(caught.value)
+    again = count(tmp_path)
+    assert not again.was_cached
+    assert not judge(tmp_path, again).was_cached
+
+
+def test_a_verdict_on_other_files_is_given_again(tmp_path):
+    verdict = judge(tmp_path, count(tmp_path))
+    (tmp_path / "numbers").write_text("0..9")
+    Store(tmp_path / "work").discard(DamagedResult(count(tmp_path).folder, "numbers.txt", "gone"))
+    again = judge(tmp_path, count(tmp_path))
+    assert not again.was_cached
+    assert again.result.key == verdict.result.key
+    assert (again.folder / "sum.txt").read_text() == "0..9 is fine"
+
+
+def test_results_that_list_no_files_are_used_as_they_lie_but_verdicts_are_given_again(tmp_path):
+    """Versions before this one listed none; nobody should train again for that."""
+    verdict = judge(tmp_path, count(tmp_path))
+    for folder in (count(tmp_path).folder, verdict.folder):
+        written = json.loads((folder / "result.json").read_text())
+        del written["files"], written["read"]
+        (folder / "result.json").write_text(json.dumps(written))
+    counted = count(tmp_path)
+    assert counted.was_cached
+    assert counted.handed_on == {"numbers.txt": mark(b"1..10")}
+    assert not judge(tmp_path, counted).was_cached
+    assert judge(tmp_path, counted).was_cached
+
+
+def test_what_changed_while_it_was_read_is_not_kept(tmp_path):
+    def changed() -> None:
+        raise TransientError("changed while it was read")
+
+    with pytest.raises(TransientError):
+        count(tmp_path, check=changed)
+    assert not count(tmp_path).was_cached
+
+
 def start(folder: Path, hang_at: int) -> subprocess.Popen[bytes]:
     """The same stage in a process of its own."""
     code = (
@@ -122,7 +217,7 @@ def run_in_background(folder: Path, hang_at: int) -> subprocess.Popen[bytes]:
     """A run that has reached the step at which it hangs, so that it can be killed there."""
     process = start(folder, hang_at)
     deadline = time.monotonic() + 60
-    while not (folder / "trace").exists() or steps_done(folder)[-1] < hang_at:
+    while not (folder / "trace").exists() or (steps_done(folder) or [0])[-1] < hang_at:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     return process

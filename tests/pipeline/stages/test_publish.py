@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -13,8 +15,9 @@ from models.voice_loading import INT8_WITHOUT_BF16
 from pipeline.errors import ConsentError, GateBlocked, SettingsError, UsageError
 from pipeline.io.audio import read_audio, write_audio
 from pipeline.io.registry import open_registry
+from pipeline.io.store import DamagedResult, list_marks
 from pipeline.io.voices import load_voice
-from pipeline.records.job import Input, Machine
+from pipeline.records.job import Machine
 from pipeline.records.release import Provenance
 from pipeline.records.spoken import Spoken
 from pipeline.stages.publish import Publication, publish
@@ -44,7 +47,45 @@ def passed(walked, **changes):
     """What the stages left, with a report that passed."""
     inputs = {stage: walked.input(stage) for stage in ("validate", "extract", "finetune", "evaluate")}
     report = inputs["evaluate"].record.model_copy(update={"passed": True, "reasons": (), **changes})
-    return {**inputs, "evaluate": Input(report, inputs["evaluate"].folder)}
+    return {**inputs, "evaluate": replace(inputs["evaluate"], record=report)}
+
+
+def of_another_voice(walked, tmp_path: Path) -> Path:
+    """The folder of finetune with the numbers of its adapter changed: the same names, the same sizes."""
+    folder = tmp_path / "finetune"
+    shutil.copytree(walked.input("finetune").folder, folder)
+    weights = folder / "adapter" / "synthesizer" / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    return folder
+
+
+def test_an_adapter_that_is_not_the_trained_one_is_not_published(walked, what, registry, tmp_path) -> None:
+    inputs = passed(walked)
+    swapped = replace(inputs["finetune"], folder=of_another_voice(walked, tmp_path))
+    with pytest.raises(DamagedResult, match=r"adapter_model\.safetensors: is not what the stage wrote"):
+        publish(what, {**inputs, "finetune": swapped}, registry)
+    assert registry.voices() == []
+
+
+def test_an_adapter_with_a_result_of_its_own_is_not_the_one_that_was_judged(walked, what, registry, tmp_path) -> None:
+    inputs = passed(walked)
+    folder = of_another_voice(walked, tmp_path)
+    rewritten = replace(inputs["finetune"], folder=folder, files=list_marks(folder, ["adapter"]))
+    with pytest.raises(GateBlocked, match="judged another adapter"):
+        publish(what, {**inputs, "finetune": rewritten}, registry)
+    assert registry.voices() == []
+
+
+def test_what_was_slipped_into_a_report_is_not_published(walked, what, registry, tmp_path) -> None:
+    inputs = passed(walked)
+    folder = tmp_path / "evaluate"
+    shutil.copytree(inputs["evaluate"].folder, folder)
+    (folder / "report" / "more.html").write_text("<script>")
+    release = publish(what, {**inputs, "evaluate": replace(inputs["evaluate"], folder=folder)}, registry)
+    assert "report/index.html" in release.files
+    assert "report/more.html" not in release.files
 
 
 def test_a_blocked_voice_is_not_published(walked, what, registry) -> None:
