@@ -5,6 +5,7 @@ Functions over modules: a network is not wrapped, so its methods and names stay.
 """
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +17,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from models.compat import prepare_torchaudio
-from models.errors import WeightsError
+from models.errors import WeightsError, shorten
 from models.weight_norm import NORMED
+from models.weights import require_finite
 
 ADAPTER = "default"  # peft's name for the only adapter of a module
 FILE_PREFIX = "base_model.model."  # peft's files carry it, in front of the names of the network
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
+MAX_CONFIG_BYTES = 1 << 20
 
 
 def inject(
@@ -145,17 +148,69 @@ def load_adapter(network: nn.Module, folder: Path) -> str:
 
 
 def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Config and weights (names of the network) of an adapter folder."""
+    """Config and weights (names of the network) of an adapter folder.
+
+    Raises `WeightsError` for files that are missing, damaged or contradict each other. What passes costs no more memory
+    than the weights have bytes: the rank is theirs, not only the config's word.
+    """
+    config = _read_config(folder / CONFIG_FILE)
+    if not (folder / WEIGHTS_FILE).is_file():  # a pipe would be waited for
+        raise WeightsError(f"{folder}: not a readable adapter: {WEIGHTS_FILE} is missing or no file")
     try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        state = load_file(folder / WEIGHTS_FILE)
-        for key in ("target_modules", "r", "lora_alpha", "base_model_name_or_path"):
-            config[key]
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        loaded = load_file(folder / WEIGHTS_FILE)
+    except (OSError, SafetensorError) as error:
         raise WeightsError(f"{folder}: not a readable adapter: {error}") from error
+    state = {name.removeprefix(FILE_PREFIX): value for name, value in loaded.items()}
+    require_finite(state, str(folder / WEIGHTS_FILE))
+    _check_rank(config, state, folder)
+    return config, state
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """adapter_config.json of a plain LoRA adapter, its few values of the right kind."""
+    if not path.is_file():  # a pipe would be waited for
+        raise WeightsError(f"{path.parent}: not a readable adapter: {path.name} is missing or no file")
+    try:
+        with path.open("rb") as stream:
+            config = json.loads(stream.read(MAX_CONFIG_BYTES))
+    except (OSError, ValueError, RecursionError) as error:  # so deep that the parser gives up
+        raise WeightsError(f"{path.parent}: not a readable adapter: {path.name}: {shorten(str(error))}") from error
+    if not isinstance(config, dict):
+        raise WeightsError(f"{path.parent}: not a readable adapter: {path.name} holds no table of keys")
     if config.get("peft_type") != "LORA" or config.get("use_dora") or config.get("use_rslora"):
-        raise WeightsError(f"{folder / CONFIG_FILE}: not a plain LoRA adapter")
-    return config, {name.removeprefix(FILE_PREFIX): value for name, value in state.items()}
+        raise WeightsError(f"{path}: not a plain LoRA adapter")
+    rank, alpha, targets = config.get("r"), config.get("lora_alpha"), config.get("target_modules")
+    if type(rank) is not int or rank < 1:
+        raise WeightsError(f"{path}: r: {_quoted(rank)} is no rank; a whole number from 1")
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 < alpha < math.inf:
+        raise WeightsError(f"{path}: lora_alpha: {_quoted(alpha)} is no scale; a number above 0")
+    if not isinstance(targets, list) or not all(isinstance(target, str) for target in targets):
+        raise WeightsError(f"{path}: target_modules: {_quoted(targets)} is no list of names")
+    if not isinstance(config.get("base_model_name_or_path"), str | None):
+        raise WeightsError(f"{path}: base_model_name_or_path: {_quoted(config['base_model_name_or_path'])} is no name")
+    return config
+
+
+def _check_rank(config: dict[str, Any], state: dict[str, Tensor], folder: Path) -> None:
+    """A and B of every target, of the rank that the config names: else its word alone would size the network."""
+    rank = config["r"]
+    for target in config["target_modules"]:
+        for half, axis in (("A", 0), ("B", 1)):
+            value = state.get(f"{target}.lora_{half}.weight")
+            if value is None:
+                raise WeightsError.keys_differ(str(folder / WEIGHTS_FILE), [f"{target}.lora_{half}.weight"], [])
+            if value.dim() <= axis or value.shape[axis] != rank:
+                raise WeightsError(
+                    f"{folder}: {CONFIG_FILE} says rank {_quoted(rank)}, but {shorten(target)}.lora_{half} has shape "
+                    f"{list(value.shape)}"
+                )
+
+
+def _quoted(value: object) -> str:
+    try:
+        return shorten(json.dumps(value))
+    except ValueError:  # an integer of five thousand digits
+        return "a huge number"
 
 
 def merge(network: nn.Module) -> nn.Module:

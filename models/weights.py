@@ -5,7 +5,18 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from models.errors import WeightsError
+from models.errors import WeightsError, shorten
+
+
+def require_finite(state: Mapping[str, Tensor], source: str) -> None:
+    """Raises `WeightsError` naming the first tensor that holds NaN or infinity: a network of them says nothing."""
+    for name, value in state.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            broken = int((~torch.isfinite(value)).sum())
+            raise WeightsError(
+                f"{source}: {shorten(name)}: {broken} of {value.numel()} numbers are NaN or infinite; "
+                "it was saved from a training that had diverged, or is damaged"
+            )
 
 
 def load_weights(network: nn.Module, state: Mapping[str, Tensor], source: str, absent: tuple[str, ...] = ()) -> None:

@@ -36,8 +36,9 @@ from models.upstream import (
 )
 from models.upstream_lora import upstream_lora_merge, upstream_lora_split, upstream_lora_weights
 from models.weight_norm import unfold_state_dict
-from models.weights import load_weights
+from models.weights import load_weights, require_finite
 from pipeline.errors import ConsentError, SettingsError, UsageError
+from pipeline.io.files import open_regular
 from pipeline.records.adapter import ADAPTER_FOLDER
 from pipeline.records.release import Release
 
@@ -173,7 +174,7 @@ def inspect_file(path: Path, bases: Sequence[Base]) -> FileReport:
         SettingsError: it is none of GPT-SoVITS's, damaged, or not safe to read.
     """
     file = _read(path)
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     fits = tuple(base.name for base in bases if file.kind in ROLES and _mismatch(file, base) is None)
     return FileReport(
@@ -233,7 +234,13 @@ def import_files(
 
 def _read(path: Path) -> UpstreamFile:
     try:
-        return read_upstream(path)
+        open_regular(path).close()  # a pipe would be waited for
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror or error}", hint="give .ckpt and .pth files") from None
+    try:
+        file = read_upstream(path)
+        require_finite(file.weights, str(path))
+        return file
     except WeightsError as error:
         raise SettingsError(str(error), hint="import-adapter takes .ckpt and .pth files of GPT-SoVITS") from error
 

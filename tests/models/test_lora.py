@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 import torch
@@ -118,6 +119,53 @@ def test_damaged_adapter_files_are_refused(tmp_path):
     config = json.loads((tmp_path / lora.CONFIG_FILE).read_text())
     (tmp_path / lora.CONFIG_FILE).write_text(json.dumps({**config, "use_dora": True}))
     with pytest.raises(WeightsError, match="not a plain LoRA"):
+        lora.load_adapter(network(), tmp_path)
+
+
+HOSTILE = {
+    "r": [10**9, 100_000, -1, 0, "8", 8.5, True, None, float("nan"), [], int("9" * 4000)],
+    "lora_alpha": [float("nan"), float("inf"), -1, 0, "8", None, True],
+    "target_modules": ["all-linear", [1], None, {}, 3],
+    "base_model_name_or_path": [3, []],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in HOSTILE.items() for value in values])
+def test_a_hostile_config_is_refused_in_words_before_anything_is_allocated(tmp_path, monkeypatch, key, value):
+    lora.save_adapter(adapted(), tmp_path, base="tiny")
+    config = json.loads((tmp_path / lora.CONFIG_FILE).read_text())
+    (tmp_path / lora.CONFIG_FILE).write_text(json.dumps({**config, key: value}))
+    monkeypatch.setattr(lora, "inject", lambda *_: pytest.fail("the network was changed"))
+    with pytest.raises(WeightsError, match=lora.CONFIG_FILE) as caught:
+        lora.load_adapter(network(), tmp_path)
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000, "[]", "3", "", "\ud800", '{"r": 1' + "0" * 9999])
+def test_a_config_that_is_none_is_refused_in_words(tmp_path, content):
+    lora.save_adapter(adapted(), tmp_path, base="tiny")
+    (tmp_path / lora.CONFIG_FILE).write_text(content, errors="surrogatepass")
+    with pytest.raises(WeightsError, match="not a readable adapter"):
+        lora.load_adapter(network(), tmp_path)
+
+
+@pytest.mark.parametrize("name", [lora.CONFIG_FILE, lora.WEIGHTS_FILE])
+def test_a_pipe_in_the_place_of_an_adapters_file_is_not_waited_for(tmp_path, name):
+    lora.save_adapter(adapted(), tmp_path, base="tiny")
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(WeightsError, match="missing or no file"):
+        lora.load_adapter(network(), tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_an_adapter_with_a_number_that_is_none_is_refused_by_its_name(tmp_path, value):
+    model = adapted()
+    name = next(name for name, _ in model.named_parameters() if "lora_B" in name)
+    with torch.no_grad():
+        model.get_parameter(name).view(-1)[3] = value
+    lora.save_adapter(model, tmp_path, base="tiny")
+    with pytest.raises(WeightsError, match=r"lora_B\.weight: 1 of .* NaN or infinite"):
         lora.load_adapter(network(), tmp_path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,13 @@ from torch import Tensor, nn
 from models.bases import Base, load_base
 from models.lora import inject, merge, save_adapter, set_adapter_state
 from models.networks import build_network, load_synthesizer, load_text2semantic
-from models.upstream import read_upstream, synthesizer_config, write_synthesizer, write_text2semantic
+from models.upstream import (
+    read_upstream,
+    synthesizer_config,
+    text2semantic_config,
+    write_synthesizer,
+    write_text2semantic,
+)
 from models.upstream_lora import upstream_lora_merge, upstream_lora_split, upstream_lora_weights
 from pipeline.cli.main import run_command
 from pipeline.errors import ConsentError, SettingsError, UsageError
@@ -354,3 +361,27 @@ def test_the_commands_walk_out_and_in_again(workplace: Path, capsys: pytest.Capt
     assert all(torch.equal(stored[name], value) for name, value in read_upstream(Path(files[1])).weights.items())
     assert run_command(["export", "ana", "--format", "onnx"]) == 2
     assert run_command(["export", "nobody"]) == 2
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_file_of_numbers_that_are_none_becomes_no_base(tmp_path: Path, value: float) -> None:
+    base = make_base(tmp_path, "v2")
+    weights = load_file(base.weight_path("text2semantic", tmp_path / "cache"))
+    name = next(iter(weights))
+    weights[name] = torch.full_like(weights[name], value)
+    config = text2semantic_config(base.text2semantic)
+    path = tmp_path / "diverged.ckpt"
+    torch.save({"weight": {f"model.{name}": one for name, one in weights.items()}, "config": config, "info": ""}, path)
+    with pytest.raises(SettingsError, match=f"diverged.ckpt: {name}: .* NaN or infinite"):
+        inspect_file(path, [base])
+    own = tmp_path / "own"
+    with pytest.raises(SettingsError, match="NaN or infinite"):
+        import_files([path], base, "nanbase", own_bases=own, cache=tmp_path / "cache")
+    assert not (own / "nanbase").exists()
+
+
+def test_a_pipe_in_the_place_of_a_checkpoint_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.ckpt")
+    assert run_command(["import-adapter", str(tmp_path / "x.ckpt")]) == 3
+    assert run_command(["import-adapter", str(tmp_path)]) == 3
+    assert run_command(["import-adapter", str(tmp_path / "absent.ckpt")]) == 3
