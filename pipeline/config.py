@@ -5,11 +5,12 @@ The environment is passed in as a mapping, so nothing below the command line rea
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -186,8 +187,20 @@ def _environment_layers(environment: Mapping[str, str]) -> list[Layer]:
         if not variable.startswith("VOXLINE_") or variable in RESERVED_VARIABLES:
             continue
         section, key = _split_variable(variable)
-        layers.append((variable, {section: {key: environment[variable]}}))
+        layers.append((variable, {section: {key: _from_text(section, key, environment[variable])}}))
     return layers
+
+
+def _from_text(section: str, key: str, text: str) -> Any:
+    """A variable's text as its setting takes it: a list is a JSON array, or names with commas between them."""
+    if get_origin(SECTIONS[section].model_fields[key].annotation) is not tuple:
+        return text
+    if text.lstrip().startswith("["):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return text  # what the section's model then refuses
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _split_variable(variable: str) -> tuple[str, str]:

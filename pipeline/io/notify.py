@@ -11,15 +11,15 @@ import json
 import smtplib
 import ssl
 import subprocess
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
 from typing import Any
 
+from pipeline.io.processes import child_environment
 from pipeline.io.validation_report import headline, plain_words, render_markdown
+from pipeline.io.webhook import post
 from pipeline.records.clip_report import ClipReport
 from pipeline.records.settings import NotifySettings
 
@@ -72,27 +72,23 @@ def notify_refused(
     if settings.email_to:
         hooks.append(("e-mail", lambda: _mail(report, settings, environment)))
     if settings.command:
-        hooks.append(("command", lambda: _run(settings.command, body)))
+        hooks.append(("command", lambda: _run(settings, body, environment)))
     failures = []
     for name, fire in hooks:
         try:
             fire()
-        except (OSError, ValueError, smtplib.SMTPException, subprocess.SubprocessError, urllib.error.URLError) as error:
+        except (OSError, ValueError, smtplib.SMTPException, subprocess.SubprocessError) as error:
             failures.append(f"{name}: {type(error).__name__}: {str(error)[:200]}")
             log(f"the notification by {failures[-1]} failed; the verdict stands")
     return failures
 
 
 def _post(settings: NotifySettings, body: bytes, timestamp: str, environment: Mapping[str, str]) -> None:
-    if not settings.webhook_url.startswith(("https://", "http://")):
-        raise ValueError("the webhook's address must begin with https:// or http://")
     headers = {"Content-Type": "application/json", "X-Voxline-Timestamp": timestamp}
     secret = environment.get(SECRET_VARIABLE)
     if secret:
         headers["X-Voxline-Signature"] = sign(body, timestamp, secret)
-    request = urllib.request.Request(settings.webhook_url, body, headers, method="POST")  # noqa: S310 - checked above
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - checked above
-        answer.read(1024)
+    post(settings.webhook_url, body, headers, allowed=settings.webhook_allowed)
 
 
 def _mail(report: ClipReport, settings: NotifySettings, environment: Mapping[str, str]) -> None:
@@ -123,6 +119,7 @@ def _mail_server(settings: NotifySettings) -> smtplib.SMTP:
     return smtplib.SMTP(*where, timeout=_TIMEOUT_S)
 
 
-def _run(command: tuple[str, ...], body: bytes) -> None:
-    """The command gets the payload on its standard input. No shell is involved."""
-    subprocess.run(list(command), input=body, check=True, capture_output=True, timeout=_TIMEOUT_S)
+def _run(settings: NotifySettings, body: bytes, environment: Mapping[str, str]) -> None:
+    """The command gets the payload on its standard input, and the variables that it is meant to have. No shell."""
+    told = child_environment(environment, also=settings.command_variables)
+    subprocess.run(list(settings.command), input=body, check=True, capture_output=True, timeout=_TIMEOUT_S, env=told)

@@ -5,6 +5,7 @@ Defaults are the design's. Every number carries its unit in its name.
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -29,6 +30,14 @@ def switched_off(processor: str) -> tuple[str, ...]:
 
 def _switches(processor: str) -> str:
     return ", ".join(f"no {name}" for name in switched_off(processor)) or "auto"
+
+
+def _network(text: str) -> str:
+    ipaddress.ip_network(text, strict=False)
+    return text
+
+
+NetworkText = Annotated[str, AfterValidator(_network)]
 
 
 class GeneralSettings(Record):
@@ -101,7 +110,12 @@ class ValidateSettings(Record):
 class NotifySettings(Record):
     """Who is told that a voice was refused; section ``[notify]``. Secrets are environment variables, see docs."""
 
-    webhook_url: str = Field("", description="POST the report there as JSON, signed with VOXLINE_NOTIFY_SECRET.")
+    webhook_url: str = Field(
+        "", description="POST the report there as JSON, signed with VOXLINE_NOTIFY_SECRET; https, no redirects."
+    )
+    webhook_allowed: tuple[NetworkText, ...] = Field(
+        (), description="Addresses or networks a webhook may reach though they are not public, e.g. 10.2.0.0/16."
+    )
     email_to: tuple[str, ...] = Field((), description="Addresses that get the report by e-mail.")
     email_from: str = Field("", description="Sender; the first recipient where empty.")
     smtp_host: str = Field("localhost", description="Mail server.")
@@ -109,6 +123,9 @@ class NotifySettings(Record):
     smtp_starttls: bool = Field(False, description="Encrypt before anything is sent.")
     smtp_user: str = Field("", description="User; the password is VOXLINE_SMTP_PASSWORD.")
     command: tuple[str, ...] = Field((), description="Program and arguments; it gets the JSON on standard input.")
+    command_variables: tuple[str, ...] = Field(
+        (), description="Environment variables the command is given besides PATH, HOME and the like."
+    )
 
 
 class ExtractSettings(Record):

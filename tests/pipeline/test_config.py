@@ -51,6 +51,12 @@ def test_general_settings_have_short_variable_names(tmp_path: Path):
     assert resolved.settings.voxline.registry == "s3://bucket/voices"
 
 
+@pytest.mark.parametrize("text", ["a@example.org, b@example.org", '["a@example.org", "b@example.org"]'])
+def test_a_list_is_written_in_a_variable_with_commas_or_as_json(tmp_path: Path, text: str):
+    resolved = resolve_in(tmp_path, environment={"VOXLINE_NOTIFY_EMAIL_TO": text})
+    assert resolved.settings.notify.email_to == ("a@example.org", "b@example.org")
+
+
 @pytest.mark.parametrize(
     ("toml", "arguments", "expected"),
     [
@@ -61,6 +67,8 @@ def test_general_settings_have_short_variable_names(tmp_path: Path):
         ("[finetune\n", {}, "not valid TOML"),
         ("", {"environment": {"VOXLINE_FINETUNE_RNK": "4"}}, "VOXLINE_FINETUNE_RNK"),
         ("", {"environment": {"VOXLINE_FINETUNE_RANK": "many"}}, "VOXLINE_FINETUNE_RANK"),
+        ("", {"environment": {"VOXLINE_NOTIFY_COMMAND": "[1"}}, "VOXLINE_NOTIFY_COMMAND: notify.command"),
+        ('[notify]\nwebhook_allowed = ["inside"]\n', {}, "notify.webhook_allowed"),
         ("", {"voice_overrides": {"finetune": {"rank": -1}}}, "voice.yaml: finetune.rank"),
     ],
 )

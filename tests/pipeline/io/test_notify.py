@@ -2,6 +2,7 @@ import base64
 import email
 import email.policy
 import json
+import os
 import ssl
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from pipeline.io.notify import PASSWORD_VARIABLE, SECRET_VARIABLE, notify_refuse
 from pipeline.records.clip import Clip
 from pipeline.records.clip_report import ClipReport, ClipResult, Finding
 from pipeline.records.settings import NotifySettings
+
+LOOPBACK = ("127.0.0.1",)
 
 
 def report(accepted=False):
@@ -57,7 +60,10 @@ def webhook():
 
 def test_the_webhook_gets_a_payload_whose_signature_holds(webhook):
     url, received = webhook
-    assert notify_refused(report(), NotifySettings(webhook_url=url), {SECRET_VARIABLE: "s3cret"}) == []
+    assert (
+        notify_refused(report(), NotifySettings(webhook_url=url, webhook_allowed=LOOPBACK), {SECRET_VARIABLE: "s3cret"})
+        == []
+    )
     ((headers, body),) = received
     assert headers["X-Voxline-Signature"] == sign(body, headers["X-Voxline-Timestamp"], "s3cret")
     assert headers["X-Voxline-Signature"] != sign(body, headers["X-Voxline-Timestamp"], "other")
@@ -71,7 +77,7 @@ def test_the_webhook_gets_a_payload_whose_signature_holds(webhook):
 
 def test_an_accepted_voice_fires_nothing(webhook):
     url, received = webhook
-    assert notify_refused(report(accepted=True), NotifySettings(webhook_url=url), {}) == []
+    assert notify_refused(report(accepted=True), NotifySettings(webhook_url=url, webhook_allowed=LOOPBACK), {}) == []
     assert received == []
 
 
@@ -194,7 +200,10 @@ def documented_receiver():
 
 def test_the_receiver_in_the_documentation_takes_the_message_once_and_no_forgery(webhook):
     url, received = webhook
-    assert notify_refused(report(), NotifySettings(webhook_url=url), {SECRET_VARIABLE: "s3cret"}) == []
+    assert (
+        notify_refused(report(), NotifySettings(webhook_url=url, webhook_allowed=LOOPBACK), {SECRET_VARIABLE: "s3cret"})
+        == []
+    )
     ((headers, body),) = received
     is_genuine, now = documented_receiver(), float(headers["X-Voxline-Timestamp"])
     assert is_genuine(headers, body, "s3cret", now)
@@ -218,8 +227,8 @@ def test_a_receiver_that_answers_with_an_error_or_sends_elsewhere_is_told():
     threading.Thread(target=server.serve_forever, daemon=True).start()
     for path in ("error", "elsewhere"):
         url = f"http://127.0.0.1:{server.server_port}/{path}"
-        (failure,) = notify_refused(report(), NotifySettings(webhook_url=url), {})
-        assert failure.startswith("webhook: HTTPError")
+        (failure,) = notify_refused(report(), NotifySettings(webhook_url=url, webhook_allowed=LOOPBACK), {})
+        assert failure.startswith("webhook: WebhookError: 127.0.0.1 answered")
     server.shutdown()
 
 
@@ -228,6 +237,37 @@ def test_the_command_gets_the_payload_on_standard_input(tmp_path):
     code = f"import sys, pathlib; pathlib.Path({str(target)!r}).write_bytes(sys.stdin.buffer.read())"
     assert notify_refused(report(), NotifySettings(command=(sys.executable, "-c", code)), {}) == []
     assert json.loads(target.read_bytes())["event"] == "voice.refused"
+
+
+def test_the_command_sees_the_variables_it_is_meant_to_have_and_no_secret(tmp_path):
+    target = tmp_path / "seen.json"
+    code = f"import json, os, pathlib; pathlib.Path({str(target)!r}).write_text(json.dumps(dict(os.environ)))"
+    environment = {
+        **os.environ,
+        SECRET_VARIABLE: "s3cret",
+        PASSWORD_VARIABLE: "s3cret",
+        "VOXLINE_SIGNING_KEY": "s3cret",
+        "CI_JOB_TOKEN": "s3cret",
+        "AWS_SECRET_ACCESS_KEY": "s3cret",
+        "HF_TOKEN": "s3cret",
+        "ANYTHING_NOBODY_THOUGHT_OF": "s3cret",
+        "CHAT_TOKEN": "for the command",
+    }
+    settings = NotifySettings(command=(sys.executable, "-c", code), command_variables=("CHAT_TOKEN",))
+    assert notify_refused(report(), settings, environment) == []
+    seen = json.loads(target.read_text())
+    assert seen["CHAT_TOKEN"] == "for the command"
+    assert seen["PATH"] == os.environ["PATH"]
+    assert "s3cret" not in seen.values()
+
+
+def test_a_webhook_may_reach_what_the_settings_list_and_nothing_else(webhook):
+    url, received = webhook
+    (failure,) = notify_refused(report(), NotifySettings(webhook_url=url), {SECRET_VARIABLE: "s3cret"})
+    assert "is not public; list it in notify.webhook_allowed" in failure
+    assert received == []
+    with pytest.raises(ValueError, match="webhook_allowed"):
+        NotifySettings(webhook_allowed=("inside",))
 
 
 def test_hooks_that_fail_are_told_and_change_nothing():
@@ -243,5 +283,5 @@ def test_hooks_that_fail_are_told_and_change_nothing():
     assert [failure.split(":")[0] for failure in failures] == ["webhook", "e-mail", "command"]
     assert len(told) == 3
     assert notify_refused(report(), NotifySettings(webhook_url="file:///etc/passwd"), {})[0].startswith(
-        "webhook: Value"
+        "webhook: WebhookError: the webhook's address must begin with https://"
     )
