@@ -43,7 +43,7 @@ def lack(part: Part) -> str | None:
         return "it is switched off"
     if part == "bf16" and not claims_bfloat16():
         return f"this processor has no bfloat16 arithmetic ({architecture()}, {instructions()})"
-    return _fault(part)
+    return f"its kernels fail on this processor ({architecture()}, {instructions()})" if fault(part) else None
 
 
 def architecture() -> str:
@@ -73,13 +73,13 @@ def _flags() -> Mapping[str, Any]:
 
 
 @cache
-def _fault(part: Part) -> str | None:
-    """What went wrong when the kernels of a part were tried; tried once per process."""
+def fault(part: Part) -> str | None:
+    """What torch said when the kernels of a part were tried, or how wrong they were; tried once per process."""
     try:
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
             _TRIES[part]()
     except (RuntimeError, AttributeError, ArithmeticError) as error:  # AttributeError: a build without the kernel
-        return f"it was tried and does not work on this processor ({shorten(str(error).splitlines()[0], 120)})"
+        return shorten(str(error).partition("\n")[0], 120) or type(error).__name__
     return None
 
 

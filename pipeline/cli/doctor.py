@@ -145,10 +145,12 @@ def _processor() -> list[Finding]:
 
 
 def _part(part: Part, good: str) -> Finding:
-    from models.processor import lack
+    from models.processor import claims_bfloat16, fault, lack
     from models.switches import is_off
 
     reason = lack(part)
+    if reason and not is_off(part) and (part != "bf16" or claims_bfloat16()):
+        reason += f": {fault(part)}"
     advice = "voxline settings --explain says where voxline.processor comes from" if is_off(part) else ""
     return Finding("processor", part, "note" if reason else "ok", reason or good, advice)
 

@@ -27,6 +27,7 @@ def test_the_network_says_what_onnxruntime_says_about_a_whole_window():
     )
 
 
+@pytest.mark.processor
 def test_quick_numbers_change_the_opinion_by_less_than_listeners_could_tell():
     window = speech_like(WINDOW_SAMPLES)
     exact = Dnsmos(read_onnx_constants(dnsmos_file()), torch.float32)(torch.from_numpy(window))

@@ -2,11 +2,14 @@ import json
 from itertools import pairwise
 
 import numpy as np
+import pytest
 import torch
 
 from models.ge2e import EMBEDDING_SIZE, embed_partials, embed_speaker, partial_starts
 from pipeline.io.audio import read_audio, resample
 from pipeline.signal.mel import mel_power
+
+pytestmark = pytest.mark.processor
 
 
 def voice(repository, number):

@@ -4,6 +4,8 @@ import torch.nn.functional as F
 
 from models.kv_cache import CAPACITY_STEP, VALUE_STEP, DenseMemory, WeightedSumMemory
 
+pytestmark = pytest.mark.processor
+
 ROWS, HEADS, WIDTH, PREFILL = 3, 2, 8, 5
 
 

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from models.linear import LEAST_ROWS, Linear, linear
 from models.projections import FloatProjection, build_projection
 
+pytestmark = pytest.mark.processor
+
 
 @pytest.mark.parametrize("rows", [(1,), (LEAST_ROWS,), (3, 37)])
 def test_values_and_gradients_are_those_of_torch(rows):

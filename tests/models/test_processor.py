@@ -31,11 +31,11 @@ ERROR = "mkldnn_reorder_linear_weight: bf16 path needs the cpu support avx512bw,
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch):
     """As in a new process, before and after: nothing tried, nothing told."""
-    processor._fault.cache_clear()
+    processor.fault.cache_clear()
     precision._warn.cache_clear()
     yield monkeypatch
     monkeypatch.undo()
-    processor._fault.cache_clear()
+    processor.fault.cache_clear()
     precision._warn.cache_clear()
 
 
@@ -110,19 +110,20 @@ def test_a_kernel_that_fails_is_found_by_trying_it_and_told_once(fresh, caplog):
     assert [record.message for record in caplog.records] == [
         "bf16 does not work on this processor, though it claims to have it: float32 instead (voxline doctor)"
     ]
-    assert lack("bf16") == f"it was tried and does not work on this processor ({ERROR})"
+    assert lack("bf16") == f"its kernels fail on this processor ({processor.architecture()}, {instructions()})"
+    assert processor.fault("bf16") == ERROR
 
 
 def test_a_kernel_whose_numbers_are_wrong_does_not_work(fresh):
     fresh.setattr(processor, "int8_product", lambda x, weight, scale: kernels.int8_product(x, weight, scale) * 1.1)
     switch_off([], {})
-    assert "wrong by" in (lack("int8") or "")
+    assert not works("int8") and "wrong by" in (processor.fault("int8") or "")
 
 
 def test_a_build_without_the_kernel_does_not_work(fresh):
     fresh.setattr(processor, "product", lambda *_: torch.ops.mkldnn._no_such_kernel())
     switch_off([], {})
-    assert "_no_such_kernel" in (lack("onednn") or "")
+    assert not works("onednn") and "_no_such_kernel" in (processor.fault("onednn") or "")
 
 
 def test_trying_leaves_the_random_numbers_of_others_alone(fresh):

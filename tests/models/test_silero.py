@@ -10,6 +10,8 @@ from pipeline.io.audio import read_audio, resample
 from pipeline.signal.packaged import silero_file
 from pipeline.signal.vad import silero_probabilities
 
+pytestmark = pytest.mark.processor
+
 
 def recordings(voices):
     for path in sorted((voices / "sample" / "wavs").glob("*"))[:3]:

@@ -234,6 +234,7 @@ def test_two_pieces_meet_where_they_agree():
     assert joined.diff().abs().max() < 1.1 * tone.diff().abs().max()
 
 
+@pytest.mark.processor
 def test_bfloat16_waves_are_an_option_that_changes_little():
     torch.manual_seed(1)
     synthesizer = Synthesizer(SynthesizerConfig(**NUMBERS)).remove_weight_norm()

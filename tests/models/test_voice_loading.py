@@ -12,6 +12,8 @@ from models.processor import ProcessorError, works
 from models.voice import Reference, Sentence
 from models.voice_loading import PRECISIONS, AdapterFolders, Precision, VoiceOptions, choose_options, load_voice
 
+pytestmark = pytest.mark.processor
+
 CPU = torch.device("cpu")
 
 

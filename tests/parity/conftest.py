@@ -59,6 +59,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.parity)
+            if "_small" in item.name:  # upstream's numbers on other kernels too; full networks would show the same
+                item.add_marker(pytest.mark.processor)
 
 
 class Fixture:
