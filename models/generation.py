@@ -6,9 +6,9 @@ in what they say.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from models.coverage import Coverage, compare
 from models.decoding import Decoder, Generation, Request
 from models.guidance import TextGuide
 
+Item = TypeVar("Item")
 Problem = Literal["no_end", "too_short", "too_long", "loop", "dropped", "added", "unclear"]
 
 # Beyond the extremes of 849 transcribed recordings by a quarter (tempo) and a tenth (against another clip of the same
@@ -150,8 +151,23 @@ def task_sampling(tempo: Tempo, rate_hz: float, sampling: SamplingConfig) -> Sam
     return sampling.model_copy(update={"max_tokens": limit})
 
 
+Watch = Callable[[Sequence[Item], str], Iterable[Item]]
+"""Lets somebody see how far a loop has come: gives back what it is given, one by one. The words say what is done."""
+
+
+def unwatched(items: Sequence[Item], _: str) -> Iterable[Item]:
+    """Nobody looks."""
+    return items
+
+
 def generate_checked(
-    decoder: Decoder, tasks: Sequence[Task], seed: int, sampling: SamplingConfig, attempts: int, batch_size: int
+    decoder: Decoder,
+    tasks: Sequence[Task],
+    seed: int,
+    sampling: SamplingConfig,
+    attempts: int,
+    batch_size: int,
+    watch: Watch = unwatched,
 ) -> list[tuple[Attempt, ...]]:
     """Every task's tries, the chosen one last: the first without a problem, or else the least bad of all.
 
@@ -165,7 +181,8 @@ def generate_checked(
     tasks_at_once = max(1, batch_size // sampling.candidates)
     for attempt in range(attempts):
         numbers = range(attempt * sampling.candidates, (attempt + 1) * sampling.candidates)
-        for start in range(0, len(waiting), tasks_at_once):
+        batches = range(0, len(waiting), tasks_at_once)
+        for start in watch(batches, "another try of some sentences" if attempt else "choosing sounds"):
             batch = waiting[start : start + tasks_at_once]
             rows = [
                 (index, derive_seed(seed, tasks[index].phones[-tasks[index].own_phones :], number))

@@ -20,12 +20,14 @@ from models.errors import ModelsError
 from models.generation import (
     Attempt,
     Task,
+    Watch,
     derive_seed,
     find_problems,
     generate_checked,
     join_bert,
     task_sampling,
     task_tempo,
+    unwatched,
 )
 from models.rendering import Renderer, SpokenReference, Utterance, mean_reference, pieces_of
 from models.waves import resample_sinc
@@ -181,6 +183,7 @@ class Voice:
         sampling: SamplingConfig | None = None,
         attempts: int = 3,
         batch_size: int = 8,
+        watch: Watch = unwatched,
     ) -> Speech:
         """Say the sentences one after another.
 
@@ -192,11 +195,12 @@ class Voice:
         prepared = self.prepare(reference)
         tasks = [self._task(sentence, prepared) for sentence in sentences]
         settings = sampling or self.decoder.config.sampling
-        tries = generate_checked(self.decoder, tasks, seed, settings, attempts, batch_size)
+        tries = generate_checked(self.decoder, tasks, seed, settings, attempts, batch_size, watch)
         waves: list[Tensor] = []
         spoken: list[SpokenSentence] = []
         position = 0
-        for index, (sentence, found) in enumerate(zip(sentences, tries, strict=True)):
+        pairs = list(zip(sentences, tries, strict=True))
+        for index, (sentence, found) in enumerate(watch(pairs, "making sound")):
             wave = self._render(found[-1].tokens, sentence, prepared, seed, speed)
             spoken.append(self._spoken(found, position, len(wave)))
             waves.append(wave)

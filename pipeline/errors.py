@@ -59,6 +59,12 @@ class VoiceRefused(PipelineError):
     title = "voice refused"
 
 
+class TextRefused(VoiceRefused):
+    """A voice is asked to say what its base never learned to pronounce."""
+
+    title = "text refused"
+
+
 class GateBlocked(PipelineError):
     """The adapter was trained but its quality is not proven."""
 

@@ -109,6 +109,38 @@ class Outcome:
         entries = STAGES[self.result.stage].hands_on
         return {name: mark for name, mark in (self.result.files or {}).items() if name.partition("/")[0] in entries}
 
+    def check(self) -> None:
+        """Raises DamagedResult where the files that others read are not those the stage left."""
+        check_marks(self.folder, self.handed_on, STAGES[self.result.stage].hands_on)
+
+
+def find_stage(
+    name: str,
+    *,
+    store: Store,
+    voice: str,
+    settings: Record,
+    digests: Mapping[str, str],
+    inputs: Mapping[str, Outcome] | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> Outcome | None:
+    """What an earlier run of this very job left; None when there was none. Arguments as for ``run_stage``."""
+    stage = STAGES[name]
+    key = stage_key(stage.name, stage.version, _plain(settings, parameters), _all_digests(digests, inputs))
+    return _find(store, stage, voice, key, _read(inputs))
+
+
+def _all_digests(digests: Mapping[str, str], inputs: Mapping[str, Outcome] | None) -> dict[str, str]:
+    return {**digests, **{earlier: outcome.result.key for earlier, outcome in (inputs or {}).items()}}
+
+
+def _read(inputs: Mapping[str, Outcome] | None) -> dict[str, str]:
+    return {earlier: digest_of_marks(outcome.handed_on) for earlier, outcome in (inputs or {}).items()}
+
+
+def _plain(settings: Record, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {**settings.model_dump(mode="json"), "parameters": dict(parameters or {})}
+
 
 def run_stage(
     name: str,
@@ -140,10 +172,9 @@ def run_stage(
     """
     stage = STAGES[name]
     inputs, parameters = inputs or {}, parameters or {}
-    all_digests = {**digests, **{earlier: outcome.result.key for earlier, outcome in inputs.items()}}
-    plain_settings = {**settings.model_dump(mode="json"), "parameters": dict(parameters)}
+    all_digests, plain_settings = _all_digests(digests, inputs), _plain(settings, parameters)
     key = stage_key(stage.name, stage.version, plain_settings, all_digests)
-    read = {earlier: digest_of_marks(outcome.handed_on) for earlier, outcome in inputs.items()}
+    read = _read(inputs)
     found = _find(store, stage, voice, key, read)
     if found:
         return found
@@ -152,7 +183,7 @@ def run_stage(
         if found:
             return found
         for outcome in inputs.values():
-            check_marks(outcome.folder, outcome.handed_on, STAGES[outcome.result.stage].hands_on)
+            outcome.check()
         partial = store.begin(voice, name, key)
         started_at, clock = datetime.now(UTC), time.perf_counter()
         with _cleared_after_failure(store, partial), stage_span(voice, name) as is_stopping:

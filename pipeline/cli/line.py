@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pipeline.io.store import Store
     from pipeline.io.voices import Voice
     from pipeline.records.job import Machine, Reporter
-    from pipeline.records.quality import Floors
+    from pipeline.records.quality import Floors, QualityReport
     from pipeline.records.release import Channel
     from pipeline.records.settings import Settings
     from pipeline.run import Outcome
@@ -271,25 +271,44 @@ class Line:
             )
         run.stages.append(StageLine("publish", round(time.perf_counter() - clock, 2), was_cached=False))
 
+    def find_until(self, last: str) -> dict[str, Outcome]:
+        """What earlier runs of the present version left, up to ``last`` or the first stage that was not done."""
+        from pipeline.run import find_stage
+
+        outcomes: dict[str, Outcome] = {}
+        for name in STAGE_ORDER[: STAGE_ORDER.index(last) + 1]:
+            found = find_stage(name, **self._job(name, outcomes))
+            if found is None:
+                break
+            outcomes[name] = found
+        return outcomes
+
     def _run_stage(self, name: str, earlier: Mapping[str, Outcome]) -> Outcome:
-        from pipeline.records.plan import READS
         from pipeline.run import run_stage
+
+        return run_stage(
+            name,
+            voice_folder=self.voice.folder,
+            reporter=self.reporter,
+            machine=self.machine,
+            check=self._check_unchanged if name == "validate" else lambda: None,
+            **self._job(name, earlier),
+        )
+
+    def _job(self, name: str, earlier: Mapping[str, Outcome]) -> dict[str, Any]:
+        """What names a stage's job: the same of all these, the same result."""
+        from pipeline.records.plan import READS
 
         sections = {"validate": self.settings.validate_}
         digests = self._validate_reads() if name == "validate" else {"base": self.base.digest}
-        return run_stage(
-            name,
-            store=self.store,
-            voice=self.voice.name,
-            voice_folder=self.voice.folder,
-            settings=sections.get(name) or getattr(self.settings, name),
-            digests=digests,
-            reporter=self.reporter,
-            inputs={stage: earlier[stage] for stage in READS[name]},
-            parameters=self._parameters(name),
-            machine=self.machine,
-            check=self._check_unchanged if name == "validate" else lambda: None,
-        )
+        return {
+            "store": self.store,
+            "voice": self.voice.name,
+            "settings": sections.get(name) or getattr(self.settings, name),
+            "digests": digests,
+            "inputs": {stage: earlier[stage] for stage in READS[name]},
+            "parameters": self._parameters(name),
+        }
 
     def _validate_reads(self) -> dict[str, str]:
         """The recordings, and the networks that judge them: with other weights they are judged again."""
@@ -346,8 +365,26 @@ def _judge(voice: str, stage: str, outcome: Outcome) -> None:
             f"{voice}: {'; '.join([found, *told])}", hint=f"voxline validate {voice} lists every finding"
         )
     if stage == "evaluate" and not record.passed:
-        reasons = "; ".join(record.reasons)
-        raise GateBlocked(f"{voice}: {reasons}", hint=f"listen and look: {outcome.folder / 'report' / 'index.html'}")
+        page = outcome.folder / "report" / "index.html"
+        hint = f'{what_helps(record)}; listen: voxline say {voice} "TEXT" --candidate; look: {page}'
+        raise GateBlocked(f"{voice}: {'; '.join(record.reasons)}", hint=hint)
+
+
+# What a person can do about a check that blocks, by its evidence; the first that blocks is told.
+WHAT_HELPS = {
+    "base": "take a base that is trained and speaks the language (voxline bases list)",
+    "copy_synthesis": "training does not change how the base copies these recordings: record them with less noise and"
+    " echo, or take another --base",
+    "resynthesis": "more recordings of the same kind, or fewer finetune.epochs, may help",
+    "free_speech": "longer and cleaner recordings, with the speaker in an even voice, may help",
+}
+
+
+def what_helps(report: QualityReport) -> str:
+    """The advice for what blocks this voice."""
+    blocking = {check.evidence for check in report.checks if check.blocks}
+    told = [advice for evidence, advice in WHAT_HELPS.items() if evidence in blocking]
+    return told[0] if told else "see the report"
 
 
 def open_line(name: str, flags: Mapping[str, Any], reporter: Reporter) -> Line:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from pipeline.cli.common import JsonOption, RegistryOption
-from pipeline.cli.terminal import print_json, tell
+from pipeline.cli.terminal import print_json, tell, write_sound
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pipeline.io.registry import Registry
+    from pipeline.io.speakers import Speaker
+    from pipeline.records.spoken import Spoken
+
+DEFAULT_OUTPUT = "out.wav"
+STDOUT = Path("-")
 
 
 def register(app: typer.Typer) -> None:
@@ -17,8 +27,22 @@ def register(app: typer.Typer) -> None:
 
 def say(
     voice: Annotated[str, typer.Argument(help="A published voice.", show_default=False)],
-    text: Annotated[str, typer.Argument(help="What to say; `-` reads it from standard input.", show_default=False)],
-    output: Annotated[Path, typer.Option("-o", "--output", help=".wav, .flac or .ogg")] = Path("out.wav"),
+    text: Annotated[
+        str | None, typer.Argument(help="What to say; `-` reads it from standard input.", show_default=False)
+    ] = None,
+    text_file: Annotated[
+        Path | None, typer.Option("--text-file", help="Say what is in this UTF-8 file.", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help=".wav, .flac or .ogg; `-` writes a WAV file to standard output. A file that is there is kept.",
+            show_default="out.wav, or the next free out-2.wav",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over the file that --output names.")] = False,
     language: Annotated[str | None, typer.Option(help="zh, en, ja, ko or yue.", show_default="the voice's own")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same audio.")] = 0,
     speed: Annotated[float, typer.Option(min=0.5, max=2.0, help="1 is the voice's own pace, 2 twice as fast.")] = 1.0,
@@ -27,6 +51,12 @@ def say(
         typer.Option(help="Another recording of the speaker to sound like; may be given several times."),
     ] = None,
     channel: Annotated[str, typer.Option(help="production, candidate, or a version.")] = "production",
+    candidate: Annotated[
+        bool,
+        typer.Option(
+            "--candidate", help="Speak what was trained here and is not published: blocked, or waiting for review."
+        ),
+    ] = False,
     registry: RegistryOption = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default=False)] = None,
     precision: Annotated[
@@ -35,41 +65,142 @@ def say(
     ] = "f32",
     as_json: JsonOption = False,
 ) -> None:
-    """Speak a sentence with a published voice. Reads the registry and nothing else.
+    """Speak a text with a published voice. Reads the registry and nothing else, except with --candidate.
 
-    voxline say sample "Good morning, everyone." -o morning.wav
-    echo "Platform two." | voxline say sample - --seed 3
+    A text may mix the languages of the voice's base; words in another one refuse it (exit 10).
+
+        voxline say sample "Good morning, everyone." -o morning.wav
+        voxline say sample --text-file lines.txt -o lines.flac
+        echo "Platform two." | voxline say sample - --seed 3 -o - | aplay
+        voxline say ana "Hear why I was blocked." --candidate
     """
-    import sys
-
     from pipeline.cli.common import ConsoleReporter, prepare_machine, repository_root, resolve_settings
     from pipeline.io.registry import open_registry
 
-    general = resolve_settings({"voxline.registry": registry, "voxline.device": device}).settings.voxline
+    words = _read_text(text, text_file)
+    target = _choose_output(output, force=force, as_json=as_json)
+    flags = {"voxline.registry": registry, "voxline.device": device}
+    general = resolve_settings(flags).settings.voxline
     root = repository_root()
     machine = prepare_machine(general)
-    from pipeline.stages.speak import speak  # imports torch, which asks the processor
-
-    spoken = speak(
-        open_registry(general.registry, root=root),
-        voice,
-        sys.stdin.read() if text == "-" else text,
-        channel=channel,
-        language=language,
-        seed=seed,
-        speed=speed,
-        references=reference or (),
-        precision=precision,
-        output=output,
-        machine=machine,
-        reporter=ConsoleReporter(quiet=as_json),
-    )
+    speaker, note = _find_speaker(voice, channel, flags, open_registry(general.registry, root=root), candidate)
+    if note:
+        tell(f"{voice} {speaker.version}: {note}", style="yellow", stderr=True)
+    options = {
+        "language": language,
+        "seed": seed,
+        "speed": speed,
+        "references": reference or (),
+        "precision": precision,
+        "machine": machine,
+        "reporter": ConsoleReporter(quiet=as_json),
+    }
+    spoken = _speak(speaker, words, target, options)
     if as_json:
         print_json(spoken)
-        return
-    tell(f"{output}: {spoken.duration_s:.1f} s, {voice} {spoken.version}")
+    else:
+        _tell(spoken, to_stderr=target == STDOUT)
+
+
+def _read_text(text: str | None, text_file: Path | None) -> str:
+    """What is to be said, checked before anything is loaded."""
+    import sys
+
+    from pipeline.errors import UsageError
+    from pipeline.text.speakable import check_text
+
+    if (text is None) == (text_file is None):
+        raise UsageError("give the text, or --text-file, not both", hint='voxline say VOICE "Good morning."')
+    if text_file is not None:
+        words = _read_file(text_file)
+    elif text == "-":
+        words = sys.stdin.read()
+    else:
+        words = text or ""
+        _refuse_file_name(words)
+    check_text(words)
+    return words
+
+
+def _read_file(path: Path) -> str:
+    from pipeline.errors import UsageError
+    from pipeline.io.files import read_regular
+    from pipeline.text.speakable import MAX_CHARACTERS
+
+    try:
+        return read_regular(path, 4 * MAX_CHARACTERS).decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UsageError(f"--text-file: no file at {path}", hint="check the path") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8 (byte {error.start})", hint="save it as UTF-8") from None
+
+
+def _refuse_file_name(words: str) -> None:
+    """``say sample lines.txt`` would speak the file's name, which nobody means."""
+    from pipeline.errors import UsageError
+
+    is_name = len(words) < 256 and not any(letter.isspace() or letter == "\0" for letter in words) and "." in words
+    if is_name and Path(words).is_file():
+        raise UsageError(f"{words} is a file; its name would be spoken", hint=f"voxline say VOICE --text-file {words}")
+
+
+def _choose_output(output: Path | None, *, force: bool, as_json: bool) -> Path:
+    """Where the sound goes. A file that is there is never lost unless --force says so."""
+    import sys
+    from itertools import chain, count
+
+    from pipeline.errors import UsageError
+
+    if output is None:
+        numbered = (Path(DEFAULT_OUTPUT.replace(".", f"-{number}.")) for number in count(2))
+        return next(path for path in chain([Path(DEFAULT_OUTPUT)], numbered) if not path.exists())
+    if output == STDOUT:
+        if as_json:
+            raise UsageError("--json and -o - both write to standard output", hint="-o FILE")
+        if sys.stdout.isatty():
+            raise UsageError("-o -: standard output is a terminal", hint="pipe it: ... -o - | aplay")
+    elif output.exists() and not force:
+        raise UsageError(f"{output}: is there already", hint="--force writes over it")
+    return output
+
+
+def _find_speaker(
+    voice: str, channel: str, flags: Mapping[str, Any], registry: Registry, candidate: bool
+) -> tuple[Speaker, str]:
+    """Who speaks, and what the listener has to know about it."""
+    from pipeline.cli.candidate import find_candidate, why_silent
+    from pipeline.errors import UsageError
+    from pipeline.io.speakers import published_speaker
+    from pipeline.io.voices import check_name
+
+    if candidate:
+        return find_candidate(voice, flags, registry)
+    try:
+        return published_speaker(registry, voice, channel), ""
+    except UsageError as error:
+        if channel == "production" and registry.pointer(check_name(voice), "production") is None:
+            raise why_silent(error, voice, flags, registry) from None
+        raise
+
+
+def _speak(speaker: Speaker, words: str, target: Path, options: Mapping[str, Any]) -> Spoken:
+    import tempfile
+
+    from pipeline.stages.speak import speak
+
+    if target != STDOUT:
+        return speak(speaker, words, output=target, **options)
+    with tempfile.TemporaryDirectory(prefix="voxline-") as folder:
+        path = Path(folder) / DEFAULT_OUTPUT
+        spoken = speak(speaker, words, output=path, **options)
+        write_sound(path.read_bytes())
+    return spoken.model_copy(update={"path": "standard output"})
+
+
+def _tell(spoken: Spoken, *, to_stderr: bool) -> None:
+    tell(f"{spoken.path}: {spoken.duration_s:.1f} s, {spoken.voice} {spoken.version}", stderr=to_stderr)
     heard = [part.phone_error_rate for part in spoken.sentences if part.phone_error_rate is not None]
     if heard:
-        tell(f"  phones by the tokens: {max(heard):.0%} errors in the worst sentence")
+        tell(f"  phones by the tokens: {max(heard):.0%} errors in the worst sentence", stderr=to_stderr)
     for note in spoken.notes:
         tell(f"  {note}", stderr=True)

@@ -47,7 +47,7 @@ class Reporter(Protocol):
     """How a stage tells the person or the CI log what it is doing. Never changes a result."""
 
     def track(self, items: Iterable[Item], *, description: str, total: int | None = None) -> Iterable[Item]:
-        """Iterate with a progress bar in a terminal, silently in a CI log."""
+        """Iterate with a progress bar in a terminal, with a line now and then in a log."""
         ...
 
     def log(self, message: str) -> None:

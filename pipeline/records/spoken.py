@@ -28,12 +28,14 @@ class Spoken(Record):
     """One utterance, written to a file.
 
     Attributes:
+        is_published: false for what was trained here and has not passed, or waits for, its gate or its review.
         real_time_factor: seconds of computing per second of speech, loading left out.
         notes: what the listener should know: sentences that had to be said again, characters nobody could read.
     """
 
     voice: str
     version: str
+    is_published: bool = True
     path: str
     seed: int
     sample_rate_hz: int

@@ -1,4 +1,4 @@
-"""speak: a published voice says a text. Reads the registry, the base and nothing else."""
+"""speak: a voice says a text: a published one, or what was trained here and is only to be listened to."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from models.bases import find_base
 from models.bert import BertFeatures
 from models.errors import ModelsError
 from models.ge2e import SAMPLE_RATE_HZ, embed_speaker
+from models.generation import Watch, unwatched
 from models.networks import choose_device, load_bert
 from models.processor import ProcessorError, works
 from models.symbols import phones_to_ids
@@ -24,31 +26,29 @@ from models.voice_loading import AdapterFolders, Precision, choose_options, load
 from pipeline.errors import ConsentError, NoAccessError, SettingsError, UsageError
 from pipeline.io.audio import AudioFileError, read_audio, resample, write_audio
 from pipeline.io.files import read_regular
-from pipeline.io.registry import Registry
+from pipeline.io.speakers import Speaker
 from pipeline.records.job import Machine, Reporter
-from pipeline.records.reference import REFERENCE_AUDIO, REFERENCE_FOLDER, REFERENCE_RECORD, ReferenceClip
-from pipeline.records.release import Release
+from pipeline.records.phones import Language
+from pipeline.records.reference import REFERENCE_AUDIO, REFERENCE_RECORD, ReferenceClip
 from pipeline.records.spoken import Spoken, SpokenPart
 from pipeline.signal.speaker import speaker_mel
 from pipeline.text.frontend import is_silent, phonemize, phonemize_for_synthesis
 from pipeline.text.languages import known_language
+from pipeline.text.speakable import check_scripts, check_text, choose_language
 from pipeline.text.splitting import pause_after_s, split_sentences
 
-MAX_CHARACTERS = 20_000
 MAX_RECORD_BYTES = 1 << 20
 WRITTEN = (".wav", ".flac", ".ogg")
 SAME_SPEAKER = 0.65  # GE2E cosine of one clip to another
 
 
 def speak(
-    registry: Registry,
-    voice: str,
+    speaker: Speaker,
     text: str,
     *,
     output: Path,
     machine: Machine,
-    reporter: Reporter,
-    channel: str = "production",
+    reporter: Reporter | None = None,
     language: str | None = None,
     seed: int = 0,
     speed: float = 1.0,
@@ -62,18 +62,19 @@ def speak(
         references: more recordings of the speaker; the voice sounds like the mean of them and the published clip.
 
     Raises:
-        UsageError: no such voice, nothing to say, a file name that is not written, or references for v3 and v4.
+        UsageError: nothing to say, a language the base does not speak, a file name that is not written, or references
+            for v3 and v4.
+        TextRefused: words in a language the base does not speak.
         ConsentError: the consent has expired since the voice was published, or a reference is of somebody else.
         SettingsError: the base is not here, or is not the one the voice was trained on; or this processor does not
             have the precision.
     """
     if output.suffix.lower() not in WRITTEN:
         raise UsageError(f"{output}: written formats are {', '.join(WRITTEN)}", hint="-o out.wav")
-    release = registry.resolve(voice, channel)
-    _check_consent(release)
-    folder = registry.fetch(voice, release.version)
+    _check_consent(speaker)
+    check_text(text)
     try:
-        said = _say(release, folder, text, language, machine, seed, speed, references, precision)
+        said = _say(speaker, text, language, machine, seed, speed, references, precision, reporter)
     except ProcessorError as error:
         raise SettingsError(f"--precision {error}", hint=_other_precisions(precision)) from error
     except ModelsError as error:
@@ -83,8 +84,9 @@ def speak(
     write_audio(output, speech.wave.numpy(), speech.sample_rate_hz)
     duration_s = len(speech.wave) / speech.sample_rate_hz
     return Spoken(
-        voice=voice,
-        version=release.version,
+        voice=speaker.voice,
+        version=speaker.version,
+        is_published=speaker.is_published,
         path=str(output),
         seed=seed,
         sample_rate_hz=speech.sample_rate_hz,
@@ -107,17 +109,16 @@ def _part(sentence: SpokenSentence) -> SpokenPart:
     )
 
 
-def _check_consent(release: Release) -> None:
-    if release.consent.has_expired(datetime.now(UTC).date()):
+def _check_consent(speaker: Speaker) -> None:
+    if speaker.consent.has_expired(datetime.now(UTC).date()):
         raise ConsentError(
-            f"{release.voice}: consent expired on {release.consent.expires_on}",
-            hint=f"voxline registry retire {release.voice}",
+            f"{speaker.voice}: consent expired on {speaker.consent.expires_on}",
+            hint=f"voxline registry retire {speaker.voice}",
         )
 
 
 def _say(
-    release: Release,
-    folder: Path,
+    speaker: Speaker,
     text: str,
     language: str | None,
     machine: Machine,
@@ -125,12 +126,13 @@ def _say(
     speed: float,
     references: Sequence[Path],
     precision: Precision,
+    reporter: Reporter | None,
 ) -> tuple[Speech, list[str], float]:
-    base = find_base(release.base, machine.bases)
-    if base.digest != release.base_digest:
+    base = find_base(speaker.base, machine.bases)
+    if base.digest != speaker.base_digest:
         raise SettingsError(
-            f"{release.voice} {release.version} was trained on another base {base.name}"
-            f" ({release.base_digest[:12]}, here {base.digest[:12]})",
+            f"{speaker.voice} {speaker.version} was trained on another base {base.name}"
+            f" ({speaker.base_digest[:12]}, here {base.digest[:12]})",
             hint="train the voice again, or check out the revision that has that base",
         )
     if references and base.cfm is not None:
@@ -138,22 +140,24 @@ def _say(
             f"base {base.name} speaks on from one clip: --reference is for bases of the v2 family",
             hint="leave --reference out",
         )
+    known = choose_language(language, speaker.language, base.text.languages, base.name)
+    check_scripts(text, known, base.text.languages, base.name)
     if machine.threads:
         torch.set_num_threads(machine.threads)
     device = choose_device(machine.device)
     options, differences = choose_options(precision, device)
-    folders = AdapterFolders(folder / "adapter" / "text2semantic", folder / "adapter" / "synthesizer")
+    folders = AdapterFolders(speaker.adapter / "text2semantic", speaker.adapter / "synthesizer")
     networks = load_voice(base, machine.cache, device, folders, options)
     bert = load_bert(base, machine.cache, networks.decoder.device)
-    sentences, notes = read_sentences(text, language or release.language, base.text.symbols, bert)
+    sentences, notes = read_sentences(text, known, base.text.symbols, bert)
     notes += differences
-    reference = read_reference(folder / REFERENCE_FOLDER, base.text.symbols, bert)
+    reference = read_reference(speaker.reference, base.text.symbols, bert)
     if references:
         has_encoder = networks.embed_speaker is not None
-        others = tuple(read_other(path, reference, release, has_encoder) for path in references)
+        others = tuple(read_other(path, reference, speaker.voice, has_encoder) for path in references)
         reference = replace(reference, others=others)
     clock = time.perf_counter()
-    speech = networks.speak(sentences, reference, seed=seed, speed=speed)
+    speech = networks.speak(sentences, reference, seed=seed, speed=speed, watch=_watch(speaker.voice, reporter))
     seconds = time.perf_counter() - clock
     for number, sentence in enumerate(speech.sentences, 1):
         last = sentence.attempts[-1]
@@ -169,16 +173,19 @@ def _other_precisions(precision: Precision) -> str:
     return " or ".join(f"--precision {name}" for name in [*others, "f32"]) + "; voxline doctor says what there is"
 
 
+def _watch(voice: str, reporter: Reporter | None) -> Watch[Any]:
+    if reporter is None:
+        return unwatched
+    return lambda items, doing: reporter.track(items, description=f"{voice}: {doing}")
+
+
 def read_sentences(
-    text: str, language: str, symbols: str, bert: BertFeatures | None = None
+    text: str, language: Language, symbols: str, bert: BertFeatures | None = None
 ) -> tuple[list[Sentence], list[str]]:
     """Sentences as phone ids, and what could not be read. Raises UsageError where there is nothing to say."""
-    if len(text) > MAX_CHARACTERS:
-        raise UsageError(f"{len(text)} characters, at most {MAX_CHARACTERS} at once", hint="say it in parts")
-    known = known_language(language)
     sentences, unknown = [], {}
-    for piece in split_sentences(text, known):
-        phones = phonemize_for_synthesis(piece, known)
+    for piece in split_sentences(text, language):
+        phones = phonemize_for_synthesis(piece, language)
         unknown.update(dict.fromkeys(phones.unknown))
         if not is_silent(phones):
             ids = torch.tensor(phones_to_ids(list(phones.symbols), symbols))
@@ -211,7 +218,7 @@ def read_reference(folder: Path, symbols: str, bert: BertFeatures | None = None)
     )
 
 
-def read_other(path: Path, published: Reference, release: Release, has_encoder: bool) -> Reference:
+def read_other(path: Path, published: Reference, voice: str, has_encoder: bool) -> Reference:
     """One more recording to speak like; the base embeds it where it ``has_encoder``, else GE2E does.
 
     Raises:
@@ -226,7 +233,7 @@ def read_other(path: Path, published: Reference, release: Release, has_encoder: 
     if similarity < SAME_SPEAKER:
         raise ConsentError(
             f"{path}: somebody else (speaker similarity {similarity:.2f}, at least {SAME_SPEAKER})",
-            hint=f"the consent of {release.voice} covers its speaker only; give recordings of the same person",
+            hint=f"the consent of {voice} covers its speaker only; give recordings of the same person",
         )
     return Reference(torch.from_numpy(audio.mono), audio.sample_rate_hz, speaker=None if has_encoder else vector)
 

@@ -60,6 +60,8 @@ def test_the_core_works_alone(line, arguments):
 )
 def test_what_needs_more_says_so_in_one_sentence(line, arguments):
     line.write_voice("ana")
+    line.commit()
+    line.publish("ana")
     done = light(line.root, *arguments)
     assert done.returncode == 3
     assert "Traceback" not in done.stderr

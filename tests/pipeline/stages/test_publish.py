@@ -15,6 +15,7 @@ from models.voice_loading import INT8_WITHOUT_BF16
 from pipeline.errors import ConsentError, GateBlocked, SettingsError, UsageError
 from pipeline.io.audio import read_audio, write_audio
 from pipeline.io.registry import open_registry
+from pipeline.io.speakers import published_speaker
 from pipeline.io.store import DamagedResult, list_marks
 from pipeline.io.voices import load_voice
 from pipeline.records.job import Machine
@@ -135,7 +136,7 @@ def test_a_base_that_changed_since_is_not_spoken_on(walked, what, registry, tmp_
     (other / "base.yaml").write_text(text.replace("segment_frames: 16", "segment_frames: 18"))
     with pytest.raises(SettingsError, match="another base"):
         speak(
-            registry, "ana", "Hello.", output=tmp_path / "a.wav", reporter=None,
+            published_speaker(registry, "ana"), "Hello.", output=tmp_path / "a.wav", reporter=None,
             machine=Machine("cpu", 1, tmp_path, tmp_path / "bases"),
         )  # fmt: skip
     assert not (tmp_path / "a.wav").exists()
@@ -152,7 +153,13 @@ class TestPrecision:
             machine = Machine("cpu", 1, tmp_path, walked.root / "bases")
             path = tmp_path / f"{precision}.wav"
             return speak(
-                registry, "ana", "Hello.", output=path, reporter=None, machine=machine, precision=precision, seed=1
+                published_speaker(registry, "ana"),
+                "Hello.",
+                output=path,
+                reporter=None,
+                machine=machine,
+                precision=precision,
+                seed=1,
             )
 
         return run
@@ -191,7 +198,14 @@ class TestMoreReferences:
             path = tmp_path / f"{name}.wav"
             machine = Machine("cpu", 1, tmp_path, walked.root / "bases")
             text = "Hello there, good morning."
-            speak(registry, "ana", text, output=path, reporter=None, machine=machine, references=references)
+            speak(
+                published_speaker(registry, "ana"),
+                text,
+                output=path,
+                reporter=None,
+                machine=machine,
+                references=references,
+            )
             return path.read_bytes()
 
         return run
