@@ -6,7 +6,7 @@ STAMP   = $(VENV)/.installed
 
 export VOXLINE_SHARED ?= $(abspath ../shared)
 
-.PHONY: demo test lint install fuzz docs clean
+.PHONY: demo test quick lint install fuzz docs clean
 
 install: $(STAMP)
 
@@ -19,12 +19,11 @@ demo: $(STAMP)
 	@$(BIN)/python scripts/demo.py
 
 test: $(STAMP)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile
-# Again without bf16 and AVX-512, by which torch and oneDNN are held to AVX2: what is tested is not up to the machine.
-	VOXLINE_PROCESSOR="no bf16, no avx512" $(BIN)/python -m pytest -n 2 --dist loadfile -m processor
+	@$(BIN)/python scripts/checks.py all
+
+# For every day: lint, types and the tests that take no time. It stops at the first failure, and begins with it next time.
+quick: $(STAMP)
+	@$(BIN)/python scripts/checks.py quick
 
 lint: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -61,6 +61,7 @@ def test_a_mistake_is_named_with_file_key_and_value(tmp_path: Path, change: str,
         load_base("small", tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "message"),
     [

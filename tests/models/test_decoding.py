@@ -8,7 +8,7 @@ from models.lora import inject
 from models.processor import ProcessorError, works
 from models.text2semantic import Text2Semantic
 
-pytestmark = pytest.mark.processor
+pytestmark = [pytest.mark.processor, pytest.mark.slow]
 
 CONFIG = Text2SemanticConfig(
     phoneme_vocab_size=30, vocab_size=41, hidden_dim=64, heads=4, layers=3, feedforward_dim=128, bert_dim=0

@@ -11,6 +11,8 @@ from models.onnx_weights import read_onnx_constants
 from pipeline.signal.dnsmos import WINDOW_SAMPLES, _run
 from pipeline.signal.packaged import dnsmos_file
 
+pytestmark = pytest.mark.slow
+
 
 def speech_like(samples):
     rng = np.random.default_rng(0)

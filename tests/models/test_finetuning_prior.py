@@ -13,6 +13,8 @@ from models.lora import adapter_parameters, adapter_state, adapters_off, inject,
 from models.networks import load_content_encoder, load_synthesizer, load_text2semantic
 from models.spectrogram import Spectrogram
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

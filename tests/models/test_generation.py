@@ -125,6 +125,7 @@ def test_another_attempt_can_heal_and_then_no_more_follow():
         assert all(attempt.problems for attempt in attempts[:-1])
 
 
+@pytest.mark.slow
 def test_a_sentence_comes_out_the_same_whatever_stands_beside_it(endless):
     settings = SamplingConfig(top_k=3)
     together = generate_checked(endless, tasks(), 5, settings, attempts=2, batch_size=3)

@@ -11,7 +11,7 @@ import pytest
 from make_golden import digest
 from torch import Tensor
 
-pytestmark = pytest.mark.processor
+pytestmark = [pytest.mark.processor, pytest.mark.slow]
 
 SCRIPTS = sorted((Path(__file__).parents[1] / "golden").glob("make_golden*.py"))
 # Tensors are another test's; what is compared here are digests of them.

@@ -30,6 +30,7 @@ def spectra(wave):
     return torch.from_numpy(power_spectrogram(wave) / np.float32(POWER_SCALE))
 
 
+@pytest.mark.slow
 def test_it_hears_what_the_encoder_hears(encoder, waves):
     listener = PhoneListener(encoder, torch.float32)
     for wave in waves:

@@ -12,6 +12,8 @@ from models.errors import WeightsError
 from models.synthesizer import Synthesizer
 from models.text2semantic import Text2Semantic
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Text2SemanticConfig(
     phoneme_vocab_size=30, vocab_size=41, hidden_dim=32, heads=4, layers=2, feedforward_dim=64, bert_dim=8
 )

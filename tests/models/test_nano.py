@@ -18,6 +18,8 @@ from pipeline.signal.speaker import speaker_mel
 from pipeline.text.frontend import phonemize
 from pipeline.text.symbols import symbol_ids
 
+pytestmark = pytest.mark.slow
+
 CACHE = Path("no-cache")  # every weight lies in the repository
 
 

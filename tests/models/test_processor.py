@@ -23,7 +23,7 @@ from models.switches import SWITCHES, WITHOUT_AVX512, switch_off
 from models.voice_loading import PRECISIONS, choose_options
 from pipeline.records import settings
 
-pytestmark = pytest.mark.processor
+pytestmark = [pytest.mark.processor, pytest.mark.slow]
 CPU = torch.device("cpu")
 ERROR = "mkldnn_reorder_linear_weight: bf16 path needs the cpu support avx512bw, avx512vl and avx512dq"
 

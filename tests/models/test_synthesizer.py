@@ -138,6 +138,7 @@ def test_streaming_everything_at_once_is_plain_decoding() -> None:
     assert louder[..., 2].norm() > 1.3 * kept[..., 2].norm()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hifigan", "istft"])
 def test_an_adapter_acts_in_eval_mode_and_merging_it_changes_nothing(kind: str) -> None:
     """The three failures that peft has had: no effect, an effect only in training, a merge that differs."""
@@ -305,6 +306,7 @@ def test_inference_files_may_leave_out_the_posterior_encoder() -> None:
         load_weights(network, state, "x.pth")
 
 
+@pytest.mark.slow
 def test_every_base_of_the_family_builds_its_networks() -> None:
     built = 0
     for name in list_bases():

@@ -61,6 +61,7 @@ def test_a_text_that_the_guide_cannot_read_or_the_recording_is_too_short_for_cha
     assert torch.equal(follow_text(short, ids_of(TEXT), guide, 2), short)
 
 
+@pytest.mark.slow
 def test_chances_of_places_are_those_of_all_paths_counted_one_by_one():
     rng = np.random.default_rng(0)
     states, longest, tokens = 4, 2, 5

@@ -23,6 +23,8 @@ from models.vocoder import MelVocoder
 from models.voice import Reference, Sentence, Voice
 from models.voice_loading import VoiceOptions, vits_renderer
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 SSL, CODES, PHONES = 8, 24, 30
 NUMBERS = {

@@ -12,7 +12,7 @@ from models.processor import ProcessorError, works
 from models.voice import Reference, Sentence
 from models.voice_loading import PRECISIONS, AdapterFolders, Precision, VoiceOptions, choose_options, load_voice
 
-pytestmark = pytest.mark.processor
+pytestmark = [pytest.mark.processor, pytest.mark.slow]
 
 CPU = torch.device("cpu")
 

@@ -28,6 +28,8 @@ from pipeline.records.quality import QualityReport
 from pipeline.records.release import Release
 from pipeline.stages.exchange import export_release, import_files
 
+pytestmark = pytest.mark.slow
+
 ENCODER = {
     "spectrogram": {"sample_rate_hz": 32000, "n_fft": 2048, "win_samples": 2048, "hop_samples": 640},
     "ssl_dim": 43, "codebook_size": 32, "inter_channels": 16, "hidden_channels": 16, "filter_channels": 32,

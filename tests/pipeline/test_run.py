@@ -242,6 +242,7 @@ def test_sigterm_stops_at_the_next_checkpoint_with_the_code_that_ci_retries(tmp_
     assert process.wait(30) == 75
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_do_the_work_once(tmp_path):
     first = run_in_background(tmp_path, hang_at=4)
     os.kill(first.pid, signal.SIGSTOP)

@@ -23,6 +23,8 @@ from pipeline.records.quality import QualityReport
 from pipeline.records.settings import EvaluateSettings, Settings
 from pipeline.stages import evaluate
 
+pytestmark = pytest.mark.slow
+
 SPEAKER, SOMEBODY_ELSE = "en_vctk_p226", "en_libri_2609/wavs/2609-156975-0003.flac"
 
 

@@ -16,6 +16,8 @@ import yaml
 from pipeline.cli.main import run_command
 from pipeline.io.registry import Registry, open_registry
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class GitLab:

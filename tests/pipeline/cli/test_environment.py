@@ -11,6 +11,8 @@ import pytest
 
 from pipeline.cli.main import run_command
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def refused(tmp_path_factory, write_tiny_base, write_tiny_voice) -> Path:

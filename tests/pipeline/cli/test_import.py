@@ -222,6 +222,7 @@ def import_lj(source: Path) -> int:
     return run_command(["import", str(source), "--name", "lj", "--language", "en", *CONSENT])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("signal_number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_an_import_that_is_stopped_leaves_all_or_nothing(line, recordings, strike, voxline, signal_number, code):
     voices = line.root / "voices"

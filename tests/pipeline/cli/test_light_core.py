@@ -34,6 +34,7 @@ def light(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -54,6 +55,7 @@ def test_the_core_works_alone(line, arguments):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [["validate", "ana"], ["run", "ana"], ["say", "ana", "Hello."], ["export", "ana"], ["bases", "pull", "x"]],

@@ -11,6 +11,8 @@ import pytest
 
 from pipeline.cli.main import run_command
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_random_base_is_blocked_and_the_report_says_why(walked: Path, voxline) -> None:
     answer = voxline("run", "ana")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 IMPORT = ("--license", "CC0-1.0", "--consent-speaker", "Somebody", "--consent-date", "2026-01-09", "--base", "tiny")
 
 
@@ -29,7 +31,6 @@ def repository_of(shared, tmp_path: Path, monkeypatch, voxline, write_tiny_base)
     return make
 
 
-@pytest.mark.slow
 def test_linda_johnson_goes_through_to_the_gate(repository_of, voxline) -> None:
     root = repository_of("en_lj", "lj", "en")
     answer = voxline("run", "lj", "--json")
@@ -41,7 +42,6 @@ def test_linda_johnson_goes_through_to_the_gate(repository_of, voxline) -> None:
     assert len(recorded) == 2
 
 
-@pytest.mark.slow
 def test_a_mandarin_voice_is_read_and_extracted(repository_of, voxline) -> None:
     root = repository_of("zh_aishell_S0150", "li", "zh")
     answer = voxline("run", "li", "--until", "extract", "--json")

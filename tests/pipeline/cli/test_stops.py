@@ -16,6 +16,8 @@ from pipeline.cli.main import run_command
 from pipeline.io.registry import open_registry
 from pipeline.signal import gate
 
+pytestmark = pytest.mark.slow
+
 STAGES = ("validate", "extract", "finetune", "evaluate")
 NEVER = 10**9
 ROOM_BYTES = 20_000  # of the files that a stage writes, each of the four has larger ones

@@ -246,6 +246,7 @@ def test_many_publishers_of_different_versions_leave_one_history(registry, files
     assert registry.verify("ana") == []
 
 
+@pytest.mark.slow
 def test_a_publisher_killed_at_any_point_leaves_nothing_half(registry, files, make_release, strike, tmp_path):
     old, new = versions(2)
     for at in range(1, 200):

@@ -6,6 +6,7 @@ from pipeline.io.audio import read_audio, resample
 from pipeline.signal.dnsmos import measure_dnsmos
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_reference_within_a_few_hundredths(shared):
     with (shared / "data" / "mos" / "reference_scores.csv").open() as stream:
         rows = [row for row in csv.DictReader(stream, delimiter="|") if row["segments"] == "1"][:6]

@@ -18,6 +18,8 @@ from pipeline.signal import gate
 from pipeline.stages import evaluate
 from pipeline.stages.evaluate import FreeSentence, Studio
 
+pytestmark = pytest.mark.slow
+
 # What the tiny base reaches after its linear start, on the sample voice: well above every broken one below.
 FLOORS = Floors(pesq_wb=Floor(value=1.5, source="test"), stoi=Floor(value=0.75, source="test"))
 

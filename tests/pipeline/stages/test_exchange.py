@@ -33,6 +33,8 @@ from pipeline.io.registry import Registry, open_registry
 from pipeline.records.release import Release
 from pipeline.stages.exchange import export_release, import_files, inspect_file
 
+pytestmark = pytest.mark.slow
+
 CFM: dict[str, Any] = {
     "encoder": SYNTHESIZER,
     "mel": {"sample_rate_hz": 32000, "n_fft": 1280, "win_samples": 1280, "hop_samples": 320, "n_mels": 6},

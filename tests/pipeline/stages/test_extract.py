@@ -17,6 +17,8 @@ from pipeline.records.job import Input
 from pipeline.records.settings import ExtractSettings
 from pipeline.stages import extract
 
+pytestmark = pytest.mark.slow
+
 FEATURES = torch.ones(16, 9)
 
 

@@ -20,6 +20,8 @@ from pipeline.records.feature import FEATURES_FILE, ClipFeatures
 from pipeline.records.settings import FinetuneSettings
 from pipeline.stages import finetune
 
+pytestmark = pytest.mark.slow
+
 FILES = ("adapter/text2semantic/adapter_model.safetensors", "adapter/synthesizer/adapter_model.safetensors")
 
 

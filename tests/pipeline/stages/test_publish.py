@@ -24,6 +24,8 @@ from pipeline.records.spoken import Spoken
 from pipeline.stages.publish import Publication, publish
 from pipeline.stages.speak import speak
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def registry(tmp_path):

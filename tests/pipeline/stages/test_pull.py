@@ -204,6 +204,7 @@ def places(tmp_path: Path, hub: Hub) -> dict[str, Any]:
     return {"cache": tmp_path / "cache", "lock_path": tmp_path / "bases.lock", "endpoint": hub.url}
 
 
+@pytest.mark.slow
 def test_a_pulled_base_is_complete_exact_and_locked(base: Base, hub: Hub, places: dict[str, Any]) -> None:
     lines: list[str] = []
     assert pull_base(base, **places, log=lines.append) == ["content", "synthesizer", "text2semantic"]
@@ -448,6 +449,7 @@ def test_a_damaged_lock_is_named(tmp_path: Path, base: Base, places: dict[str, A
         pull_base(base, **places)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in list_bases() if name.startswith("gpt-sovits")])
 def test_every_official_file_has_a_network_to_be_checked_against(name: str) -> None:
     described = load_base(name)

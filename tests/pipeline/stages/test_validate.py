@@ -276,6 +276,7 @@ def test_strict_settings_refuse_what_could_not_be_measured_and_others_say_so(fol
     assert "not_measured" in strict.reasons
 
 
+@pytest.mark.slow
 def test_deepfilternet_of_random_weights_runs_through_the_stage(folder, tmp_path, deepfilternet):
     noisy_folder(folder)
     settings = QUICK.model_copy(update={"denoise": "on", "denoise_weights": str(deepfilternet)})

@@ -17,6 +17,8 @@ from pipeline.stages.validate.stage import one_thread_each
 from pipeline.stages.validate.tools import load_tools
 from pipeline.stages.validate.voice import validate
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = ValidateSettings()
 DATA = Path(os.environ.get("VOXLINE_SHARED", Path(__file__).resolve().parents[4] / "shared")) / "data"
 STRICTNESS = {"pass": 0, "warn": 1, "repair": 2, "reject": 3}

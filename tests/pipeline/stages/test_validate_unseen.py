@@ -9,6 +9,8 @@ import pytest
 
 from pipeline.stages.validate.stage import one_thread_each
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 

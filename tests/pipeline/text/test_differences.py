@@ -37,6 +37,7 @@ FORCED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("language", "text", "theirs", "ours"), CHOSEN, ids=range(len(CHOSEN)))
 def test_a_chosen_difference_stays_as_it_is_documented(language, text, theirs, ours, installed, repository):
     installed(language)

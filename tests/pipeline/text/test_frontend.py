@@ -152,6 +152,7 @@ for language in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_front_end_asks_for_the_network_or_needs_a_home_folder(installed, tmp_path, language):
     """A process of its own: nothing is loaded yet, there is no cache, and every way out is shut."""

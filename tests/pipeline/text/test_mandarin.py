@@ -67,6 +67,7 @@ def test_what_is_written_is_turned_into_what_is_said(written, spoken, installed)
     assert normalise(written)[0] == spoken
 
 
+@pytest.mark.slow
 def test_characters_that_cannot_be_read_are_reported(installed):
     installed("zh")
     normalised, phones, counts, unknown = read_mandarin("你😀好の")

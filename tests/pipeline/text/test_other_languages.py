@@ -97,6 +97,7 @@ def test_korean_rules_are_loaded_without_the_start_up_code_of_their_package(inst
     assert "g2pk2.special" in sys.modules
 
 
+@pytest.mark.slow
 def test_cantonese_keeps_traditional_characters_that_simplify_to_another_word(installed):
     installed("yue")
     assert read_cantonese("一隻")[1] == ["Yj", "Yat1", "Yz", "Yek3"]

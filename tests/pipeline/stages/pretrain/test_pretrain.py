@@ -3,9 +3,9 @@
 import csv
 import dataclasses
 import json
+import multiprocessing
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from itertools import pairwise
@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from pipeline.cli.main import run_command
 from pipeline.errors import SettingsError
 from pipeline.stages.pretrain.align import Aligner, Phone
 from pipeline.stages.pretrain.augment import add_noise, add_room, change_rate, spoil_mel, warp_formants
@@ -120,6 +121,7 @@ def test_a_mandarin_final_is_labelled_with_its_sounds_in_turn():
     assert order == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_mandarin_speech_is_aligned_syllable_by_syllable(shared):
     pytest.importorskip("pocketsphinx", reason="the aligner is an optional package")
     folder = shared / "data" / "voices" / "zh_aishell_S0150"
@@ -222,45 +224,45 @@ def test_a_killed_run_continues_to_the_very_same_weights(tmp_path):
     assert "loss" in (tmp_path / "whole" / "log.csv").read_text()
 
 
-KILLED = """
-import sys, time
-from pathlib import Path
-import numpy as np, torch
-from torch import nn
-from pipeline.stages.pretrain.loop import train
-from pipeline.stages.pretrain.recipe import Stage
+def train_with_pauses(folder, pause_s: float) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.2), nn.Linear(8, 1))
 
-torch.set_num_threads(1)
-torch.manual_seed(0)
-network = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.2), nn.Linear(8, 1))
-folder, pause_s = Path(sys.argv[1]), float(sys.argv[2])
+    def forward(step, rng):
+        time.sleep(pause_s)
+        x = torch.from_numpy(rng.standard_normal((16, 3))).float()
+        return {"loss": (network(x)[:, 0].float() - x.sum(1)).square().mean()}
 
-def forward(step, rng):
-    time.sleep(pause_s)
-    x = torch.from_numpy(rng.standard_normal((16, 3))).float()
-    return {"loss": (network(x)[:, 0].float() - x.sum(1)).square().mean()}
-
-train(network, forward, Stage(steps=60, batch=1, lr=1e-2, checkpoint_every_s=1e-6), folder, 7, torch.device("cpu"))
-"""
+    often = Stage(steps=60, batch=1, lr=1e-2, checkpoint_every_s=1e-6)
+    train(network, forward, often, folder, 7, torch.device("cpu"))
 
 
-def test_a_run_that_is_shot_in_the_middle_of_its_work_continues_to_the_very_same_weights(tmp_path, repository):
+def begin(action, *arguments) -> multiprocessing.Process:
+    """A process of its own, which need not import everything again."""
+    process = multiprocessing.get_context("fork").Process(target=action, args=arguments)
+    process.start()
+    return process
+
+
+def exit_code(process) -> int:
+    process.join()
+    return process.exitcode
+
+
+@pytest.mark.slow
+def test_a_run_that_is_shot_in_the_middle_of_its_work_continues_to_the_very_same_weights(tmp_path):
     """SIGKILL, which nothing can catch, at whatever the process is doing: computing, or writing a checkpoint."""
-
-    def begin(folder, pause_s):
-        command = [sys.executable, "-c", KILLED, str(tmp_path / folder), str(pause_s)]
-        return subprocess.Popen(command, cwd=repository)
-
-    assert begin("whole", 0).wait() == 0
+    assert exit_code(begin(train_with_pauses, tmp_path / "whole", 0)) == 0
     for _ in range(3):
-        process = begin("shot", 0.05)
         before = _steps_done(tmp_path / "shot")
-        while process.poll() is None and _steps_done(tmp_path / "shot") < before + 5:
+        process = begin(train_with_pauses, tmp_path / "shot", 0.05)
+        while process.is_alive() and _steps_done(tmp_path / "shot") < before + 5:
             time.sleep(0.01)
         process.kill()
-        assert process.wait() == -signal.SIGKILL
+        assert exit_code(process) == -signal.SIGKILL
     assert 0 < _steps_done(tmp_path / "shot") < 60
-    assert begin("shot", 0).wait() == 0
+    assert exit_code(begin(train_with_pauses, tmp_path / "shot", 0)) == 0
     one, other = (load_file(tmp_path / folder / CHECKPOINT) for folder in ("whole", "shot"))
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
@@ -272,7 +274,8 @@ def _steps_done(folder) -> int:
         return int(file.metadata()["step"])
 
 
-def test_tensorboard_shows_what_the_csv_says_after_a_kill_and_a_resume(tmp_path, repository, shared):
+@pytest.mark.slow
+def test_tensorboard_shows_what_the_csv_says_after_a_kill_and_a_resume(tmp_path, shared):
     """`voxline pretrain` on three clips, shot with more steps told than saved, and continued."""
     pytest.importorskip("pocketsphinx", reason="the aligner is an optional package")
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -289,21 +292,21 @@ def test_tensorboard_shows_what_the_csv_says_after_a_kill_and_a_resume(tmp_path,
         encoding="utf-8",
     )
     folder = tmp_path / "work" / "content"
-    command = [sys.executable, "-m", "pipeline.cli.main", "pretrain", str(tmp_path / "r.yaml"), "--data", str(tmp_path)]
+    command = ["pretrain", str(tmp_path / "r.yaml"), "--data", str(tmp_path)]
     command += ["--work", str(tmp_path / "work"), "--stage", "content", "--threads", "1"]
 
-    process = subprocess.Popen(command, cwd=repository)
-    while process.poll() is None and _steps_done(folder) < 25:
+    process = begin(lambda: sys.exit(run_command(command)))
+    while process.is_alive() and _steps_done(folder) < 25:
         if 3 <= _steps_done(folder) < 20 and not (tmp_path / "earlier").exists():
             shutil.copy(folder / CHECKPOINT, tmp_path / "earlier")
         time.sleep(0.005)
     process.kill()
-    assert process.wait() == -signal.SIGKILL
+    assert exit_code(process) == -signal.SIGKILL
     assert any(step == 20 for step, _ in _told_by_csv(folder))
     shutil.copy(tmp_path / "earlier", folder / CHECKPOINT)  # step 20 was told, not saved
     with (folder / "log.csv").open("a") as log:
         log.write("4")  # cut short
-    assert subprocess.run(command, cwd=repository, check=False).returncode == 0
+    assert exit_code(begin(lambda: sys.exit(run_command(command)))) == 0
 
     told = _told_by_csv(folder)
     assert {step for step, name in told if name == "loss"} == {0, 20, 40}

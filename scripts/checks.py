@@ -1,0 +1,90 @@
+"""What `make test` and `make quick` run; whatever fails, all of it is run and told, and one failure fails.
+
+Lint, types and the second look at the processor's kernels run beside the tests, so that no core waits for them. What
+they say follows the tests, and the closing line of the tests is the last.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+BIN = Path(sys.executable).parent
+PYTEST = (sys.executable, "-m", "pytest")
+# One file's tests stay in one process, for what they make once; in the order of collection, which has slow files first.
+SHARED_OUT = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
+
+
+class Command(NamedTuple):
+    words: tuple[str, ...]
+    environment: Mapping[str, str] = MappingProxyType({})
+
+
+class Told(NamedTuple):
+    code: int
+    text: str
+
+
+LINT = (Command((str(BIN / "ruff"), "check", ".")), Command((str(BIN / "ruff"), "format", "--check", ".")))
+TYPES = Command((str(BIN / "mypy"),))
+# Without bf16 and AVX-512, by which torch and oneDNN are held to AVX2: what is tested is not up to the machine.
+ON_PLAIN_AVX2 = Command((*PYTEST, "-q", "-m", "processor"), {"VOXLINE_PROCESSOR": "no bf16, no avx512"})
+TESTS = Command((*PYTEST, *SHARED_OUT))
+QUICK_TESTS = Command((*PYTEST, *SHARED_OUT, "-x", "--failed-first", "-m", "not slow and not parity"))
+RUNS = {
+    "all": ((*LINT, TYPES, ON_PLAIN_AVX2), TESTS),
+    "quick": ((*LINT, TYPES), QUICK_TESTS),
+}
+
+
+def main(name: str) -> int:
+    beside, tests = RUNS[name]
+    with ThreadPoolExecutor(1) as pool:
+        others = pool.submit(lambda: [run_quietly(command) for command in beside])
+        code, closing = run_aloud(tests)
+        told = others.result()
+    for one in told:
+        print(one.text, end="")
+    print(closing, end="", flush=True)
+    return max(code, *(one.code for one in told))
+
+
+def run_quietly(command: Command) -> Told:
+    """Everything that a command says, under its own line."""
+    clock = time.monotonic()
+    done = subprocess.run(
+        command.words,
+        env={**os.environ, **command.environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    settings = "".join(f"{name}={value!r} " for name, value in command.environment.items())
+    line = " ".join([Path(command.words[0]).name, *command.words[1:]])
+    return Told(abs(done.returncode), f"$ {settings}{line}  ({time.monotonic() - clock:.0f} s)\n{done.stdout}")
+
+
+def run_aloud(command: Command) -> Told:
+    """Show what the tests say as they say it, but their last line."""
+    colours = ("--color=yes",) if sys.stdout.isatty() else ()
+    process = subprocess.Popen(
+        (*command.words, *colours), env={**os.environ, **command.environment}, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    held = ""
+    for line in process.stdout:
+        print(held, end="", flush=True)
+        held = line
+    return Told(abs(process.wait()), held)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,28 @@
+"""`make test` runs everything, whatever fails, tells all of it and ends with the closing line of the tests."""
+
+from __future__ import annotations
+
+import sys
+
+import checks
+import pytest
+
+
+def says(word: str, code: int = 0) -> checks.Command:
+    return checks.Command((sys.executable, "-c", f"import sys; print({word!r}, flush=True); sys.exit({code})"))
+
+
+@pytest.mark.parametrize(("lint", "types", "tests", "code"), [(0, 0, 0, 0), (1, 0, 0, 1), (0, 2, 0, 2), (0, 0, 1, 1)])
+def test_one_failure_fails_and_all_is_told(monkeypatch, capfd, lint, types, tests, code) -> None:
+    beside = (says("linted", lint), says("typed", types))
+    monkeypatch.setitem(checks.RUNS, "all", (beside, says("some failed\n7 passed", tests)))
+    assert checks.main("all") == code
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0] == "some failed" and lines[-1] == "7 passed"
+    assert lines.index("linted") < lines.index("typed")
+
+
+def test_a_command_that_was_killed_fails(monkeypatch, capfd) -> None:
+    killed = checks.Command((sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"))
+    monkeypatch.setitem(checks.RUNS, "all", ((killed,), says("7 passed")))
+    assert checks.main("all") != 0
