@@ -54,6 +54,27 @@ class Resolved:
     origins: tuple[Setting, ...]
 
 
+# What a value of another kind should have been, in the words of people who write TOML and YAML.
+WANTED = {
+    "tuple_type": 'must be a list, like ["one", "two"]',
+    "list_type": 'must be a list, like ["one", "two"]',
+    "set_type": 'must be a list, like ["one", "two"]',
+    "dict_type": "must be a table of keys and values",
+    "model_type": "must be a table of keys and values",
+    "string_type": "must be a text in quotes",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "string_too_short": "must not be empty",
+    "date_type": "must be a day, written YYYY-MM-DD",
+    "date_parsing": "must be a day, written YYYY-MM-DD",
+    "date_from_datetime_parsing": "must be a day, written YYYY-MM-DD",
+}
+
 Layer = tuple[str, dict[str, dict[str, Any]]]
 
 
@@ -129,7 +150,9 @@ def describe(error: ValidationError, source: str, prefix: str = "") -> str:
         elif problem["type"] == "missing":
             lines.append(f"{source}: key '{key}' is missing")
         else:
-            lines.append(f"{source}: {key}: {problem['msg'].lower()} (got {str(problem.get('input'))[:60]!r})")
+            ours = problem["msg"].removeprefix("Value error, ") if problem["type"] == "value_error" else ""
+            wanted = ours or WANTED.get(problem["type"]) or problem["msg"].lower()
+            lines.append(f"{source}: {key}: {wanted} (got {str(problem.get('input'))[:60]!r})")
     return "\n".join(lines)
 
 

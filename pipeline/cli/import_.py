@@ -28,6 +28,9 @@ def import_recordings(
     language: Annotated[
         str | None, typer.Option("--language", help="zh en ja ko yue; where the list names none.", show_default=False)
     ] = None,
+    one_speaker: Annotated[
+        bool, typer.Option("--one-speaker", help="Several subfolders, or names in a list, are all the same person.")
+    ] = False,
     encoding: Annotated[str, typer.Option("--encoding", help="Of metadata.csv, the list or transcripts.")] = "utf-8",
     options: ManifestOptions,
 ) -> None:
@@ -41,13 +44,13 @@ def import_recordings(
             --consent-speaker "Linda Johnson" --consent-date 2017-07-05
     """
     from pipeline.cli.common import repository_root, resolve_settings
-    from pipeline.cli.manifest import manifest_words, tell_next_step
+    from pipeline.cli.manifest import manifest_words, require_name, tell_next_step
     from pipeline.io.importing import UTF_8, find_clips
     from pipeline.io.voice_writer import write_voice
-    from pipeline.io.voices import check_name
 
-    check_name(name, "--name")
-    clips, layout = find_clips(source, language=language, encoding=UTF_8 if encoding.lower() == "utf-8" else encoding)
+    require_name(name, "--name")
+    chosen = UTF_8 if encoding.lower() == "utf-8" else encoding
+    clips, layout = find_clips(source, language=language, encoding=chosen, one_speaker=one_speaker)
     words = manifest_words(name, _language(language, clips), options)
     folder = write_voice(repository_root() / resolve_settings().settings.voxline.voices, name, words, clips)
     silent = sum(not clip.text for clip in clips)

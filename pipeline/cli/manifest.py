@@ -92,6 +92,15 @@ def manifest_words(name: str, language: str, options: ManifestOptions) -> Manife
     )
 
 
+def require_name(name: str, option: str) -> None:
+    """Raises UsageError unless it can be the name of a voice."""
+    from pipeline.errors import UsageError
+    from pipeline.records.voice import NAME_RULE, is_voice_name
+
+    if not is_voice_name(name):
+        raise UsageError(f"{option}: {name!r} is no voice name", hint=NAME_RULE)
+
+
 def read_language_option(text: str) -> str:
     """The value of --language. Raises UsageError for one that is not known."""
     from pipeline.errors import UsageError

@@ -28,9 +28,10 @@ def new(
     voxline new ana --language en --license CC-BY-4.0 --consent-speaker "Ana Perez" --consent-date 2026-01-09
     """
     from pipeline.cli.common import repository_root, resolve_settings
-    from pipeline.cli.manifest import manifest_words, read_language_option, tell_next_step
+    from pipeline.cli.manifest import manifest_words, read_language_option, require_name, tell_next_step
     from pipeline.io.voice_writer import write_voice
 
+    require_name(name, "the name")
     words = manifest_words(name, read_language_option(language), options)
     folder = write_voice(repository_root() / resolve_settings().settings.voxline.voices, name, words, [])
     tell(f"{folder}: put recordings into wavs/ and a line for each into metadata.csv")

@@ -74,14 +74,20 @@ def _run(
 ) -> tuple[ClipReport, Path | None]:
     """The report, and the folder with its files: the stage's, the one asked for, or none."""
     from pipeline.cli.common import ConsoleReporter
-    from pipeline.cli.voices import find_voice_folder
-    from pipeline.errors import VoiceRefused
+    from pipeline.cli.voices import find_voice_folder, is_among_voices
+    from pipeline.errors import UsageError, VoiceRefused
     from pipeline.io.validation_report import headline
     from pipeline.io.voices import MANIFEST_FILE
 
     reporter = ConsoleReporter(quiet=quiet)
     folder = find_voice_folder(voice)
-    if not (folder / MANIFEST_FILE).exists() or language is not None:
+    is_voice = (folder / MANIFEST_FILE).exists() or is_among_voices(folder)
+    if is_voice and language is not None:
+        raise UsageError(
+            f"--language {language}: the language of a voice stands in its {MANIFEST_FILE}",
+            hint="leave --language out; it is for a folder of recordings that is no voice yet",
+        )
+    if not is_voice:
         return _bare_folder(folder, language, report, flags, reporter), report
     from pipeline.cli.line import open_line
 

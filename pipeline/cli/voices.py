@@ -27,6 +27,13 @@ def find_voice_folder(name_or_path: str) -> Path:
     raise UsageError(f"no voice folder at {folder}", hint=hint)
 
 
+def is_among_voices(folder: Path) -> bool:
+    """Whether a folder lies where the line looks for voices, so that it is one, whatever it lacks."""
+    from pipeline.cli.common import repository_root, resolve_settings
+
+    return folder.resolve().parent == (repository_root() / resolve_settings().settings.voxline.voices).resolve()
+
+
 def voice_overrides(name_or_path: str) -> tuple[dict[str, Any], str]:
     """The settings that a voice's own voice.yaml makes, and the name to blame for them."""
     from pipeline.io.voices import load_manifest

@@ -6,14 +6,15 @@ Nothing outside the given folder is opened, whatever a list says, and all proble
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 from pipeline.errors import NoAccessError, UsageError, VoiceRefused
 from pipeline.io.files import read_regular, walk_files
-from pipeline.io.metadata import Row, parse_metadata
+from pipeline.io.metadata import NOT_UTF_8, SHOWN_NAME, Row, parse_metadata
 from pipeline.io.voices import is_part_of_voice, resolve_inside
 from pipeline.records.voice import Language
 
@@ -47,11 +48,16 @@ class FoundClip:
 Finder = Callable[[str, str], Path]
 
 
-def find_clips(source: Path, *, language: str | None = None, encoding: str = UTF_8) -> tuple[list[FoundClip], str]:
+def find_clips(
+    source: Path, *, language: str | None = None, encoding: str = UTF_8, one_speaker: bool = False
+) -> tuple[list[FoundClip], str]:
     """The recordings of a folder or a ``.list`` file, and the name of the layout they were found in.
 
+    Args:
+        one_speaker: several subfolders, or names in a list, are the same person all the same.
+
     Raises:
-        UsageError: there is nothing to import at ``source``, or its layout is not known.
+        UsageError: there is nothing to import at ``source``, its layout is not known, or it looks like several voices.
         VoiceRefused: lines that name no usable file; the first few are listed with their numbers.
     """
     if source.is_symlink() and not source.exists():
@@ -61,7 +67,7 @@ def find_clips(source: Path, *, language: str | None = None, encoding: str = UTF
             raise UsageError(
                 f"{source}: is neither a folder nor a .list file", hint="give the folder that holds the recordings"
             )
-        return _from_list(source, encoding), "GPT-SoVITS list"
+        return _from_list(source, encoding, one_speaker), "GPT-SoVITS list"
     if not source.is_dir():
         raise UsageError(f"{source}: does not exist", hint="give the folder that holds the recordings")
     table = source / "metadata.csv"
@@ -69,11 +75,11 @@ def find_clips(source: Path, *, language: str | None = None, encoding: str = UTF
         return _from_table(table, language, encoding)
     lists = sorted(source.glob("*.list"))
     if len(lists) == 1:
-        return _from_list(lists[0], encoding), "GPT-SoVITS list"
+        return _from_list(lists[0], encoding, one_speaker), "GPT-SoVITS list"
     if lists:
         names = ", ".join(path.name for path in lists)
         raise UsageError(f"{source}: holds several lists: {names}", hint=f"voxline import {lists[0]}")
-    return _from_folder(source, encoding), "plain folder"
+    return _from_folder(source, encoding, one_speaker), "plain folder"
 
 
 def _from_table(table: Path, language: str | None, encoding: str) -> tuple[list[FoundClip], str]:
@@ -99,24 +105,42 @@ def _from_table(table: Path, language: str | None, encoding: str) -> tuple[list[
     return clips, f"metadata.csv{f' ({mended})' if mended else ''}"
 
 
-def _from_list(listing: Path, encoding: str) -> list[FoundClip]:
+def _from_list(listing: Path, encoding: str, one_speaker: bool) -> list[FoundClip]:
     """``path|speaker|language|text``. The paths are those of the machine that wrote it, so only file names are used."""
     by_name = _index(listing.parent, lambda path: path.name)
     problems: list[str] = []
-    rows = []
+    rows, speakers = [], Counter[str]()
     for line, fields in _split_pipes(_decode(_read_bytes(listing, MAX_LIST_BYTES), encoding, listing)):
         if len(fields) != 4:
             problems.append(f"line {line}: {len(fields)} fields instead of path|speaker|language|text")
         else:
             name = fields[0].replace("\\", "/").rpartition("/")[2]
+            speakers[fields[1].strip()] += 1
             rows.append(Row(line, name, fields[3], fields[2]))
+    if not one_speaker:
+        _require_one(listing, "speakers", speakers, "import a list of one of them")
     return _collect(rows, listing, lambda name, where: _unique(by_name, name, where), problems)
 
 
-def _from_folder(folder: Path, encoding: str) -> list[FoundClip]:
+def _require_one(source: Path, what: str, found: Mapping[str, int], advice: str) -> None:
+    """A corpus of many people is easily taken for a folder of one: its voice would be nobody's."""
+    if len(found) < 2:
+        return
+    listed = [f"{name[:SHOWN_NAME]!r} ({count})" for name, count in sorted(found.items())]
+    more = f" and {len(listed) - SHOWN_PROBLEMS} more" if len(listed) > SHOWN_PROBLEMS else ""
+    raise UsageError(
+        f"{source}: recordings of {len(found)} {what}: {', '.join(listed[:SHOWN_PROBLEMS])}{more}",
+        hint=f"a voice is one person: {advice}, or say --one-speaker if it is one all the same",
+    )
+
+
+def _from_folder(folder: Path, encoding: str, one_speaker: bool) -> list[FoundClip]:
     """Every audio file, with the text of a ``.txt`` or ``.lab`` of the same name beside it where there is one."""
-    clips = []
-    for path in _audio_files(folder):
+    clips, files = [], list(_audio_files(folder))
+    places = Counter(str(path.parent.relative_to(folder)) for path in files if path.parent != folder)
+    if not one_speaker:
+        _require_one(folder, "subfolders", places, f"voxline import {folder / min(places, default='')}")
+    for path in files:
         transcripts = [path.with_suffix(suffix) for suffix in TRANSCRIPT_SUFFIXES]
         transcript = next((one for one in transcripts if one.is_file() and not one.is_symlink()), None)
         text = _read_transcript(transcript, encoding) if transcript else ""
@@ -198,7 +222,10 @@ def _collect(rows: Sequence[Row], table: Path, find: Finder, problems: Sequence[
     if told:
         more = f"\n... and {len(told) - SHOWN_PROBLEMS} more" if len(told) > SHOWN_PROBLEMS else ""
         shown = "\n".join(told[:SHOWN_PROBLEMS])
-        raise VoiceRefused(f"{table}: nothing was imported\n{shown}{more}", hint="correct these lines and import again")
+        hint = "correct these lines and import again"
+        if any(NOT_UTF_8 in line for line in told):
+            hint = "convert the file to UTF-8, or name its encoding: --encoding latin-1"
+        raise VoiceRefused(f"{table}: nothing was imported\n{shown}{more}", hint=hint)
     if not found:
         raise VoiceRefused(f"{table}: names no recordings", hint="one line for each recording")
     return found

@@ -26,6 +26,8 @@ MAX_NAME_BYTES = 255  # of one file or folder, on every file system we know
 MAX_PATH_BYTES = 1024  # inside a voice's folder; the system takes 4096 with all folders above it
 SHOWN_NAME = 80  # letters of a name that a message quotes
 
+NOT_UTF_8 = "bytes that are not UTF-8; save the file as UTF-8"
+
 ProblemSeverity = Literal["reject", "repair", "warn"]
 
 _FILE_COLUMNS = ("file_name", "filename", "file", "path", "audio", "wav")
@@ -236,7 +238,7 @@ def _records(lines: list[str | None], delimiter: str) -> tuple[list[tuple[int, l
         number, text = index + 1, lines[index]
         index += 1
         if text is None:
-            broken.append((number, "bytes that are not UTF-8"))
+            broken.append((number, NOT_UTF_8))
             continue
         if not text.strip():
             continue

@@ -17,7 +17,7 @@ from pathlib import Path
 from pipeline.errors import UsageError
 from pipeline.io.files import disk_full_is_transient, sync_folder
 from pipeline.io.importing import FoundClip, safe_file_name
-from pipeline.io.voices import MANIFEST_FILE, METADATA_FILE, check_name, parse_manifest
+from pipeline.io.voices import MANIFEST_FILE, METADATA_FILE, check_consent, check_name, parse_manifest
 from pipeline.io.yaml import parse_table
 
 
@@ -65,13 +65,13 @@ def write_voice(voices: Path, name: str, words: ManifestWords, clips: Sequence[F
 
     Raises:
         UsageError: the folder exists, or another import writes it right now.
-        SettingsError, ConsentError: a value that voice.yaml cannot hold.
+        SettingsError, ConsentError: a value that voice.yaml cannot hold, or a consent that is not in force today.
         TransientError: the disk is full; nothing is left.
     """
     folder = voices / check_name(name)
     manifest = render_manifest(words)
     if words.consent is not None:
-        parse_manifest(parse_table(manifest.encode(), "voice.yaml"), "voice.yaml")
+        check_consent(parse_manifest(parse_table(manifest.encode(), "voice.yaml"), "voice.yaml"), "voice.yaml")
     if folder.exists() or folder.is_symlink():
         raise UsageError(f"{folder} exists already", hint="choose another --name, or delete the folder first")
     with disk_full_is_transient(folder), _staging(voices, name) as staging:

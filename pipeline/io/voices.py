@@ -81,13 +81,16 @@ def load_manifest(folder: Path) -> VoiceManifest:
 
     Raises:
         SettingsError: with the file, the key and the value.
-        ConsentError: there is no complete ``consent`` in it.
+        ConsentError: there is no such file, or no complete ``consent`` in it.
     """
     path = folder / MANIFEST_FILE
     if path.is_symlink():
         raise SettingsError(f"{path}: is a symbolic link", hint="put the file itself there")
     if not path.is_file():
-        raise SettingsError(f"{path}: is missing", hint="voxline new NAME writes one to fill in and copy")
+        raise ConsentError(
+            f"{path}: is missing, and with it the speaker's consent",
+            hint="voxline new NAME writes one to fill in and copy",
+        )
     return parse_manifest(read_table(path), str(path))
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from pipeline.plain import is_unfit
 from pipeline.records.base import Record
@@ -41,16 +41,28 @@ ShortText = Annotated[
 ]
 
 
+def _written_day(value: Any) -> Any:
+    """A day is written YYYY-MM-DD; a bare number would count as seconds since 1970."""
+    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value.strip()):
+        return value.strip()
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    raise ValueError("write the day as YYYY-MM-DD")
+
+
+Day = Annotated[date, BeforeValidator(_written_day)]
+
+
 class Consent(Record):
     """The speaker's permission. It travels with every release."""
 
     speaker: Line = Field(description="Name of the person who speaks.")
-    granted_on: date = Field(description="Day on which the speaker agreed, YYYY-MM-DD.")
+    granted_on: Day = Field(description="Day on which the speaker agreed, YYYY-MM-DD.")
     scope: tuple[Line, ...] = Field(
         (), description="What the voice may be used for; shown on the card, enforced by the server."
     )
     statement: Line | None = Field(None, description="Recording of the spoken consent: a file in the voice's folder.")
-    expires_on: date | None = Field(None, description="First day on which the voice may no longer be used.")
+    expires_on: Day | None = Field(None, description="First day on which the voice may no longer be used.")
 
     def has_expired(self, today: date) -> bool:
         return self.expires_on is not None and self.expires_on <= today

@@ -111,3 +111,21 @@ def test_a_processor_without_something_unknown_is_refused_with_what_can_be_writt
         SettingsError, match=r"pipeline.toml: voxline.processor: .*no avx512, no bf16, no int8, no onednn"
     ):
         resolve_in(tmp_path, f'[voxline]\nprocessor = "{written}"\n')
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('[notify]\ncommand = "curl x"', 'notify.command: must be a list, like ["one", "two"] (got \'curl x\')'),
+        ("[finetune]\nepochs = 1.5", "finetune.epochs: must be a whole number (got '1.5')"),
+        ('[finetune]\nrank = "many"', "finetune.rank: must be a whole number (got 'many')"),
+        ("[voxline]\nbase = 3", "voxline.base: must be a text in quotes (got '3')"),
+        ('[validate]\nstrict = "perhaps"', "validate.strict: must be true or false (got 'perhaps')"),
+        ('[finetune]\nalpha = "loud"', "finetune.alpha: must be a number (got 'loud')"),
+    ],
+)
+def test_a_value_of_another_kind_is_told_in_plain_words(tmp_path, content, told):
+    (tmp_path / "pipeline.toml").write_text(content)
+    with pytest.raises(SettingsError) as caught:
+        resolve(root=tmp_path, environment={})
+    assert told in caught.value.message

@@ -93,8 +93,8 @@ def test_without_consent_the_folder_is_written_and_refused_later(line, voxline, 
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--name", "../x"], 3, "'../x' is no voice name"),
-        (["--name", "Ana"], 3, "no voice name"),
+        (["--name", "../x"], 2, "'../x' is no voice name"),
+        (["--name", "Ana"], 2, "no voice name"),
         (["--name", "lj", "--consent-speaker", "Ana"], 2, "--consent-date is missing"),
         (["--name", "lj", "--consent-date", "2026-01-01"], 2, "--consent-speaker is missing"),
         (["--name", "lj", "--consent-scope", "x"], 2, "missing"),
@@ -193,7 +193,7 @@ def test_awkward_file_names_are_made_plain(line, voxline, recordings):
         (recordings / "wavs" / name).write_bytes(name.encode())
     (recordings / "more").mkdir()
     (recordings / "more" / "1.wav").write_bytes(b"another one")
-    assert voxline("import", str(recordings), "--name", "lj", "--language", "en").code == 0
+    assert voxline("import", str(recordings), "--name", "lj", "--language", "en", "--one-speaker").code == 0
     names = sorted(path.name for path in (line.root / "voices" / "lj" / "wavs").iterdir())
     assert names == sorted(
         [
@@ -272,7 +272,7 @@ def test_a_new_voice_asks_for_what_is_missing(line, voxline):
         "required",
         'Dr. "Ana" Pérez',
     )
-    assert voxline("new", "../ana").code == 3
+    assert voxline("new", "../ana").code == 2
     assert voxline("new", "ben").code == 0
     assert voxline("run", "ben").code == 13
     assert sorted(path.name for path in (line.root / "voices").iterdir()) == ["ana", "ben"]
@@ -306,3 +306,45 @@ def test_twelve_hundred_nested_folders_are_searched_all_the_same(line, voxline, 
         assert voxline("import", str(recordings), "--name", "lj", "--language", "en", *CONSENT).code == 0
     finally:
         subprocess.run(["rm", "-rf", str(recordings / "d")], check=True)  # too deep for pytest's own cleaning
+
+
+@pytest.fixture
+def corpus(recordings) -> Path:
+    """The wrong parent folder: a folder of people, each with recordings."""
+    for speaker in ("p225", "p226"):
+        (recordings / speaker).mkdir()
+        (recordings / speaker / "a.wav").write_bytes(speaker.encode())
+    shutil.rmtree(recordings / "wavs")
+    return recordings
+
+
+def test_a_folder_of_several_people_is_no_voice_and_is_told_by_its_subfolders(line, voxline, corpus):
+    answer = voxline("import", str(corpus), "--name", "lj", "--language", "en")
+    assert answer.code == 2
+    assert "recordings of 2 subfolders: 'p225' (1), 'p226' (1)" in answer.err
+    assert f"voxline import {corpus}/p225" in answer.err
+    assert nothing_is_left(line.root)
+    assert voxline("import", str(corpus / "p225"), "--name", "lj", "--language", "en").code == 0
+
+
+def test_subfolders_of_one_person_are_imported_when_that_is_said(line, voxline, corpus):
+    assert voxline("import", str(corpus), "--name", "lj", "--language", "en", "--one-speaker").code == 0
+    assert len(rows(line.root, "lj")) == 2
+
+
+def test_a_list_of_several_people_is_no_voice(line, voxline, recordings):
+    (recordings / "esd.list").write_text("1.wav|ana|EN|One.\n2.wav|ben|EN|Two.\n")
+    answer = voxline("import", str(recordings), "--name", "lj")
+    assert answer.code == 2
+    assert "2 speakers: 'ana' (1), 'ben' (1)" in answer.err
+    assert voxline("import", str(recordings), "--name", "lj", "--one-speaker").code == 0
+
+
+def test_a_latin_1_table_is_told_the_option_that_reads_it(line, voxline, recordings):
+    text = "file_name,text\nwavs/1.wav,Caf\xe9 d\xe9j\xe0.\nwavs/2.wav,\xdcber.\n"
+    (recordings / "metadata.csv").write_bytes(text.encode("latin-1"))
+    answer = voxline("import", str(recordings), "--name", "lj", "--language", "en")
+    assert (answer.code, "--encoding latin-1" in answer.err) == (10, True), answer.err
+    arguments = ("import", str(recordings), "--name", "lj", "--language", "en", "--encoding", "latin-1")
+    assert voxline(*arguments).code == 0
+    assert [row["text"] for row in rows(line.root, "lj")] == ["Caf\xe9 d\xe9j\xe0.", "\xdcber."]

@@ -35,6 +35,12 @@ def test_a_complete_folder_is_loaded(folder):
         ("language: en\nlicense: x\nconsent: {speaker: Ana}\n", "key 'consent.granted_on' is missing"),
         ("language: en\nlicense: x\nconsent: {speaker: '', granted_on: 2026-01-01}\n", "consent.speaker"),
         ("language: en\nlicense: x\nconsent: yes\n", "consent"),
+        ("language: en\nlicense: x\nconsent: {speaker: Ana, granted_on: 0}\n", r"granted_on: write .* YYYY-MM-DD"),
+        ("language: en\nlicense: x\nconsent: {speaker: Ana, granted_on: '0'}\n", r"granted_on: write .* YYYY-MM-DD"),
+        ("language: en\nlicense: x\nconsent: {speaker: Ana, granted_on: 1767225600}\n", "granted_on"),
+        ("language: en\nlicense: x\nconsent: {speaker: Ana, granted_on: true}\n", "granted_on"),
+        ("language: en\nlicense: x\nconsent: {speaker: Ana, granted_on: 2026-01-01 10:00:00}\n", "granted_on"),
+        ("language: en\nlicense: x\nconsent: {speaker: Ana, granted_on: 2026-01-01, expires_on: 0}\n", "expires_on"),
         ("language: en\nlicense: x\nconsent: {speaker: Ana, granted_on: 2027-01-01}\n", "lies in the future"),
         (
             "language: en\nlicense: x\nconsent: {speaker: A, granted_on: 2026-01-01, expires_on: 2026-03-01}\n",
@@ -161,7 +167,7 @@ def test_a_folder_or_manifest_that_is_a_link_is_refused(folder):
 def test_an_empty_folder_names_the_missing_file(line):
     folder = line.root / "voices" / "empty"
     folder.mkdir(parents=True)
-    with pytest.raises(SettingsError, match=r"voice\.yaml: is missing"):
+    with pytest.raises(ConsentError, match=r"voice\.yaml: is missing"):
         load_voice(folder)
 
 
@@ -270,5 +276,5 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(folder):
     for name in ("metadata.csv", "voice.yaml"):
         (folder / name).unlink()
         os.mkfifo(folder / name)
-    with pytest.raises(SettingsError, match=r"voice\.yaml"):
+    with pytest.raises(ConsentError, match=r"voice\.yaml"):
         load_voice(folder, today=TODAY)
