@@ -69,6 +69,15 @@ def read_regular(path: Path, limit_bytes: int, *, follow_links: bool = True) -> 
     return content
 
 
+def check_no_link(root: Path, inside: str) -> None:
+    """Raises NoAccessError where a folder on the way from ``root`` to a file is a link; ``root`` itself may be one."""
+    path = root
+    for part in PurePosixPath(inside).parent.parts:
+        path /= part
+        if path.is_symlink():
+            raise NoAccessError(f"{path}: is a symbolic link", hint="put the folder itself there")
+
+
 def _too_large(path: Path, size: int, limit_bytes: int) -> NoAccessError:
     return NoAccessError(
         f"{path}: {size} bytes or more; at most {limit_bytes} are read", hint="is this the right file?"
@@ -97,10 +106,10 @@ def walk_files(
                     yield relative, entry
 
 
-def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
+def write_atomically(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o666) -> None:
     """Write beside the target, flush to disk, move over it. Readers see the old file or the new one, never a part.
 
-    `data`: all of it, or one part after the other.
+    `data`: all of it, or one part after the other. `mode`: who may read and write it, less the umask.
 
     Raises:
         TransientError: the disk is full; the target is untouched.
@@ -109,7 +118,7 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
     staging = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with disk_full_is_transient(path):
         try:
-            with staging.open("wb") as stream:
+            with open(staging, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as stream:
                 stream.writelines([data] if isinstance(data, bytes) else data)
                 stream.flush()
                 os.fsync(stream.fileno())

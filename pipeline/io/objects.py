@@ -17,10 +17,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from pipeline.errors import SettingsError, TransientError
-from pipeline.io.files import disk_full_is_transient, sync_folder, write_atomically
+from pipeline.io.files import (
+    check_no_link,
+    disk_full_is_transient,
+    open_regular,
+    read_regular,
+    sync_folder,
+    write_atomically,
+)
 
 LOCK_WAIT_S = 60.0
 MAX_OBJECT_BYTES = 16 * 2**20  # a record of thousands of files has a tenth of that
@@ -76,18 +83,16 @@ class FileBackend:
     root: Path
 
     def get(self, key: str) -> Stored | None:
+        check_no_link(self.root, key)
         try:
-            with (self.root / key).open("rb") as stream:
-                data = stream.read(MAX_OBJECT_BYTES + 1)
+            data = read_regular(self.root / key, MAX_OBJECT_BYTES, follow_links=False)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        if len(data) > MAX_OBJECT_BYTES:
-            raise SettingsError(
-                f"{self.root / key}: larger than {MAX_OBJECT_BYTES} bytes", hint="voxline registry verify"
-            )
         return Stored(data, hashlib.sha256(data).hexdigest())
 
     def children(self, prefix: str) -> list[str]:
+        if prefix:
+            check_no_link(self.root, f"{prefix}/x")
         try:
             with os.scandir(self.root / prefix) as entries:
                 return sorted(entry.name for entry in entries if not entry.name.startswith("."))
@@ -102,6 +107,7 @@ class FileBackend:
             present = self.get(key)
             if (present.tag if present else None) != tag or (needs is not None and self.get(needs) is None):
                 return False
+            self._sweep_beside(self.root / key)
             write_atomically(self.root / key, data)
             sync_folder((self.root / key).parent)
             return True
@@ -126,6 +132,7 @@ class FileBackend:
         return True
 
     def local_folder(self, prefix: str) -> Path:
+        check_no_link(self.root, f"{prefix}/x")
         return self.root / prefix
 
     def remove_folder(self, prefix: str, *, unless: Callable[[], bool]) -> bool:
@@ -142,7 +149,7 @@ class FileBackend:
         path = self.root / ".locks" / f"{key.split('/', 1)[0]}.lock"
         with _readable_errors(self.root):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("w") as stream:
+            with _open_lock(path) as stream:
                 _wait_for(stream.fileno(), path)
                 yield
 
@@ -156,7 +163,7 @@ class FileBackend:
         folder.parent.mkdir(exist_ok=True)
         lock = folder.with_suffix(".lock")
         try:
-            with lock.open("w") as stream:
+            with _open_lock(lock) as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX)  # before the folder exists, so that nobody sweeps it
                 folder.mkdir()
                 yield folder
@@ -167,7 +174,7 @@ class FileBackend:
     def _sweep(self) -> None:
         """Remove staging folders of publishers that were killed."""
         for lock in (self.root / ".staging").glob("*.lock"):
-            with lock.open("w") as stream:
+            with _open_lock(lock) as stream:
                 try:
                     fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
@@ -175,11 +182,25 @@ class FileBackend:
                 shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
                 lock.unlink(missing_ok=True)
 
+    def _sweep_beside(self, path: Path) -> None:
+        """Remove what killed writers left beside a file. Whoever writes there holds the lock that we hold now."""
+        if path.parent.is_dir():
+            with os.scandir(path.parent) as entries:
+                left = [entry.path for entry in entries if entry.name.startswith(".") and entry.name.endswith(".tmp")]
+            for name in left:
+                Path(name).unlink(missing_ok=True)
+
+
+def _open_lock(path: Path) -> TextIO:
+    """A lock's file, made where there is none; a link or a pipe in its place is not followed and not waited for."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, 0o666), "w")
+
 
 def _copy(source: Path, target: Path, digest: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     hasher = hashlib.sha256()
-    with source.open("rb") as reader, target.open("xb") as writer:
+    with open_regular(source, follow_links=False) as reader, target.open("xb") as writer:
         while chunk := reader.read(1 << 20):
             hasher.update(chunk)
             writer.write(chunk)
@@ -208,7 +229,16 @@ def _readable_errors(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.ENOLCK):
+        if error.errno not in (
+            errno.EACCES,
+            errno.EPERM,
+            errno.EROFS,
+            errno.EEXIST,
+            errno.ENOTDIR,
+            errno.ENOLCK,
+            errno.ELOOP,
+            errno.ENXIO,
+        ):
             raise
         reason = os.strerror(error.errno).lower()
         raise SettingsError(

@@ -7,6 +7,10 @@
 ```
 Order of writing: files, then release.json, then the channel's pointer (compare-and-swap), then the event's own file.
 The pointer holds a copy of its event, so whoever moves the channel next completes what a killed publisher left out.
+
+release.json is the manifest: it names every file with its digest, and the voice and version it belongs to. Each event
+holds the digest of the manifest it put on the channel and of the channel's event before it; both are signed where a key
+is given. ``verified`` is how a release is used: it believes nothing that does not fit.
 """
 
 from __future__ import annotations
@@ -23,8 +27,19 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from pipeline.config import describe
-from pipeline.errors import SettingsError, TransientError, UsageError
+from pipeline.errors import PipelineError, SettingsError, TransientError, UsageError
+from pipeline.io.chain import (
+    VOUCH,
+    Finding,
+    chain_findings,
+    pin_problem,
+    place_problem,
+    pointer_problem,
+    release_problem,
+    replay_problem,
+)
 from pipeline.io.objects import Backend, FileBackend, Stored
+from pipeline.io.trust import Digester, NotTrusted, Trust, file_problems
 from pipeline.io.voices import check_name
 from pipeline.io.weights import check_safetensors
 from pipeline.records.base import Record
@@ -37,8 +52,11 @@ from pipeline.records.release import (
     Refusal,
     Release,
     ReleaseFile,
+    Signed,
+    event_digest,
     is_inside,
     is_version,
+    manifest_digest,
 )
 from pipeline.records.voice import is_voice_name
 
@@ -87,12 +105,22 @@ class Collected:
     size_bytes: int
 
 
+class MovedMeanwhile(UsageError):
+    """Somebody else moved the channel between our look at it and our move."""
+
+
 @dataclass(frozen=True)
 class Registry:
-    """Releases, channels and events above a backend."""
+    """Releases, channels and events above a backend.
+
+    Attributes:
+        place: the URL in full, the same from every folder.
+    """
 
     backend: Backend
     url: str = field(default="")
+    trust: Trust = field(default=Trust())
+    place: str = field(default="")
 
     # Reading
 
@@ -134,7 +162,7 @@ class Registry:
         return _parse(ChannelPointer, stored, f"{self.url}/{_channel_key(voice, channel)}") if stored else None
 
     def resolve(self, voice: str, channel_or_version: str = "production") -> Release:
-        """The release that a channel serves, or that has this version.
+        """The manifest of the release that a channel serves, or that has this version, as it lies there: to be shown.
 
         Raises:
             UsageError: the voice was never published, is retired, or has no such version.
@@ -142,17 +170,77 @@ class Registry:
         check_name(voice)
         if channel_or_version not in CHANNELS:
             return self.release(voice, channel_or_version)
-        channel: Channel = "production" if channel_or_version == "production" else "candidate"
+        served = self._served(voice, _as_channel(channel_or_version))
+        return self.release(voice, served.version or "")
+
+    def verified(
+        self, voice: str, channel_or_version: str = "production", *, below: tuple[str, ...] = ("",)
+    ) -> tuple[Release, Path]:
+        """A release to be used, and the folder with its files, which are what was published.
+
+        Args:
+            below: the folders and files of the release that will be read; everything where one is empty.
+
+        Raises:
+            UsageError: as ``resolve``.
+            NotTrusted: the channel, the manifest or a file is not what was published; nobody trusted signed it; or
+                this machine has seen a later state of the channel.
+        """
+        check_name(voice)
+        if channel_or_version in CHANNELS:
+            served = self._served(voice, _as_channel(channel_or_version))
+            self._check_head(voice, _as_channel(channel_or_version), served)
+            release = self.release(voice, served.version or "")
+            problem = pin_problem(release, [served.event])
+        else:
+            release = self.release(voice, channel_or_version)
+            problem = pin_problem(release, self.history(voice))
+        problem = release_problem(release, voice, release.version, self.trust.keys) or problem
+        return release, self._checked_folder(voice, release, problem, below)
+
+    def _checked_folder(self, voice: str, release: Release, problem: str, below: tuple[str, ...] = ("",)) -> Path:
+        folder = self.backend.local_folder(_release_prefix(voice, release.version))
+        if not problem:
+            with Digester(self.trust.digests) as digester:
+                problem = "; ".join(file_problems(folder, release.files, RECORD_FILE, digester, below=below))
+        if problem:
+            raise NotTrusted(f"{voice}/{release.version}: {problem}", hint="voxline registry verify says all of it")
+        return folder
+
+    def _served(self, voice: str, channel: Channel) -> ChannelPointer:
         pointer = self.pointer(voice, channel)
         if pointer is None:
             raise UsageError(f"{voice}: nothing on channel {channel} of {self.url}", hint=f"voxline run {voice}")
         if pointer.version is None:
             hint = f"voxline registry rollback {voice} brings the last version back"
             raise UsageError(f"{voice}: retired on {pointer.event.at:%Y-%m-%d} by {pointer.event.actor}", hint=hint)
-        return self.release(voice, pointer.version)
+        return pointer
+
+    def _check_head(self, voice: str, channel: Channel, pointer: ChannelPointer) -> None:
+        """Raises NotTrusted when a channel's file is not the newest that somebody we believe has written."""
+        problem = pointer_problem(pointer, voice, channel, self.trust.keys)
+        newest = None if problem else self._newest_event(voice, channel, pointer.event)
+        if newest is not None and self.pointer(voice, channel) == pointer:  # nobody moved it just now
+            problem = replay_problem(pointer.event, newest)
+        if problem:
+            hint = f"voxline registry verify {voice}; who has looked at it can vouch for it: {VOUCH} {voice}"
+            raise NotTrusted(f"{voice}: {problem}", hint=hint)
+        self.trust.check_not_older(self.place, pointer.event)
+
+    def _newest_event(self, voice: str, channel: Channel, after: Event | None) -> Event | None:
+        """The channel's last event that is later than one, or None."""
+        prefix, since = f"{check_name(voice)}/events", after.id if after else ""
+        for name in reversed(self.backend.children(prefix)):
+            if name <= f"{since}.json":
+                break
+            stored = self.backend.get(f"{prefix}/{name}")
+            event = _parse(Event, stored, f"{self.url}/{prefix}/{name}") if stored else None
+            if event is not None and (event.voice, event.channel) == (voice, channel) and event.id > since:
+                return event
+        return None
 
     def fetch(self, voice: str, version: str) -> Path:
-        """A local folder with the files of a version. Only read it.
+        """A local folder with the files of a version, as they lie there. Only read it.
 
         Raises:
             UsageError: there is no such version.
@@ -176,7 +264,7 @@ class Registry:
         for voice in self.voices():
             production, candidate = (self.pointer(voice, channel) for channel in ("production", "candidate"))
             versions = frozenset(self._version_folders(voice))
-            is_rolled_back = production is not None and production.event.action == "rollback"
+            is_rolled_back = production is not None and production.event.action in ("rollback", "sign")
             rolled_back = self._rolled_back(voice) if is_rolled_back else frozenset()
             found[voice] = VoiceState(production, candidate, versions, rolled_back)
         return found
@@ -197,12 +285,28 @@ class Registry:
         for pointer in (state.production, state.candidate):
             if pointer is not None and pointer.version is not None:
                 release = self.release(voice, pointer.version)
-                found[release.provenance.git_tree] = release.content_digest
+                problem = pin_problem(release, [pointer.event])
+                if not problem and not release_problem(release, voice, pointer.version, self.trust.keys):
+                    found[release.provenance.git_tree] = release.content_digest  # else the blobs are asked
         return {tree: digest for tree, digest in found.items() if tree}
+
+    def not_trusted(self, states: Mapping[str, VoiceState]) -> list[str]:
+        """Voices with a channel whose last move nobody trusted has signed; none where nobody is named."""
+        return [
+            voice
+            for voice, state in states.items()
+            for channel, pointer in (("candidate", state.candidate), ("production", state.production))
+            if self.trust.keys and pointer is not None
+            if pointer_problem(pointer, voice, _as_channel(channel), self.trust.keys)
+        ]
+
+    def _moves(self, voice: str) -> list[Event]:
+        """How production came to where it is, oldest first."""
+        return [event for event in self.history(voice) if event.channel == "production" and event.action != "sign"]
 
     def _rolled_back(self, voice: str) -> frozenset[str]:
         left = set()
-        for event in reversed([event for event in self.history(voice) if event.channel == "production"]):
+        for event in reversed(self._moves(voice)):
             if event.action != "rollback":
                 break
             if event.previous is not None:
@@ -237,11 +341,12 @@ class Registry:
             TransientError: full disk, or the registry is held by others for too long.
         """
         _check_files(files)
+        self.trust.check_can_write()
         action: Action = "republish"
         if not self.has(voice, release.version):
             action = "publish"
             described = {name: _describe(path) for name, path in files.items()}
-            record = release.model_copy(update={"voice": check_name(voice), "files": described})
+            record = self._signed(release.model_copy(update={"voice": check_name(voice), "files": described}))
             self.backend.put_folder(
                 _release_prefix(voice, release.version),
                 {name: (path, described[name].sha256) for name, path in files.items()},
@@ -255,11 +360,12 @@ class Registry:
 
     def adopt(self, voice: str, version: str, source: str) -> Release:
         """Store another voice's release under this name: the folder was only renamed, so nothing has to be trained."""
-        original = self.release(source, version)
+        self.trust.check_can_write()
+        original, folder = self.verified(source, version)
         if not self.has(voice, version):
-            folder = self.fetch(source, version)
             files = {name: (folder / name, told.sha256) for name, told in original.files.items()}
-            record = original.model_copy(update={"voice": check_name(voice), "copied_from": source})
+            changes = {"voice": check_name(voice), "copied_from": source, "signature": None}
+            record = self._signed(original.model_copy(update=changes))
             self.backend.put_folder(_release_prefix(voice, version), files, RECORD_FILE, _dump(record))
         return self.release(voice, version)
 
@@ -277,45 +383,187 @@ class Registry:
         self.move(voice, channel, version, action="republish", mover=mover)
         return self.release(voice, version)
 
-    def move(self, voice: str, channel: Channel, version: str | None, *, action: Action, mover: Mover) -> Event | None:
+    def move(
+        self,
+        voice: str,
+        channel: Channel,
+        version: str | None,
+        *,
+        action: Action,
+        mover: Mover,
+        expected: str | None = None,
+    ) -> Event | None:
         """Point a channel to a version, or to none. Returns None when it points there already.
+
+        Args:
+            expected: the event that must be the channel's last one.
 
         Raises:
             UsageError: the registry does not hold the version.
+            MovedMeanwhile: the channel's last event is another than ``expected``.
+            NotTrusted: the version, or the channel as it is, is not what was published, or nobody trusted signed it.
             TransientError: others moved the channel again and again meanwhile.
         """
+        self.trust.check_can_write()
         key, needs = _channel_key(voice, channel), None if version is None else _record_key(voice, version)
         for _ in range(SWAP_ATTEMPTS):
-            if version is not None and not self.has(
-                voice, version
-            ):  # `gc` may be running, so it is asked again each time
-                raise UsageError(f"{voice}: no version {version} in {self.url}", hint=f"voxline registry show {voice}")
+            release = None if version is None else self._movable(voice, version)  # again: `gc` may be running
             stored = self.backend.get(key)
             present = _parse(ChannelPointer, stored, f"{self.url}/{key}") if stored else None
-            if present is not None:
-                self._write_event(present.event)  # a publisher may have been killed right after its swap
-                if present.version == version:
-                    return None
-            event = _event(voice, channel, present, version, action, mover)
-            pointer = ChannelPointer(version=version, event=event)
-            if self.backend.compare_and_swap(key, _dump(pointer), stored.tag if stored else None, needs=needs):
-                self._write_event(event)
+            last = self._last_event(voice, channel, present, action)
+            if last is not None and expected not in (None, last.id):
+                raise MovedMeanwhile(
+                    f"{voice}: {last.actor} moved {channel} to {last.version} just now ({last.action})",
+                    hint=f"voxline registry history {voice}, then decide again",
+                )
+            if present is not None and present.version == version:
+                return None
+            served = present.version if present else None
+            event = self._signed(_event(voice, channel, last, served, release, action, mover))
+            if self._swap(key, ChannelPointer(version=version, event=event), stored, needs):
                 return event
         raise TransientError(f"{self.url}/{key}: moved by others {SWAP_ATTEMPTS} times meanwhile", hint="run again")
 
+    def _movable(self, voice: str, version: str) -> Release:
+        """A release that a channel may be pointed to."""
+        if not self.has(voice, version):
+            raise UsageError(f"{voice}: no version {version} in {self.url}", hint=f"voxline registry show {voice}")
+        return self.verified(voice, version)[0]
+
+    def _last_event(self, voice: str, channel: Channel, present: ChannelPointer | None, action: Action) -> Event | None:
+        """The channel's last event, with its file, which a publisher may have been killed before writing.
+
+        A voice can always be retired, and a named version put in place of one that nobody trusted put there.
+        """
+        if present is None:
+            return self._newest_event(voice, channel, None)  # some, where a damaged channel file was removed
+        if problem := place_problem(present, voice, channel):
+            hint = f"remove that file, then put the voice back: voxline registry rollback {voice} --to VERSION"
+            raise NotTrusted(f"{voice}: {problem}", hint=hint)
+        is_rescue = action in ("retire", "rollback") or present.version is None
+        if not is_rescue:
+            self._check_head(voice, channel, present)
+        self._write_event(present.event)
+        return (is_rescue and self._newest_event(voice, channel, present.event)) or present.event
+
+    def _swap(self, key: str, pointer: ChannelPointer, stored: Stored | None, needs: str | None) -> bool:
+        """Move a channel and give the move a file of its own."""
+        if not self.backend.compare_and_swap(key, _dump(pointer), stored.tag if stored else None, needs=needs):
+            return False
+        self._write_event(pointer.event)
+        return True
+
     def promote(self, voice: str, version: str | None, mover: Mover) -> Event | None:
         """Put the candidate, or a named version, on production."""
-        chosen = version or self.resolve(voice, "candidate").version
+        chosen = version or self.verified(voice, "candidate")[0].version
         return self.move(voice, "production", chosen, action="promote", mover=mover)
 
     def rollback(self, voice: str, version: str | None, mover: Mover) -> Event | None:
-        """Put production back to the version before, or to a named one.
+        """Put production back to the newest version before that was not rolled back itself, or to a named one.
+
+        Returns:
+            None when production is on the named version already, or was rolled back and not moved since.
 
         Raises:
             UsageError: there is no version before.
+            MovedMeanwhile: somebody put another version on production just now.
         """
-        chosen = version or self._version_before(voice)
-        return self.move(voice, "production", chosen, action="rollback", mover=mover)
+        if version is not None:
+            return self.move(voice, "production", version, action="rollback", mover=mover)
+        present = self.pointer(voice, "production")
+        if present is None:
+            raise UsageError(f"{voice}: was never on production", hint="voxline registry list")
+        self._check_head(voice, "production", present)
+        self._write_event(present.event)
+        moves = self._moves(voice)
+        if moves and moves[-1].action == "rollback":
+            return None
+        chosen = self.version_before(voice, present.version)
+        try:
+            return self.move(voice, "production", chosen, action="rollback", mover=mover, expected=present.event.id)
+        except MovedMeanwhile:
+            now = self._moves(voice)[-1]
+            if now.action == "rollback" and now.previous == present.version:
+                return None  # somebody else was a moment faster with the same
+            raise
+
+    def version_before(self, voice: str, present: str | None) -> str:
+        """What a rollback goes to from a version: the newest on production before it that was not rolled back.
+
+        Raises:
+            UsageError: there is none.
+        """
+        moves = self._moves(voice)
+        left: set[str | None] = set()
+        for event in moves:
+            if event.action == "rollback":
+                left.add(event.previous)
+            left.discard(event.version)
+        for event in reversed(moves):
+            version = event.previous
+            if version not in (None, present) and version not in left and self.has(voice, version):
+                return version
+        raise UsageError(
+            f"{voice}: production never served another version that was not rolled back",
+            hint=f"voxline registry history {voice}",
+        )
+
+    def sign(self, voice: str, mover: Mover) -> list[str]:
+        """Stand for everything a voice has, as it is now, with our key: for what was written before there was one.
+
+        Signs the manifests anew, and adds an event to each channel whose history does not stand by itself.
+
+        Returns:
+            What was signed: versions and channels; nothing when all is signed already.
+
+        Raises:
+            NotTrusted: a file of a release is not what its manifest says.
+        """
+        signer = self.trust.signer
+        if signer is None:
+            raise SettingsError("there is no key to sign with", hint="set VOXLINE_SIGNING_KEY, or voxline keys new")
+        self.trust.check_can_write()
+        keys = self.trust.keys or frozenset({signer.public_key})
+        versions = [version for version in self.versions(voice) if self._sign_release(voice, version, keys)]
+        return [*versions, *(channel for channel in CHANNELS if self._sign_channel(voice, channel, keys, mover))]
+
+    def _sign_release(self, voice: str, version: str, keys: frozenset[str]) -> bool:
+        key = _record_key(voice, version)
+        for _ in range(SWAP_ATTEMPTS):
+            stored = self.backend.get(key)
+            if stored is None:
+                return False
+            release = _parse(Release, stored, f"{self.url}/{key}")
+            if not release_problem(release, voice, version, keys):
+                return False
+            plain = release.model_copy(update={"signature": None})
+            self._checked_folder(voice, release, release_problem(plain, voice, version, frozenset()))
+            if self.backend.compare_and_swap(key, _dump(self._signed(plain)), stored.tag):
+                return True
+        raise TransientError(f"{self.url}/{key}: written by others {SWAP_ATTEMPTS} times meanwhile", hint="run again")
+
+    def _sign_channel(self, voice: str, channel: Channel, keys: frozenset[str], mover: Mover) -> bool:
+        key = _channel_key(voice, channel)
+        for _ in range(SWAP_ATTEMPTS):
+            stored = self.backend.get(key)
+            pointer = _parse(ChannelPointer, stored, f"{self.url}/{key}") if stored else None
+            if pointer is None or pointer.version is None:
+                return False
+            if problem := place_problem(pointer, voice, channel):
+                hint = f"remove that file, then put the voice back: voxline registry rollback {voice} --to VERSION"
+                raise NotTrusted(f"{voice}: {problem}", hint=hint)
+            events = [event for event in self._read_events(voice)[0] if event.channel == channel]
+            if not any(finding.is_damage for finding in chain_findings(events, pointer, channel, keys)):
+                return False
+            last = max([*events, pointer.event], key=lambda event: event.id)
+            release = self.release(voice, pointer.version)
+            event = self._signed(_event(voice, channel, last, pointer.version, release, "sign", mover))
+            if self._swap(key, ChannelPointer(version=pointer.version, event=event), stored, None):
+                return True
+        raise TransientError(f"{self.url}/{key}: moved by others {SWAP_ATTEMPTS} times meanwhile", hint="run again")
+
+    def _signed(self, record: Signed) -> Signed:
+        return self.trust.signer.sign(record) if self.trust.signer else record
 
     def retire(self, voice: str, mover: Mover) -> list[Event]:
         """Take a voice off all channels. Its releases stay until ``gc``, so this can be undone."""
@@ -338,19 +586,74 @@ class Registry:
     # Upkeep
 
     def verify(self, voice: str) -> list[str]:
-        """What is wrong with a voice's releases and pointers: one line for each damage, none when all is well."""
+        """What is wrong with a voice's releases, channels and events: a line for each damage, none when all is well."""
+        return [finding.message for finding in self.examine(voice) if finding.is_damage]
+
+    def examine(self, voice: str) -> list[Finding]:
+        """Everything there is to say about a voice's releases, channels and events; every file is read."""
+        for _ in range(SWAP_ATTEMPTS):
+            before = self._channel_files(voice)
+            events, findings = self._read_events(voice)
+            if self._channel_files(voice) == before:  # nobody moved a channel while the events were read
+                break
         damages = []
         for version in self._version_folders(voice):
-            damages += [f"{voice}/{version}: {problem}" for problem in self._damages(voice, version)]
+            damages += [f"{voice}/{version}: {problem}" for problem in self._damages(voice, version, events)]
         for channel in CHANNELS:
             try:
                 pointer = self.pointer(voice, channel)
-            except SettingsError as error:
+            except PipelineError as error:
                 damages.append(error.message)
                 continue
-            if pointer is not None and pointer.version is not None and not self.has(voice, pointer.version):
+            if pointer is not None and (problem := pointer_problem(pointer, voice, channel)):
+                damages.append(f"{voice}: {problem}")
+                continue
+            if pointer is not None and pointer.version is not None and not self._has_any(voice, pointer.version):
                 damages.append(f"{voice}: channel {channel} names {pointer.version}, which is not there")
-        return damages
+            own = [event for event in events if event.channel == channel]
+            for finding in chain_findings(own, pointer, channel, self.trust.keys):
+                findings.append(Finding(f"{voice}: {finding.message}", finding.is_damage))
+            damages += self._seen_problems(pointer)
+        return [*(Finding(message) for message in damages), *findings]
+
+    def _channel_files(self, voice: str) -> list[str]:
+        found = []
+        for channel in CHANNELS:
+            try:
+                stored = self.backend.get(_channel_key(voice, channel))
+                found.append(stored.tag if stored else "")
+            except PipelineError:
+                found.append("damaged")
+        return found
+
+    def _read_events(self, voice: str) -> tuple[list[Event], list[Finding]]:
+        """The voice's own events in order, and what is wrong with the other files beside them."""
+        prefix = f"{check_name(voice)}/events"
+        events, findings = [], []
+        for name in self.backend.children(prefix):
+            try:
+                stored = self.backend.get(f"{prefix}/{name}")
+                event = _parse(Event, stored, f"{self.url}/{prefix}/{name}") if stored else None
+            except PipelineError as error:
+                findings.append(Finding(error.message))
+                continue
+            if event is not None and (event.voice, f"{event.id}.json") != (voice, name):
+                findings.append(Finding(f"{voice}/events/{name} holds event {event.id} of {event.voice}"))
+            elif event is not None:
+                events.append(event)
+        return sorted(events, key=lambda event: event.id), findings
+
+    def _seen_problems(self, pointer: ChannelPointer | None) -> list[str]:
+        try:
+            if pointer is not None:
+                self.trust.check_not_older(self.place, pointer.event)
+        except NotTrusted as error:
+            return [error.message]
+        return []
+
+    def _has_any(self, voice: str, version: str) -> bool:
+        """Whether something lies in a release's place; what is wrong with it is told elsewhere."""
+        return version in self._version_folders(voice)
 
     def collect(self, *, unused_days: int, now: datetime | None = None, dry_run: bool) -> list[Collected]:
         """Remove releases that no channel names and that no event of the last ``unused_days`` days names.
@@ -382,46 +685,26 @@ class Registry:
             if event.at >= since:
                 yield from (version for version in (event.previous, event.version) if version is not None)
 
-    def _damages(self, voice: str, version: str) -> Iterator[str]:
-        if not self.has(voice, version):
-            yield f"{RECORD_FILE} is missing"
-            return
+    def _damages(self, voice: str, version: str, events: list[Event]) -> Iterator[str]:
         try:
-            release = self.release(voice, version)
-        except SettingsError as error:
+            stored = self.backend.get(_record_key(voice, version))
+            if stored is None:
+                yield f"{RECORD_FILE} is missing"
+                return
+            release = _parse(Release, stored, f"{self.url}/{_record_key(voice, version)}")
+            folder = self.backend.local_folder(_release_prefix(voice, version))
+        except PipelineError as error:
             yield error.message
             return
-        folder = self.fetch(voice, version)
-        for name, told in release.files.items():
-            path = folder / name
-            if not path.is_file():
-                yield f"{name} is missing"
-            elif _describe(path) != told:
-                yield f"{name} is not what was published"
-        present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-        for name in sorted(present - release.files.keys() - {RECORD_FILE}):
-            yield f"{name} was added after publishing"
-
-    def _version_before(self, voice: str) -> str:
-        present = self.pointer(voice, "production")
-        if present is None:
-            raise UsageError(f"{voice}: was never on production", hint="voxline registry list")
-        for event in reversed(self.history(voice)):
-            is_other = event.previous is not None and event.previous != present.version
-            if (
-                event.channel == "production"
-                and event.previous is not None
-                and is_other
-                and self.has(voice, event.previous)
-            ):
-                return event.previous
-        raise UsageError(f"{voice}: production never served another version", hint=f"voxline registry history {voice}")
+        if problem := release_problem(release, voice, version, self.trust.keys) or pin_problem(release, events):
+            yield problem
+        yield from file_problems(folder, release.files, RECORD_FILE, Digester())
 
     def _write_event(self, event: Event) -> None:
         self.backend.put_if_absent(f"{event.voice}/events/{event.id}.json", _dump(event))
 
 
-def open_registry(url: str, *, root: Path | None = None) -> Registry:
+def open_registry(url: str, *, root: Path | None = None, trust: Trust | None = None) -> Registry:
     """The registry at a URL; a relative ``file:`` path counts from ``root``. Creates nothing.
 
     Raises:
@@ -434,7 +717,7 @@ def open_registry(url: str, *, root: Path | None = None) -> Registry:
     folder = Path("/" + rest.lstrip("/")) if rest.startswith("/") else (root or Path()) / rest
     if folder.exists() and not folder.is_dir():
         raise SettingsError(f"registry {url!r}: {folder} is no folder")
-    return Registry(FileBackend(folder), url)
+    return Registry(FileBackend(folder), url, trust or Trust(), f"file:{folder.absolute()}")
 
 
 def _release_prefix(voice: str, version: str) -> str:
@@ -471,22 +754,36 @@ def _describe(path: Path) -> ReleaseFile:
         return ReleaseFile(sha256=hashlib.file_digest(stream, "sha256").hexdigest(), size_bytes=path.stat().st_size)
 
 
+def _as_channel(name: str) -> Channel:
+    return "production" if name == "production" else "candidate"
+
+
 def _event(
-    voice: str, channel: Channel, present: ChannelPointer | None, version: str | None, action: Action, mover: Mover
+    voice: str,
+    channel: Channel,
+    last: Event | None,
+    served: str | None,
+    release: Release | None,
+    action: Action,
+    mover: Mover,
 ) -> Event:
+    """A move from what was served to a release, or to none, after the channel's last event."""
     now = datetime.now(UTC)
     return Event(
-        id=_event_id(now, present.event.id if present else ""),
+        id=_event_id(now, last.id if last else ""),
         voice=voice,
         channel=channel,
         action=action,
-        previous=present.version if present else None,
-        version=version,
+        previous=served,
+        version=release.version if release else None,
         actor=mover.actor,
         at=now,
         git_revision=mover.git_revision,
         pipeline=mover.pipeline,
         reason=mover.reason,
+        sequence=((last.sequence if last else None) or 0) + 1,
+        event_before=event_digest(last) if last else None,
+        release_digest=manifest_digest(release) if release else None,
     )
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -33,12 +33,13 @@ NOT_IN_RECIPE: Mapping[str, frozenset[str]] = {
 
 Channel = Literal["candidate", "production"]
 CHANNELS: tuple[Channel, ...] = ("candidate", "production")
-Action = Literal["publish", "republish", "promote", "rollback", "retire"]
+Action = Literal["publish", "republish", "promote", "rollback", "retire", "sign"]
 
 VERSION_PATTERN = r"[0-9a-f]{12}"
 Version = Annotated[str, StringConstraints(pattern=f"^{VERSION_PATTERN}$")]
 EventId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}-[0-9a-f]{8}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+PublicKey = Annotated[str, StringConstraints(pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$")]
 
 
 def is_version(name: str) -> bool:
@@ -101,6 +102,17 @@ class Provenance(Record):
     pipeline: str = ""
 
 
+class Signature(Record):
+    """An ed25519 signature over ``statement(record)``.
+
+    Attributes:
+        key: who signed; the whole public key, so that a signature can be checked before its key is trusted.
+    """
+
+    key: PublicKey
+    value: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]{86}==$")]
+
+
 class ReleaseFile(Record):
     """One file of a release."""
 
@@ -109,7 +121,7 @@ class ReleaseFile(Record):
 
 
 class Release(Record):
-    """``release.json``: written after every file of the release, so a release that can be seen is complete.
+    """``release.json``: the one manifest of a release, written after its files, so what can be seen is complete.
 
     Attributes:
         files: path inside the release folder -> file; filled by the registry on publishing.
@@ -134,6 +146,7 @@ class Release(Record):
     voxline_version: str = ""
     copied_from: VoiceName | None = None
     files: dict[Annotated[str, AfterValidator(_stays_inside)], ReleaseFile] = Field(default_factory=dict)
+    signature: Signature | None = None
 
 
 class Event(Record):
@@ -143,6 +156,9 @@ class Event(Record):
         id: sorts by time, unique; also the file's name.
         previous: version before; None when the channel was empty.
         version: version after; None when the voice was retired.
+        sequence: number of this move in its channel, from 1; None in what a voxline before the chain wrote.
+        event_before: digest of the channel's event before, None in its first.
+        release_digest: digest of the manifest that the version had at this moment.
     """
 
     id: EventId
@@ -156,6 +172,10 @@ class Event(Record):
     git_revision: str = ""
     pipeline: str = ""
     reason: str = ""
+    sequence: int | None = Field(None, ge=1)
+    event_before: Digest | None = None
+    release_digest: Digest | None = None
+    signature: Signature | None = None
 
 
 class Refusal(Record):
@@ -185,3 +205,27 @@ class ChannelPointer(Record):
 
     version: Version | None
     event: Event
+
+
+Signed = TypeVar("Signed", Release, Event)
+
+
+def statement(record: Release | Event) -> bytes:
+    """What a signature covers: the kind of record and everything in it but the signature.
+
+    Defaults are left out, so a field that a later voxline adds changes nothing about the records before it.
+    """
+    told = record.model_dump(mode="json", exclude_defaults=True, exclude={"signature"})
+    content = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return f"voxline {type(record).__name__.lower()} 1\n{content}".encode()
+
+
+def manifest_digest(release: Release) -> str:
+    """What events say of a release. Without its signature: signing it again, with a new key, changes no event."""
+    return hashlib.sha256(statement(release)).hexdigest()
+
+
+def event_digest(event: Event) -> str:
+    """What the next event says of this one, its signature included."""
+    signature = event.signature.model_dump_json() if event.signature else ""
+    return hashlib.sha256(statement(event) + b"\n" + signature.encode()).hexdigest()

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from releases import BASE_DIGEST, CONTENTS, RECIPE_DIGEST, version_of
 
 from pipeline.cli.main import run_command
 from pipeline.io.provenance import find_provenance
 from pipeline.io.registry import Registry, open_registry
 from pipeline.io.voices import content_digest, load_manifest
 from pipeline.records.plan import Plan, PlanEntry
-from pipeline.records.release import Release, recipe_digest
+from pipeline.records.release import Release, recipe_digest, release_version
 from pipeline.records.voice import Consent
 from pipeline.signal import dnsmos, quality
 from pipeline.stages.plan import Identifier, make_plan
@@ -51,20 +52,22 @@ def safetensors_file(path: Path, content: bytes = b"\0" * 8) -> Path:
     return path
 
 
-def a_release(voice: str = "ana", version: str = "0123456789ab", **changes: object) -> Release:
+def a_release(voice: str = "ana", version: str | None = None, **changes: object) -> Release:
+    """A manifest. ``version``: one of ``version_of``; else the one that the digests give."""
     told = {
         "voice": voice,
-        "version": version,
         "created_at": datetime(2026, 1, 10, tzinfo=UTC),
         "base": LIGHT_BASE,
-        "content_digest": "a" * 64,
-        "base_digest": "b" * 64,
-        "recipe_digest": "c" * 64,
+        "content_digest": CONTENTS.get(version or version_of(1), ""),
+        "base_digest": BASE_DIGEST,
+        "recipe_digest": RECIPE_DIGEST,
         "language": "en",
         "license": "CC-BY-4.0",
         "consent": Consent(speaker="Somebody", granted_on=date(2026, 1, 9)),
     }
-    return Release.model_validate({**told, **changes})
+    told |= changes
+    digests = (str(told[f"{kind}_digest"]) for kind in ("content", "base", "recipe"))
+    return Release.model_validate({"version": version or release_version(*digests), **told})
 
 
 @dataclass
