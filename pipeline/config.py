@@ -16,14 +16,20 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import SettingsError
 from pipeline.records.settings import Settings
-from pipeline.trust import PROTECTED_BRANCH_VARIABLE
+from pipeline.trust import PROTECTED_BRANCH_VARIABLE, SIGNING_KEY_VARIABLE
 
 PIPELINE_FILE = "pipeline.toml"
 MAX_SETTINGS_BYTES = 256 * 1024
 
 # Variables with this prefix that are not settings: secrets, where the tests find real speech, whom to trust.
 RESERVED_VARIABLES = frozenset(
-    {"VOXLINE_NOTIFY_SECRET", "VOXLINE_SMTP_PASSWORD", "VOXLINE_SHARED", PROTECTED_BRANCH_VARIABLE}
+    {
+        "VOXLINE_NOTIFY_SECRET",
+        "VOXLINE_SMTP_PASSWORD",
+        "VOXLINE_SHARED",
+        PROTECTED_BRANCH_VARIABLE,
+        SIGNING_KEY_VARIABLE,
+    }
 )
 
 # What voice.yaml may override, besides `base`, which it names at the top level. What its recordings
@@ -108,7 +114,7 @@ def resolve(
     sources: dict[tuple[str, str], str] = {}
     for source, sections in layers:
         for section, values in sections.items():
-            checked = _check_section(section, values, source)
+            checked = check_section(section, values, source)
             for key in values:
                 _forbid_weaker_gate(section, key, checked[key], merged, source, sources)
                 merged[section][key] = checked[key]
@@ -125,7 +131,8 @@ def _origins(settings: Settings, sources: Mapping[tuple[str, str], str]) -> list
     return listed
 
 
-def _check_section(section: str, values: Mapping[str, Any], source: str) -> dict[str, Any]:
+def check_section(section: str, values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The values of a section as its settings take them. Raises SettingsError."""
     model = SECTIONS.get(section)
     if model is None:
         raise SettingsError(

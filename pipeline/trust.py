@@ -12,6 +12,9 @@ from collections.abc import Mapping
 # Names the protected branch where the engine's own variables do not, or may not be believed.
 PROTECTED_BRANCH_VARIABLE = "VOXLINE_PROTECTED_BRANCH"
 
+# Holds the private key that releases are signed with.
+SIGNING_KEY_VARIABLE = "VOXLINE_SIGNING_KEY"
+
 # Set by the engine, and only in pipelines of merge requests.
 _OF_MERGE_REQUESTS = ("CI_MERGE_REQUEST_ID", "CI_MERGE_REQUEST_IID", "CI_EXTERNAL_PULL_REQUEST_IID", "CHANGE_ID")
 

@@ -141,4 +141,8 @@ def test_command_modules_import_only_typer_and_the_standard_library_at_their_top
 
 def _is_light(name: str) -> bool:
     top = name.split(".")[0]
-    return top in sys.stdlib_module_names or top == "typer" or name.startswith(("pipeline.cli", "pipeline.errors"))
+    return (
+        top in sys.stdlib_module_names
+        or top == "typer"
+        or name.startswith(("pipeline.cli", "pipeline.errors", "pipeline.trust"))
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from pipeline.cli.terminal import bar, byte_bar, tell
+from pipeline.trust import SIGNING_KEY_VARIABLE
 
 if TYPE_CHECKING:
     from pipeline.config import Resolved
     from pipeline.io.protected import Governing
+    from pipeline.io.registry import Registry
+    from pipeline.io.signing import Signer
     from pipeline.records.job import Machine
-    from pipeline.records.settings import GeneralSettings
+    from pipeline.records.settings import GeneralSettings, Settings
 
 Item = TypeVar("Item")
 
@@ -27,6 +30,9 @@ LOG_EVERY_S = 30.0
 
 # Whether this command line says --untrusted. One run of a command is one context, see ``run_command``.
 _says_untrusted: ContextVar[bool] = ContextVar("_says_untrusted", default=False)
+
+# What VOXLINE_SIGNING_KEY says, which no program that a command starts is told.
+_signing_key: ContextVar[str] = ContextVar("_signing_key", default="")
 
 _governing: ContextVar[Governing | None] = ContextVar("_governing", default=None)
 
@@ -145,6 +151,35 @@ def prepare_machine(general: GeneralSettings) -> Machine:
     switch_off(switched_off(general.processor), os.environ)
     bases = repository_root() / general.bases
     return Machine(general.device, general.threads, Path(general.cache).expanduser(), bases)
+
+
+@contextmanager
+def signing_key_withheld(environment: MutableMapping[str, str]) -> Iterator[None]:
+    """Take the private key out of the environment while a command runs: git and other programs need none."""
+    told = environment.pop(SIGNING_KEY_VARIABLE, None)
+    kept = _signing_key.set(told or "")
+    try:
+        yield
+    finally:
+        _signing_key.reset(kept)
+        if told is not None:
+            environment[SIGNING_KEY_VARIABLE] = told
+
+
+def signer_here() -> Signer | None:
+    """Who signs what this command writes: the key of the variable, else the user's own."""
+    from pipeline.io.signing import find_signer
+
+    return find_signer(_signing_key.get(), os.environ)
+
+
+def registry_of(settings: Settings) -> Registry:
+    """The registry of the settings, with whom this machine believes and who signs here."""
+    from pipeline.io.registry import open_registry
+    from pipeline.io.registry_trust import trust_of
+
+    trust = trust_of(settings.registry.trusted_keys, signer_here(), os.environ)
+    return open_registry(settings.voxline.registry, root=repository_root(), trust=trust)
 
 
 class ConsoleReporter:

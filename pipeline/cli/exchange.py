@@ -34,21 +34,20 @@ def export(
     """
     from datetime import UTC, datetime
 
-    from pipeline.cli.common import repository_root, resolve_settings
+    from pipeline.cli.common import registry_of, repository_root, resolve_settings
     from pipeline.cli.line import open_base
     from pipeline.errors import UsageError
-    from pipeline.io.registry import open_registry
-    from pipeline.stages.exchange import export_release
+    from pipeline.stages.exchange import EXPORTED, export_release
 
     if format_ != "gpt-sovits":
         raise UsageError(f"--format {format_}: only gpt-sovits can be written", hint="leave --format out")
-    general = resolve_settings({"voxline.registry": registry}).settings.voxline
+    settings = resolve_settings({"voxline.registry": registry}).settings
+    general = settings.voxline
     root = repository_root()
-    opened = open_registry(general.registry, root=root)
-    release = opened.resolve(voice, channel)
+    release, folder = registry_of(settings).verified(voice, channel, below=EXPORTED)
     written = export_release(
         release,
-        opened.fetch(voice, release.version),
+        folder,
         open_base(release.base, root / general.bases),
         output or Path(f"{voice}-{release.version}"),
         cache=Path(general.cache).expanduser(),

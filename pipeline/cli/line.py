@@ -393,9 +393,8 @@ def open_line(name: str, flags: Mapping[str, Any], reporter: Reporter) -> Line:
     Raises:
         UsageError, SettingsError, ConsentError, VoiceRefused: before any stage starts.
     """
-    from pipeline.cli.common import prepare_machine, repository_root, resolve_settings
+    from pipeline.cli.common import prepare_machine, registry_of, repository_root, resolve_settings
     from pipeline.cli.voices import find_voice_folder
-    from pipeline.io.registry import open_registry
     from pipeline.io.store import Store
     from pipeline.io.voices import content_digest, load_voice
     from pipeline.records.release import recipe_digest, release_version
@@ -421,7 +420,7 @@ def open_line(name: str, flags: Mapping[str, Any], reporter: Reporter) -> Line:
         version=release_version(digest, base.digest, recipe),
         root=root,
         store=Store(work),
-        registry=open_registry(general.registry, root=root),
+        registry=registry_of(settings),
         machine=machine,
         reporter=reporter,
     )

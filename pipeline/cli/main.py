@@ -24,6 +24,7 @@ from pipeline.cli import (
     extract,
     finetune,
     import_,
+    keys,
     new,
     plan,
     pretrain,
@@ -35,6 +36,7 @@ from pipeline.cli import (
     settings,
     validate,
 )
+from pipeline.cli.common import signing_key_withheld
 from pipeline.cli.terminal import print_bug, print_error, tell
 from pipeline.errors import MissingExtraError, PipelineError, UsageError
 
@@ -59,6 +61,7 @@ for module in (
     run,
     say,
     registry,
+    keys,
     exchange,
     bases,
     artifacts,
@@ -115,7 +118,8 @@ def run_command(arguments: list[str] | None = None) -> int:
     """
     try:
         # One context: what one command line says is forgotten with it.
-        code = copy_context().run(app, arguments, prog_name="voxline", standalone_mode=False)
+        with signing_key_withheld(os.environ):
+            code = copy_context().run(app, arguments, prog_name="voxline", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except NoArgsIsHelpError:  # it has printed the help
         return 2

@@ -127,24 +127,24 @@ def make_plan_here(
     """The plan of the repository around the current folder. ``flags``: settings given on the command line."""
     import os
 
-    from pipeline.cli.common import governing_here, repository_root, resolve_settings
-    from pipeline.io.registry import open_registry
+    from pipeline.cli.common import governing_here, registry_of, repository_root, resolve_settings
     from pipeline.run import judging_code
     from pipeline.stages.plan import Identifier, make_plan
 
     root = repository_root()
     governing = governing_here()
-    settings = resolve_settings(flags).settings.voxline
+    settings = resolve_settings(flags).settings
+    general = settings.voxline
     return make_plan(
         root=root,
-        voices=settings.voices,
-        registry=open_registry(settings.registry, root=root),
+        voices=general.voices,
+        registry=registry_of(settings),
         identifier=Identifier(root, os.environ, flags, judging_code(), governing.layer if governing else None),
         base=since,
         head=head,
         is_worktree=worktree,
         retries_refused=retry_refused,
-        cache=root / settings.work / ".cache" / "trees.json",
+        cache=root / general.work / ".cache" / "trees.json",
     )
 
 

@@ -69,6 +69,8 @@ def show(
         return
     from rich.text import Text
 
+    from pipeline.io.signing import key_id
+
     origin = release.provenance
     rows = {
         "voice": release.voice,
@@ -81,7 +83,8 @@ def show(
         "language": release.language,
         "license": release.license,
         "consent": _consent_line(release.consent),
-        **{name: "not measured" if value is None else f"{value:.3f}" for name, value in release.metrics.items()},
+        "signed": f"by key {key_id(release.signature.key)}" if release.signature else "no",
+        **{name: _with_unit(name, value) for name, value in release.metrics.items()},
         "files": f"{len(release.files)}, {sum(told.size_bytes for told in release.files.values()) / 1e6:.1f} MB",
     }
     shown = table(show_header=False)
@@ -138,14 +141,27 @@ def promote(
 
 @commands.command("rollback")
 def rollback(
-    voice: NameArgument, version: VersionArgument = None, registry: RegistryOption = None, reason: ReasonOption = ""
+    voice: NameArgument,
+    to: Annotated[
+        str | None, typer.Option("--to", help="Version of 12 hex digits.", metavar="VERSION", show_default=False)
+    ] = None,
+    registry: RegistryOption = None,
+    reason: ReasonOption = "",
 ) -> None:
-    """Put production back to the version before, or to a named one. A plan will not undo this.
+    """Put production back to the version before that was not rolled back itself, or to a named one.
 
-    voxline registry rollback sample --reason "sounds tired"
+    Doing it twice changes nothing: what was rolled back stays so, for a plan too, until the folder changes or somebody
+    promotes it.
+
+        voxline registry rollback sample --reason "sounds tired"
+        voxline registry rollback sample --to 7b3b3e7499bc
     """
-    event = _open(registry).rollback(voice, version, _mover(reason))
-    _tell(voice, event)
+    opened = _open(registry)
+    event = opened.rollback(voice, to, _mover(reason))
+    if event is None:
+        tell(_already_there(opened, voice))
+    else:
+        _tell(voice, event)
 
 
 @commands.command("retire")
@@ -169,22 +185,55 @@ def verify(
     registry: RegistryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read every file of every release and compare it with what was published.
+    """Read every file of every release and compare it with what was published: manifests, signatures, moves, files.
 
     voxline registry verify
     """
-    from pipeline.errors import SettingsError
+    from pipeline.io.registry_trust import NotTrusted
 
     opened = _open(registry)
     _must_be_published(opened, voice)
     voices = [voice] if voice else opened.voices()
-    damages = [line for name in voices for line in opened.verify(name)]
+    findings = [finding for name in voices for finding in opened.examine(name)]
+    findings += [] if voice else opened.examine_refusals()
+    damages = [finding.message for finding in findings if finding.is_damage]
+    remarks = [finding.message for finding in findings if not finding.is_damage]
     if as_json:
-        print_json({"registry": opened.url, "voices": len(voices), "damages": damages})
+        print_json({"registry": opened.url, "voices": len(voices), "damages": damages, "remarks": remarks})
     else:
-        tell(f"voices: {len(voices)}, damages: {len(damages)}")
+        tell(f"voices: {len(voices)}, damages: {len(damages)}, {_believed(opened)}")
+        for remark in remarks:
+            tell(f"  {remark}", style="yellow")
     if damages:
-        raise SettingsError("\n".join(damages), hint="publish the version again, or roll back to a sound one")
+        hint = "roll back to a sound version; a damaged release's folder can be removed and the version published again"
+        raise NotTrusted("\n".join(damages), hint=hint)
+
+
+@commands.command("sign")
+def sign(
+    voice: NameArgument,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Sign although verify finds damage, which becomes a remark.")
+    ] = False,
+    registry: RegistryOption = None,
+    reason: ReasonOption = "",
+) -> None:
+    """Stand for all that a voice has, with your key: what was published before there was one, or with an older one.
+
+    Signs the manifests, and adds a move to each channel that says that somebody has looked at all before it.
+
+        voxline registry sign sample --reason "first key"
+    """
+    from pipeline.io.registry_trust import NotTrusted
+
+    opened = _open(registry)
+    _must_be_published(opened, voice)
+    damages = opened.without_keys().verify(voice)
+    if damages and not anyway:
+        hint = f"look at it; if it may stay: voxline registry sign {voice} --anyway --reason ..."
+        raise NotTrusted("\n".join(damages), hint=hint)
+    signed = opened.sign(voice, _mover(reason))
+    tell(f"{voice}: signed {', '.join(signed)}" if signed else f"{voice}: everything is signed already")
 
 
 @commands.command("gc")
@@ -213,15 +262,20 @@ def collect(
     tell(f"{len(collected)} releases, {total_mb:.1f} MB {'would be removed' if dry_run else 'removed'}")
 
 
-STYLES = {"publish": "green", "republish": "cyan", "promote": "bold green", "rollback": "yellow", "retire": "red"}
+STYLES = {
+    "publish": "green",
+    "republish": "cyan",
+    "promote": "bold green",
+    "rollback": "yellow",
+    "retire": "red",
+    "sign": "dim",
+}
 
 
 def _open(url: str | None) -> Registry:
-    from pipeline.cli.common import repository_root, resolve_settings
-    from pipeline.io.registry import open_registry
+    from pipeline.cli.common import registry_of, resolve_settings
 
-    settings = resolve_settings({"voxline.registry": url}).settings
-    return open_registry(settings.voxline.registry, root=repository_root())
+    return registry_of(resolve_settings({"voxline.registry": url}).settings)
 
 
 def _must_be_published(opened: Registry, voice: str | None) -> None:
@@ -254,6 +308,27 @@ def _tell(voice: str, event: Event | None) -> None:
         tell(f"{voice}: {event.channel} {event.previous or 'nothing'} -> {event.version or 'nothing'} by {event.actor}")
 
 
+def _already_there(opened: Registry, voice: str) -> str:
+    """Where production is and since when, and how to go further back."""
+    from pipeline.errors import UsageError
+
+    last = [event for event in opened.history(voice) if event.channel == "production" and event.action != "sign"][-1]
+    told = f"{voice}: production is on {last.version} already"
+    if last.action != "rollback":
+        return told
+    told += f", rolled back from {last.previous or 'nothing'} on {last.at:%Y-%m-%d %H:%M} by {last.actor}"
+    try:
+        before = opened.version_before(voice, last.version)
+    except UsageError:
+        return told
+    return f"{told}; to go further back: voxline registry rollback {voice} --to {before}"
+
+
+def _believed(opened: Registry) -> str:
+    keys = len(opened.trust.keys)
+    return f"trusted keys: {keys}" if keys else "no trusted keys: signatures are not asked for"
+
+
 def _plain(pointer: ChannelPointer | None) -> str | None:
     return pointer.version if pointer else None
 
@@ -262,6 +337,12 @@ def _shown(pointer: ChannelPointer | None) -> str:
     if pointer is None:
         return "-"
     return pointer.version or "retired"
+
+
+def _with_unit(name: str, value: float | None) -> str:
+    from pipeline.records.quality import unit_of
+
+    return "not measured" if value is None else f"{value:.3f} {unit_of(name)}".rstrip()
 
 
 def _consent_line(consent: Any) -> str:

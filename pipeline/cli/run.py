@@ -86,15 +86,14 @@ def _retire(voice: str, flags: Mapping[str, Any]) -> VoiceRun:
     """The folder is gone, so is the voice; its releases stay."""
     import os
 
-    from pipeline.cli.common import repository_root, require_trusted, resolve_settings
+    from pipeline.cli.common import registry_of, repository_root, require_trusted, resolve_settings
     from pipeline.cli.line import VoiceRun
     from pipeline.io.provenance import find_mover
-    from pipeline.io.registry import open_registry
     from pipeline.records.plan import FOLDER_DELETED
 
     require_trusted(f"retiring {voice}", "merge it: the protected branch's pipeline retires")
     root = repository_root()
-    registry = open_registry(resolve_settings(flags).settings.voxline.registry, root=root)
+    registry = registry_of(resolve_settings(flags).settings)
     events = registry.retire(voice, find_mover(root, os.environ, FOLDER_DELETED))
     return VoiceRun(voice, status="retired" if events else "unchanged", message=FOLDER_DELETED)
 

@@ -74,16 +74,14 @@ def say(
         echo "Platform two." | voxline say sample - --seed 3 -o - | aplay
         voxline say ana "Hear why I was blocked." --candidate
     """
-    from pipeline.cli.common import ConsoleReporter, prepare_machine, repository_root, resolve_settings
-    from pipeline.io.registry import open_registry
+    from pipeline.cli.common import ConsoleReporter, prepare_machine, registry_of, resolve_settings
 
     words = _read_text(text, text_file)
     target = _choose_output(output, force=force, as_json=as_json)
     flags = {"voxline.registry": registry, "voxline.device": device}
-    general = resolve_settings(flags).settings.voxline
-    root = repository_root()
-    machine = prepare_machine(general)
-    speaker, note = _find_speaker(voice, channel, flags, open_registry(general.registry, root=root), candidate)
+    settings = resolve_settings(flags).settings
+    machine = prepare_machine(settings.voxline)
+    speaker, note = _find_speaker(voice, channel, flags, registry_of(settings), candidate)
     if note:
         tell(f"{voice} {speaker.version}: {note}", style="yellow", stderr=True)
     options = {

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -39,7 +39,7 @@ from pipeline.io.chain import (
     replay_problem,
 )
 from pipeline.io.objects import Backend, FileBackend, Stored
-from pipeline.io.trust import Digester, NotTrusted, Trust, file_problems
+from pipeline.io.registry_trust import Digester, NotTrusted, Trust, file_problems
 from pipeline.io.voices import check_name
 from pipeline.io.weights import check_safetensors
 from pipeline.records.base import Record
@@ -190,21 +190,22 @@ class Registry:
         if channel_or_version in CHANNELS:
             served = self._served(voice, _as_channel(channel_or_version))
             self._check_head(voice, _as_channel(channel_or_version), served)
-            release = self.release(voice, served.version or "")
-            problem = pin_problem(release, [served.event])
+            version, events = served.version or "", [served.event]
         else:
-            release = self.release(voice, channel_or_version)
-            problem = pin_problem(release, self.history(voice))
-        problem = release_problem(release, voice, release.version, self.trust.keys) or problem
-        return release, self._checked_folder(voice, release, problem, below)
+            version, events = channel_or_version, self.history(voice)
+        release = self.release(voice, version)
+        problem = release_problem(release, voice, version, self.trust.keys) or pin_problem(release, events)
+        return release, self._checked_folder(voice, version, release, problem, below)
 
-    def _checked_folder(self, voice: str, release: Release, problem: str, below: tuple[str, ...] = ("",)) -> Path:
-        folder = self.backend.local_folder(_release_prefix(voice, release.version))
+    def _checked_folder(
+        self, voice: str, version: str, release: Release, problem: str, below: tuple[str, ...] = ("",)
+    ) -> Path:
+        folder = self.backend.local_folder(_release_prefix(voice, version))
         if not problem:
             with Digester(self.trust.digests) as digester:
                 problem = "; ".join(file_problems(folder, release.files, RECORD_FILE, digester, below=below))
         if problem:
-            raise NotTrusted(f"{voice}/{release.version}: {problem}", hint="voxline registry verify says all of it")
+            raise NotTrusted(f"{voice}/{version}: {problem}", hint="voxline registry verify says all of it")
         return folder
 
     def _served(self, voice: str, channel: Channel) -> ChannelPointer:
@@ -537,7 +538,7 @@ class Registry:
             if not release_problem(release, voice, version, keys):
                 return False
             plain = release.model_copy(update={"signature": None})
-            self._checked_folder(voice, release, release_problem(plain, voice, version, frozenset()))
+            self._checked_folder(voice, version, release, release_problem(plain, voice, version, frozenset()))
             if self.backend.compare_and_swap(key, _dump(self._signed(plain)), stored.tag):
                 return True
         raise TransientError(f"{self.url}/{key}: written by others {SWAP_ATTEMPTS} times meanwhile", hint="run again")
@@ -589,8 +590,25 @@ class Registry:
         """What is wrong with a voice's releases, channels and events: a line for each damage, none when all is well."""
         return [finding.message for finding in self.examine(voice) if finding.is_damage]
 
+    def without_keys(self) -> Registry:
+        """The same registry for one who asks for no signature."""
+        return replace(self, trust=replace(self.trust, keys=frozenset()))
+
+    def examine_refusals(self) -> list[Finding]:
+        """Notes of refused versions that nobody can read. They are not signed: at worst one is not tried again."""
+        try:
+            self.refusals()
+        except PipelineError as error:
+            return [Finding(error.message)]
+        return []
+
     def examine(self, voice: str) -> list[Finding]:
         """Everything there is to say about a voice's releases, channels and events; every file is read."""
+        try:
+            for name in ("releases", "channels", "events"):
+                self.backend.local_folder(f"{check_name(voice)}/{name}")
+        except PipelineError as error:
+            return [Finding(f"{voice}: {error.message}")]
         for _ in range(SWAP_ATTEMPTS):
             before = self._channel_files(voice)
             events, findings = self._read_events(voice)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from pipeline.errors import SettingsError, UsageError
 from pipeline.io.files import read_regular
 from pipeline.records.release import Event, Release, Signature, Signed, statement
+from pipeline.trust import SIGNING_KEY_VARIABLE
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-KEY_VARIABLE = "VOXLINE_SIGNING_KEY"
 KEY_FILE = "signing-key"
 _PREFIX = "ed25519:"
 _KEY_BYTES = 32
@@ -31,10 +31,12 @@ class Signer:
 
     Attributes:
         source: where it comes from, for messages: the variable or the file.
+        is_exposed: other users can read the file; then nothing is signed with it.
     """
 
     secret: str = field(repr=False)
     source: str
+    is_exposed: bool = False
 
     @property
     def public_key(self) -> str:
@@ -49,6 +51,8 @@ class Signer:
     def _key(self) -> Ed25519PrivateKey:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+        if self.is_exposed:
+            raise SettingsError(f"{self.source}: other users can read this key", hint=f"chmod 600 {self.source}")
         try:
             content = base64.b64decode(self.secret, validate=True)
         except (binascii.Error, ValueError):
@@ -88,22 +92,17 @@ def key_path(environment: Mapping[str, str]) -> Path:
     return Path(folder).expanduser() / "voxline" / KEY_FILE
 
 
-def find_signer(environment: Mapping[str, str]) -> Signer | None:
-    """The key of the variable, else the user's own, else none.
-
-    Raises:
-        SettingsError: the user's key can be read by others.
-    """
-    if told := environment.get(KEY_VARIABLE, "").strip():
-        return Signer(told, KEY_VARIABLE)
+def find_signer(variable: str, environment: Mapping[str, str]) -> Signer | None:
+    """The key of the variable ``VOXLINE_SIGNING_KEY``, else the user's own, else none."""
+    if variable.strip():
+        return Signer(variable.strip(), SIGNING_KEY_VARIABLE)
     path = key_path(environment)
     try:
-        mode = path.stat().st_mode
+        is_exposed = bool(path.stat().st_mode & 0o077)
+        secret = read_regular(path, _MAX_KEY_FILE_BYTES).decode("ascii", "replace").strip()
     except OSError:
         return None
-    if mode & 0o077:
-        raise SettingsError(f"{path}: other users can read this private key", hint=f"chmod 600 {path}")
-    return Signer(read_regular(path, _MAX_KEY_FILE_BYTES).decode("ascii", "replace").strip(), str(path))
+    return Signer(secret, str(path), is_exposed)
 
 
 def write_key(path: Path, secret: str) -> None:

@@ -32,9 +32,13 @@ class Speaker:
 
 
 def published_speaker(registry: Registry, voice: str, channel: str = "production") -> Speaker:
-    """The release that a channel serves. Raises UsageError when there is none."""
-    release = registry.resolve(voice, channel)
-    folder = registry.fetch(voice, release.version)
+    """The release that a channel serves.
+
+    Raises:
+        UsageError: there is none.
+        NotTrusted: it is not what was published, or nobody trusted signed it.
+    """
+    release, folder = registry.verified(voice, channel, below=(ADAPTER_FOLDER, REFERENCE_FOLDER))
     return Speaker(
         voice=voice,
         version=release.version,

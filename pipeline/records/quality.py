@@ -117,6 +117,22 @@ class Sample(Record):
     notes: tuple[str, ...] = ()
 
 
+# The end of a check's id -> its unit; what is not here has none.
+UNITS = {
+    "pesq_wb": "MOS-LQO",
+    "mcd_change": "dB",
+    "_db": "dB",
+    "_cents": "cents",
+    "dnsmos_ovr": "MOS",
+    "similarity": "cosine",
+}
+
+
+def unit_of(check_id: str) -> str:
+    """The unit of a number that the registry keeps under a check's id; empty for shares and indices."""
+    return next((unit for end, unit in UNITS.items() if check_id.endswith(end)), "")
+
+
 class QualityReport(Record):
     """The gate's verdict on exactly one version of one voice."""
 

@@ -17,7 +17,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, Field, StringConstraints
 
 from pipeline.records.base import Record
-from pipeline.records.settings import Settings
+from pipeline.records.settings import PublicKey, Settings
 from pipeline.records.voice import Consent, VoiceName
 
 # Raise when the same recordings, base and settings give other weights than before.
@@ -39,7 +39,6 @@ VERSION_PATTERN = r"[0-9a-f]{12}"
 Version = Annotated[str, StringConstraints(pattern=f"^{VERSION_PATTERN}$")]
 EventId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}-[0-9a-f]{8}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-PublicKey = Annotated[str, StringConstraints(pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$")]
 
 
 def is_version(name: str) -> bool:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, StringConstraints
 
 from pipeline.records.base import Record
+
+PublicKey = Annotated[str, StringConstraints(pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$")]
 
 SWITCHES = ("avx512", "bf16", "int8", "onednn")
 
@@ -56,6 +58,16 @@ class GeneralSettings(Record):
     processor: Annotated[str, AfterValidator(_switches)] = Field(
         "auto",
         description="auto tries what the processor can; `no bf16, no avx512, no int8, no onednn` does without these.",
+    )
+
+
+class RegistrySettings(Record):
+    """Whom to believe about what a registry holds; section ``[registry]``. docs/registry.md says what that proves."""
+
+    trusted_keys: tuple[PublicKey, ...] = Field(
+        (),
+        description="Public keys, as `voxline keys list` shows them; releases and moves that none of them signed are"
+        " refused. Empty: signatures must fit, and nobody is asked for one.",
     )
 
 
@@ -186,6 +198,7 @@ class Settings(Record):
     """All sections, resolved. A stage is handed its own section only."""
 
     voxline: GeneralSettings = GeneralSettings()
+    registry: RegistrySettings = RegistrySettings()
     validate_: ValidateSettings = Field(ValidateSettings(), alias="validate")
     notify: NotifySettings = NotifySettings()
     extract: ExtractSettings = ExtractSettings()

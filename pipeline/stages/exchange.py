@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -45,6 +45,7 @@ from pipeline.records.release import Release
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,62}")
 ROLES = {"text2semantic": "text2semantic", "synthesizer": "synthesizer", "synthesizer-lora": "synthesizer"}
 COPIED = ("card.md", "reference")
+EXPORTED = (ADAPTER_FOLDER, *COPIED)  # what is read of a release
 
 Log = Callable[[str], None]
 
@@ -85,15 +86,11 @@ def export_release(release: Release, folder: Path, base: Base, target: Path, *, 
         raise SettingsError(str(error), hint=f"voxline bases pull {base.name}") from error
     if not written:
         raise SettingsError(f"{release.voice} {release.version}: the release holds no adapter")
-    for name in COPIED:
-        if (folder / name).is_dir():
-            shutil.copytree(folder / name, target / name, dirs_exist_ok=True)
-        elif (folder / name).is_file():
+    for name in release.files:
+        if PurePosixPath(name).parts[0] in COPIED:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name, target / name)
-        else:
-            continue
-        written.append(target / name)
-    return written
+    return [*written, *(target / name for name in COPIED if (target / name).exists())]
 
 
 def _export_text2semantic(release: Release, folder: Path, base: Base, target: Path, cache: Path) -> list[Path]:

@@ -252,6 +252,7 @@ def make_plan(
         )
     prefix = _inside_repository(repository, root, voices)
     states = registry.states()
+    note = "; ".join(filter(None, (note, _trust_note(registry.not_trusted(states)))))
     known = {tree: digest for name, state in states.items() for tree, digest in registry.trees(name, state).items()}
     with TreeDigests(known, cache) as digests:
         if is_worktree:
@@ -280,6 +281,14 @@ def make_plan(
             )
         ),
     )
+
+
+def _trust_note(voices: list[str]) -> str:
+    """What a person should know before a job is refused."""
+    if not voices:
+        return ""
+    told = ", ".join(voices[:5]) + (" ..." if len(voices) > 5 else "")
+    return f"not signed by a trusted key: {told}; see voxline registry verify, then voxline registry sign"
 
 
 def find_changes(base_trees: Mapping[str, str], snapshot: Snapshot) -> dict[str, Change]:

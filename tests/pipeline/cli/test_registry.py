@@ -71,7 +71,7 @@ def test_rollback_promote_and_retire_move_the_channel_and_leave_a_trace(publishe
         (["history", "ben"], 2, "never published"),
         (["retire", "ben"], 2, "never published"),
         (["promote", "ana"], 2, "nothing on channel candidate"),
-        (["rollback", "ana", "ffffffffffff"], 2, "no version"),
+        (["rollback", "ana", "--to", "ffffffffffff"], 2, "no version"),
         (["verify", "ben"], 2, "never published"),
         (["list", "--registry", "ftp://x"], 3, "ftp://x"),
         (["list", "--registry", "/srv/voices"], 3, "--registry file:/srv/voices"),

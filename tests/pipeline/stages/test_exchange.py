@@ -30,7 +30,8 @@ from models.upstream_lora import upstream_lora_merge, upstream_lora_split, upstr
 from pipeline.cli.main import run_command
 from pipeline.errors import ConsentError, SettingsError, UsageError
 from pipeline.io.registry import Registry, open_registry
-from pipeline.records.release import Release
+from pipeline.io.registry_trust import Digester
+from pipeline.records.release import Release, ReleaseFile, release_version
 from pipeline.stages.exchange import export_release, import_files, inspect_file
 
 pytestmark = pytest.mark.slow
@@ -105,14 +106,24 @@ def make_adapters(base: Base, root: Path) -> Path:
     return folder
 
 
+DIGESTS = {f"{kind}_digest": "0" * 64 for kind in ("content", "base", "recipe")}
+VERSION = release_version(*DIGESTS.values())
+
+
+def described(folder: Path) -> dict[str, ReleaseFile]:
+    """The files of a release's folder, as its manifest names them."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): Digester().of(path) for path in paths}
+
+
 def make_release(base: Base, **changes: Any) -> Release:
     consent = {"speaker": "Ana", "granted_on": date(2026, 1, 1), "scope": ["tests"]}
     told: dict[str, Any] = {
         "voice": "ana",
-        "version": "0123456789ab",
+        "version": VERSION,
         "created_at": datetime(2026, 1, 2, tzinfo=UTC),
         "base": base.name,
-        **{f"{kind}_digest": "0" * 64 for kind in ("content", "base", "recipe")},
+        **DIGESTS,
         "language": "en",
         "license": "CC0-1.0",
         "consent": consent,
@@ -142,12 +153,14 @@ def test_an_exported_v2_voice_is_the_merged_voice_in_half_precision(
 ) -> None:
     base = make_base(tmp_path, version)
     folder, target, cache = make_adapters(base, tmp_path), tmp_path / "out", tmp_path / "cache"
-    written = export_release(make_release(base), folder, base, target, cache=cache, today=TODAY)
-    names = ["ana-0123456789ab.ckpt", "ana_0123456789ab.pth", "card.md", "reference"]
+    written = export_release(
+        make_release(base, files=described(folder)), folder, base, target, cache=cache, today=TODAY
+    )
+    names = [f"ana-{VERSION}.ckpt", f"ana_{VERSION}.pth", "card.md", "reference"]
     assert [path.name for path in written] == names
     assert (target / "reference" / "0.txt").read_text() == "Good morning."
 
-    pth = target / "ana_0123456789ab.pth"
+    pth = target / f"ana_{VERSION}.pth"
     assert pth.read_bytes()[:2] == header
     content = loaded_as_upstream_does(pth)
     expected = build_network(base, "synthesizer").state_dict().keys()
@@ -163,7 +176,7 @@ def test_an_exported_v2_voice_is_the_merged_voice_in_half_precision(
 
     gpt = load_text2semantic(base, cache)
     load_adapter(gpt, folder / "adapter" / "text2semantic")
-    theirs = loaded_as_upstream_does(target / "ana-0123456789ab.ckpt")["weight"]
+    theirs = loaded_as_upstream_does(target / f"ana-{VERSION}.ckpt")["weight"]
     for name, value in merge(gpt).state_dict().items():
         assert torch.equal(theirs[f"model.{name}"], value.half()), name
 
@@ -191,7 +204,7 @@ def test_an_exported_v3_or_v4_voice_is_a_lora_file_with_the_scale_in_it(
     base = make_base(tmp_path, version)
     folder, target = make_adapters(base, tmp_path), tmp_path / "out"
     export_release(make_release(base), folder, base, target, cache=tmp_path / "cache", today=TODAY)
-    path = target / f"ana_0123456789ab_l{RANK}.pth"
+    path = target / f"ana_{VERSION}_l{RANK}.pth"
     assert path.read_bytes()[:2] == header
     assert loaded_as_upstream_does(path)["lora_rank"] == RANK
 
@@ -354,7 +367,7 @@ def test_the_commands_walk_out_and_in_again(workplace: Path, capsys: pytest.Capt
     publish(workplace, base)
     assert run_command(["export", "ana", "--format", "gpt-sovits", "-o", "out", "--json"]) == 0
     files = json.loads(capsys.readouterr().out)["files"]
-    assert [Path(name).name for name in files[:2]] == ["ana-0123456789ab.ckpt", "ana_0123456789ab.pth"]
+    assert [Path(name).name for name in files[:2]] == [f"ana-{VERSION}.ckpt", f"ana_{VERSION}.pth"]
     assert run_command(["import-adapter", *files[:2]]) == 0
     assert "fits small-v2" in capsys.readouterr().out
     assert run_command(["import-adapter", *files[:2], "--name", "ana-v2", "--base", "small-v2"]) == 0

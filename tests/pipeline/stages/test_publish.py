@@ -19,7 +19,7 @@ from pipeline.io.speakers import published_speaker
 from pipeline.io.store import DamagedResult, list_marks
 from pipeline.io.voices import load_voice
 from pipeline.records.job import Machine
-from pipeline.records.release import Provenance
+from pipeline.records.release import Provenance, release_version
 from pipeline.records.spoken import Spoken
 from pipeline.stages.publish import Publication, publish
 from pipeline.stages.speak import speak
@@ -32,13 +32,20 @@ def registry(tmp_path):
     return open_registry("file:registry", root=tmp_path)
 
 
+CONTENT_DIGEST, RECIPE_DIGEST = "a" * 64, "c" * 64
+
+
+def version_here(walked) -> str:
+    return release_version(CONTENT_DIGEST, find_base("tiny", walked.root / "bases").digest, RECIPE_DIGEST)
+
+
 @pytest.fixture
 def what(walked) -> Publication:
     return Publication(
         voice=load_voice(walked.root / "voices" / "ana"),
-        version=walked.outcomes["evaluate"].record.version,
-        content_digest="a" * 64,
-        recipe_digest="c" * 64,
+        version=version_here(walked),
+        content_digest=CONTENT_DIGEST,
+        recipe_digest=RECIPE_DIGEST,
         base=find_base("tiny", walked.root / "bases"),
         channel="production",
         provenance=Provenance(author="Ana | [link](http://example.org)", git_revision="f" * 40),
@@ -49,7 +56,9 @@ def what(walked) -> Publication:
 def passed(walked, **changes):
     """What the stages left, with a report that passed."""
     inputs = {stage: walked.input(stage) for stage in ("validate", "extract", "finetune", "evaluate")}
-    report = inputs["evaluate"].record.model_copy(update={"passed": True, "reasons": (), **changes})
+    report = inputs["evaluate"].record.model_copy(
+        update={"passed": True, "reasons": (), "version": version_here(walked), **changes}
+    )
     return {**inputs, "evaluate": replace(inputs["evaluate"], record=report)}
 
 

@@ -100,8 +100,8 @@ class Trust:
         if isinstance(before, list) and isinstance(before[0], int) and before[0] >= event.sequence:
             raise NotTrusted(
                 f"{event.voice}: channel {event.channel} is at event {event.sequence} ({event.id}), and this machine"
-                f" has seen {'another one' if before[0] == event.sequence else f'event {before[0]}'}: an older or another"
-                " state was put in its place",
+                f" has seen {'another one' if before[0] == event.sequence else f'event {before[0]}'}:"
+                " an older or another state was put in its place",
                 hint=f"find out who did; if you set the registry up anew, remove {self.seen.path}",
             )
         self.seen.save({**{key: value for key, value in known.items() if key != place}, place: present})
