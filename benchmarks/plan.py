@@ -30,7 +30,7 @@ from pipeline.io.registry import open_registry  # noqa: E402
 from pipeline.io.voices import content_digest  # noqa: E402
 from pipeline.records.release import Provenance, Release, recipe_digest, release_version  # noqa: E402
 from pipeline.records.voice import Consent  # noqa: E402
-from pipeline.stages.plan import base_digest  # noqa: E402
+from pipeline.stages.plan import load_known_base  # noqa: E402
 
 BASE = "gpt-sovits-v2"
 RESULTS = Path(__file__).parent / "results" / "plan.json"
@@ -62,7 +62,7 @@ def publish_all(root: Path, revision: str) -> float:
     """Publish every voice through the registry's own API; returns seconds."""
     registry = open_registry("file:registry", root=root)
     settings = resolve(root=root, environment={}, flags={"voxline.base": BASE}).settings
-    base, recipe = base_digest(BASE, root / "bases"), recipe_digest(settings)
+    base, recipe = load_known_base(BASE, root, settings.voxline).digest, recipe_digest(settings)
     trees = open_repository(root).folders(revision, "voices")
     weights = root / "adapter_model.safetensors"
     weights.write_bytes(struct.pack("<Q", 2) + b"{}")

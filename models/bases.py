@@ -5,6 +5,7 @@ Free of torch, so that listing bases and planning stay light.
 
 import hashlib
 import json
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -83,6 +84,10 @@ class GateFloors(StrictConfig):
     measured: str = "default of the project; not measured for this base"
     n_clips: int = Field(default=0, ge=0)
 
+    def minima(self) -> dict[str, float]:
+        """The floors that settings can raise, by the setting's name in section gate."""
+        return {"pesq_wb_min": self.pesq_wb, "stoi_min": self.stoi}
+
 
 class Base(StrictConfig):
     """One base: family, numbers of its networks, where its weights come from, licence, gate floors."""
@@ -114,6 +119,11 @@ class Base(StrictConfig):
             if file.repository is None:
                 told["weights"][role]["sha256"] = _file_sha256(self.folder / file.path, self.name)
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def is_packaged(self) -> bool:
+        """Whether it comes with voxline; else it lies in a repository's own folder."""
+        return self.folder.parent == BASES
 
     @property
     def is_embedded(self) -> bool:
@@ -149,9 +159,19 @@ def find_bases(own: Path) -> list[str]:
     return sorted({*list_bases(own), *list_bases()})
 
 
-def find_base(name: str, own: Path) -> Base:
-    """`load_base` from a repository's own folder, or from the package; the own one wins."""
-    return load_base(name, own if name in list_bases(own) else BASES)
+def find_base(name: str, own: Path, replaced: Collection[str] = ()) -> Base:
+    """`load_base` from the package, or from a repository's own folder.
+
+    An own one takes the place of one of the package only where `replaced` names it: else a file in a folder of voices
+    would decide what nano's gate asks for.
+    """
+    is_own = name in list_bases(own) and (name in replaced or name not in list_bases())
+    return load_base(name, own if is_own else BASES)
+
+
+def find_shadows(own: Path, replaced: Collection[str] = ()) -> list[str]:
+    """Bases under `own` that are not used, because the package has one of the same name."""
+    return sorted({*list_bases(own)} & {*list_bases()} - {*replaced})
 
 
 def list_bases(root: Path = BASES) -> list[str]:

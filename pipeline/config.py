@@ -92,6 +92,7 @@ def resolve(
     voice_source: str = "voice.yaml",
     flags: Mapping[str, Any] | None = None,
     pipeline: Layer | None = None,
+    refused: list[Setting] | None = None,
 ) -> Resolved:
     """Merge all layers and validate every value where it was written.
 
@@ -99,6 +100,7 @@ def resolve(
         root: folder of the repository; ``pipeline.toml`` is looked for in it.
         voice_overrides: the manifest's own keys (``base``, ``finetune``, ``gate``, ...), or None without a voice.
         flags: ``{"section.key": value}``; None values are flags not given.
+        refused: is given what would weaken the gate, which then only has no effect; without it, that is an error.
         pipeline: what counts in place of ``pipeline.toml``, where the tree is a stranger's.
 
     Raises:
@@ -116,7 +118,12 @@ def resolve(
         for section, values in sections.items():
             checked = check_section(section, values, source)
             for key in values:
-                _forbid_weaker_gate(section, key, checked[key], merged, source, sources)
+                weaker = _weaker_gate(section, key, checked[key], merged, source, sources)
+                if weaker and refused is None:
+                    raise weaker
+                if weaker and refused is not None:
+                    refused.append(Setting(section, key, checked[key], source))
+                    continue
                 merged[section][key] = checked[key]
                 sources[section, key] = source
     settings = Settings.model_validate(merged)
@@ -163,23 +170,27 @@ def describe(error: ValidationError, source: str, prefix: str = "") -> str:
     return "\n".join(lines)
 
 
-def _forbid_weaker_gate(
+def _weaker_gate(
     section: str,
     key: str,
     value: Any,
     merged: Mapping[str, Mapping[str, Any]],
     source: str,
     sources: Mapping[tuple[str, str], str],
-) -> None:
+) -> SettingsError | None:
     """A minimum in pipeline.toml is the organisation's: no later layer may go below it."""
     minimum = merged[section].get(key)
-    if section != "gate" or minimum is None:
-        return
-    if value is None or value < minimum:
-        raise SettingsError(
-            f"{source}: gate.{key} = {value} is weaker than {minimum} of {sources[section, key]}",
-            hint="a voice can raise the gate, never lower it",
-        )
+    if section != "gate" or minimum is None or (value is not None and value >= minimum):
+        return None
+    return weaker_gate(source, key, value, minimum, sources[section, key])
+
+
+def weaker_gate(source: str, key: str, value: object, minimum: float, holder: str) -> SettingsError:
+    """What a voice is told that asks for less than it has to reach."""
+    return SettingsError(
+        f"{source}: gate.{key} = {value} is weaker than {minimum} of {holder}",
+        hint="a voice can raise the gate, never lower it",
+    )
 
 
 def read_pipeline(path: Path) -> dict[str, dict[str, Any]]:

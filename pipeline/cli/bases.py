@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.common import JsonOption
-from pipeline.cli.terminal import print_json, print_table, table, write_document
+from pipeline.cli.terminal import print_json, print_table, table, tell, write_document
 
 if TYPE_CHECKING:
     from models.bases import Base
@@ -31,13 +31,22 @@ def list_bases(as_json: JsonOption = False) -> None:
     if as_json:
         print_json(described)
         return
-    rows = table("base", "family", "languages", "rate", "weights", "licence", header_style="bold")
+    rows = table("base", "family", "languages", "rate", "weights", "licence", "from", header_style="bold")
     for one in described:
         rate = f"{one['sample_rate_hz'] / 1000:g} kHz"
         style = "" if one["usable"] else "dim"
-        cells = (one["name"], one["family"], " ".join(one["languages"]), rate, one["weights"], one["license"])
+        cells = (
+            one["name"],
+            one["family"],
+            " ".join(one["languages"]),
+            rate,
+            one["weights"],
+            one["license"],
+            one["from"],
+        )
         rows.add_row(*cells, style=style)
     print_table(rows)
+    _tell_shadows()
 
 
 @group.command("show")
@@ -52,10 +61,10 @@ def show(
     """
     import yaml
 
-    from pipeline.cli.common import repository_root, resolve_settings
+    from pipeline.cli.common import resolve_settings
     from pipeline.cli.line import open_base
 
-    base = open_base(name, repository_root() / resolve_settings().settings.voxline.bases)
+    base = open_base(name, resolve_settings().settings.voxline)
     content = {**describe(base), "digest": base.digest, **base.model_dump(mode="json", exclude={"name", "license"})}
     if as_json:
         print_json(content)
@@ -68,8 +77,20 @@ def all_bases() -> list[Base]:
     from models.bases import find_base, find_bases
     from pipeline.cli.common import repository_root, resolve_settings
 
-    own = repository_root() / resolve_settings().settings.voxline.bases
-    return [find_base(name, own) for name in find_bases(own)]
+    general = resolve_settings().settings.voxline
+    own = repository_root() / general.bases
+    return [find_base(name, own, general.replaced_bases) for name in find_bases(own)]
+
+
+def _tell_shadows() -> None:
+    """Say which of the repository's own bases are not used, and why."""
+    from models.bases import find_shadows
+    from pipeline.cli.common import repository_root, resolve_settings
+
+    general = resolve_settings().settings.voxline
+    for name in find_shadows(repository_root() / general.bases, general.replaced_bases):
+        told = f"{general.bases}/{name} is not used: voxline has a base of that name; rename it, or name it in"
+        tell(f"{told} replaced_bases of pipeline.toml", stderr=True)
 
 
 def describe(base: Base) -> dict[str, Any]:
@@ -92,6 +113,7 @@ def describe(base: Base) -> dict[str, Any]:
         "sample_rate_hz": base.sample_rate_hz,
         "license": base.license.name,
         "weights": weights,
+        "from": "voxline" if base.is_packaged else _shown_folder(base.folder),
         "missing": missing,
         "usable": not missing,
         "advice": advice,
@@ -119,7 +141,7 @@ def pull(
     """
     import os
 
-    from pipeline.cli.common import ConsoleReporter, repository_root, resolve_settings
+    from pipeline.cli.common import ConsoleReporter, repository_root, require_trusted, resolve_settings
     from pipeline.cli.line import open_base
     from pipeline.stages.pull import pull_base
 
@@ -130,7 +152,8 @@ def pull(
         reporter = ConsoleReporter(quiet=quiet)
         reporter.log(f"deepfilternet is ready: {pull_denoiser(Path(settings.cache), source=source, log=reporter.log)}")
         return
-    base = open_base(name, repository_root() / settings.bases)
+    require_trusted("bases pull", "pull it from the protected branch: bases.lock says which bytes are taken")
+    base = open_base(name, settings)
     reporter = ConsoleReporter(quiet=quiet)
     pulled = pull_base(
         base,
@@ -143,3 +166,10 @@ def pull(
     )
     if pulled:
         reporter.log(f"{base.name} is ready: {', '.join(pulled)}")
+
+
+def _shown_folder(folder: Path) -> str:
+    from pipeline.cli.common import repository_root
+
+    root = repository_root()
+    return str(folder.relative_to(root) if folder.is_relative_to(root) else folder)

@@ -17,7 +17,7 @@ from pipeline.cli.terminal import bar, byte_bar, tell
 from pipeline.trust import SIGNING_KEY_VARIABLE
 
 if TYPE_CHECKING:
-    from pipeline.config import Resolved
+    from pipeline.config import Resolved, Setting
     from pipeline.io.protected import Governing
     from pipeline.io.registry import Registry
     from pipeline.io.signing import Signer
@@ -127,6 +127,7 @@ def resolve_settings(
     *,
     voice_overrides: Mapping[str, Any] | None = None,
     voice_source: str = "voice.yaml",
+    refused: list[Setting] | None = None,
 ) -> Resolved:
     """All settings of this command line; see ``pipeline/config.py`` for who wins."""
     from pipeline.config import resolve
@@ -139,6 +140,7 @@ def resolve_settings(
         voice_overrides=voice_overrides,
         voice_source=voice_source,
         flags=flags,
+        refused=refused,
     )
 
 
@@ -150,7 +152,7 @@ def prepare_machine(general: GeneralSettings) -> Machine:
 
     switch_off(switched_off(general.processor), os.environ)
     bases = repository_root() / general.bases
-    return Machine(general.device, general.threads, Path(general.cache).expanduser(), bases)
+    return Machine(general.device, general.threads, Path(general.cache).expanduser(), bases, general.replaced_bases)
 
 
 @contextmanager

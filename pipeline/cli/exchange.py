@@ -48,7 +48,7 @@ def export(
     written = export_release(
         release,
         folder,
-        open_base(release.base, root / general.bases),
+        open_base(release.base, general),
         output or Path(f"{voice}-{release.version}"),
         cache=Path(general.cache).expanduser(),
         today=datetime.now(UTC).date(),
@@ -87,7 +87,7 @@ def import_adapter(
 
     general = resolve_settings().settings.voxline
     own = repository_root() / general.bases
-    known = [find_base(each, own) for each in ([base] if base else find_bases(own))]
+    known = [find_base(each, own, general.replaced_bases) for each in ([base] if base else find_bases(own))]
     reports = [inspect_file(path, known) for path in files]
     if as_json:
         print_json([{**asdict(report), "path": str(report.path)} for report in reports])

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pipeline.records.job import Machine, Reporter
     from pipeline.records.quality import Floors, QualityReport
     from pipeline.records.release import Channel
-    from pipeline.records.settings import Settings
+    from pipeline.records.settings import GeneralSettings, Settings
     from pipeline.run import Outcome
 
 Made = TypeVar("Made")
@@ -333,14 +333,14 @@ class Line:
 
 
 def gate_floors(settings: Settings, base: Base) -> Floors:
-    """The minima in force: the organisation's or the voice's where set, else those of the base's card."""
+    """The minima in force: the strictest of the base's card and what the organisation or the voice ask for."""
     from pipeline.records.quality import BRIEF_PESQ_WB, BRIEF_STOI, Floor, Floors
 
     gate = settings.gate
 
     def floor(chosen: float | None, of_base: float, of_brief: float | None = None) -> Floor:
         brief = "" if of_brief is None else f"; the brief asks for {of_brief}"
-        if chosen is None:
+        if chosen is None or chosen <= of_base:
             return Floor(value=of_base, source=f"floor of base {base.name}{brief}", measured=base.gate.measured)
         return Floor(value=chosen, source=f"settings, section gate{brief}")
 
@@ -398,16 +398,19 @@ def open_line(name: str, flags: Mapping[str, Any], reporter: Reporter) -> Line:
     from pipeline.io.store import Store
     from pipeline.io.voices import content_digest, load_voice
     from pipeline.records.release import recipe_digest, release_version
+    from pipeline.stages.plan import forbid_below_card
 
     root = repository_root()
     folder = find_voice_folder(name)
     voice = load_voice(folder)
     source = f"voices/{voice.name}/voice.yaml"
     overrides = voice.manifest.settings_overrides()
-    settings = resolve_settings(flags, voice_overrides=overrides, voice_source=source).settings
+    resolved = resolve_settings(flags, voice_overrides=overrides, voice_source=source)
+    settings = resolved.settings
     general = settings.voxline
     work = root / general.work
-    base = open_base(general.base, root / general.bases)
+    base = open_base(general.base, general)
+    forbid_below_card(resolved, base, source)
     digest = content_digest(folder, cache=work / voice.name / ".digests.json")
     recipe = recipe_digest(settings)
     machine = prepare_machine(general)
@@ -426,17 +429,13 @@ def open_line(name: str, flags: Mapping[str, Any], reporter: Reporter) -> Line:
     )
 
 
-def open_base(name: str, own_bases: Path) -> Base:
-    """A base by name, from the repository's own ``bases/`` or the package. Raises SettingsError."""
-    from models.bases import find_base
-    from models.errors import ModelsError
+def open_base(name: str, general: GeneralSettings) -> Base:
+    """A base by name, from the package or the repository's own folder. Raises SettingsError."""
+    from pipeline.cli.common import governing_here, repository_root
+    from pipeline.stages.plan import load_known_base
 
-    try:
-        base = find_base(name, own_bases)
-        _ = base.digest  # a missing weight file is told here, not in the middle of a stage
-    except ModelsError as error:
-        raise SettingsError(str(error), hint="voxline bases list") from None
-    return base
+    root, governing = repository_root(), governing_here()
+    return load_known_base(name, root, general, governing)
 
 
 def run_voice(name: str, flags: Mapping[str, Any], reporter: Reporter, *, until: str = "publish") -> VoiceRun:

@@ -139,7 +139,7 @@ def make_plan_here(
         root=root,
         voices=general.voices,
         registry=registry_of(settings),
-        identifier=Identifier(root, os.environ, flags, judging_code(), governing.layer if governing else None),
+        identifier=Identifier(root, os.environ, flags, judging_code(), governing),
         base=since,
         head=head,
         is_worktree=worktree,

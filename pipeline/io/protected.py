@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,17 @@ from typing import Any
 
 from pipeline.config import PIPELINE_FILE, SECTIONS, Layer, parse_pipeline, read_pipeline
 from pipeline.errors import SettingsError, UsageError
-from pipeline.io.git import Repository, find_repository
+from pipeline.io.git import (
+    MAX_POINTER_BYTES,
+    SUBMODULE_MODE,
+    SYMLINK_MODE,
+    Repository,
+    find_repository,
+    lfs_object_id,
+)
 from pipeline.trust import PROTECTED_BRANCH_VARIABLE, protected_revisions
+
+_NO_PLAIN_FILES = frozenset({SYMLINK_MODE, SUBMODULE_MODE})
 
 
 @dataclass(frozen=True)
@@ -91,3 +101,49 @@ def _differences(path: Path, governing: Mapping[str, Mapping[str, Any]]) -> tupl
         return {}, ""
     names = ", ".join(ignored)
     return ignored, f"{PIPELINE_FILE} of this merge request changes {names}: ignored here; it counts once merged"
+
+
+def forbid_changed(folder: Path, root: Path, governing: Governing) -> None:
+    """Raises SettingsError unless a folder of the tree is the protected branch's, byte for byte.
+
+    A folder that the settings in force name outside the tree is its owner's.
+    """
+    if not folder.is_relative_to(root):
+        return
+    repository = find_repository(root)
+    if repository is None or governing.commit is None:
+        changed = "the protected branch is not in this clone"
+    else:
+        inside = _inside(repository, root) + folder.relative_to(root).as_posix()
+        theirs = _digests_at(repository, governing.commit, inside)
+        ours = _digests_on_disk(folder, inside)
+        names = sorted({*theirs.items()} ^ {*ours.items()})
+        if not names:
+            return
+        changed = f"{names[0][0]} differs" if theirs else "the protected branch has no such folder"
+    raise SettingsError(
+        f"{folder.name}: a base of this merge request, not of the protected branch: {changed}",
+        hint="merge the base first, on its own; voices of that branch can then use it",
+    )
+
+
+def _digests_at(repository: Repository, commit: str, inside: str) -> dict[str, str]:
+    with repository.blobs() as blobs:
+        entries = repository.files(commit, [inside])
+        return {
+            entry.path: blobs.digest(entry.object_id) or "" for entry in entries if entry.mode not in _NO_PLAIN_FILES
+        }
+
+
+def _digests_on_disk(folder: Path, inside: str) -> dict[str, str]:
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = f"{inside}/{path.relative_to(folder).as_posix()}"
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            found[name] = "no plain file"
+        elif path.is_file():
+            with path.open("rb") as stream:
+                head = stream.read(MAX_POINTER_BYTES)
+                stream.seek(0)
+                found[name] = lfs_object_id(head) or hashlib.file_digest(stream, "sha256").hexdigest()
+    return found

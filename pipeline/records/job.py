@@ -78,12 +78,14 @@ class Machine:
         device: ``auto`` takes CUDA where there is one.
         threads: CPU threads for networks; 0 leaves the choice to torch.
         cache: folder of pulled bases. ``bases``: folder of the repository's own bases, beside those of the package.
+        replaced_bases: bases of the package whose place an own one takes.
     """
 
     device: str = "auto"
     threads: int = 0
     cache: Path = Path("~/.cache/voxline")
     bases: Path = Path("bases")
+    replaced_bases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,9 @@ class GeneralSettings(Record):
     registry: str = Field("file:registry", description="Where releases are published: file:FOLDER.")
     base: str = Field("nano", description="Base model of voices that name none.")
     bases: str = Field("bases", description="Folder of the repository's own bases, beside those of the package.")
+    replaced_bases: tuple[str, ...] = Field(
+        (), description="Bases of the package whose place one of the same name in that folder takes."
+    )
     cache: str = Field("~/.cache/voxline", description="Folder for pulled bases; shared by all repositories.")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where networks run. auto takes CUDA where there is one."

@@ -360,7 +360,7 @@ def work(job: Job) -> QualityReport:
     clock = time.perf_counter()
     if job.machine.threads:
         torch.set_num_threads(job.machine.threads)
-    base = find_base(job.parameters["base"], job.machine.bases)
+    base = find_base(job.parameters["base"], job.machine.bases, job.machine.replaced_bases)
     studio = Studio(job, base)
     floors = Floors.model_validate(job.parameters["floors"])
     language: str = job.parameters["language"]

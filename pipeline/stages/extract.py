@@ -209,7 +209,7 @@ def work(job: Job) -> FeatureRecord:
         VoiceRefused: fewer than three clips can be used.
     """
     report: ClipReport = job.inputs["validate"].record
-    base = find_base(job.parameters["base"], job.machine.bases)
+    base = find_base(job.parameters["base"], job.machine.bases, job.machine.replaced_bases)
     networks = load_networks(base, job.machine.cache, choose_device(job.machine.device))
     if job.machine.threads:
         torch.set_num_threads(job.machine.threads)

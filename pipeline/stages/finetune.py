@@ -362,7 +362,7 @@ def work(job: Job) -> AdapterRecord:
     settings: FinetuneSettings = job.settings
     features: FeatureRecord = job.inputs["extract"].record
     clock = time.perf_counter()
-    base = find_base(job.parameters["base"], job.machine.bases)
+    base = find_base(job.parameters["base"], job.machine.bases, job.machine.replaced_bases)
     device = choose_device(job.machine.device)
     precision = training_precision(device)
     if job.machine.threads:

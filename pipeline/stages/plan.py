@@ -12,18 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from models.bases import find_base
+from models.bases import Base, find_base
 from models.errors import ModelsError
-from pipeline.config import Layer, resolve
+from pipeline.config import Resolved, resolve, weaker_gate
 from pipeline.errors import ConsentError, SettingsError, UsageError
 from pipeline.io.ci import repository_name
 from pipeline.io.git import Repository, find_repository
+from pipeline.io.protected import Governing, forbid_changed
 from pipeline.io.registry import Registry, VoiceState
 from pipeline.io.snapshots import Snapshot, TreeDigests, read_commit, read_worktree
 from pipeline.io.voices import MANIFEST_FILE, check_consent, parse_manifest
 from pipeline.io.yaml import parse_table
 from pipeline.records.plan import FOLDER_DELETED, Change, Plan, PlanEntry
 from pipeline.records.release import ChannelPointer, Refusal, judges_digest, recipe_digest, release_version
+from pipeline.records.settings import GeneralSettings
 from pipeline.records.voice import VoiceManifest
 
 
@@ -171,14 +173,14 @@ class Identifier:
 
     Attributes:
         code: version of the code that judges, see ``judges_digest``.
-        pipeline: what counts in place of pipeline.toml, where the tree is a stranger's.
+        governing: what counts in place of pipeline.toml, where the tree is a stranger's.
     """
 
     root: Path
     environment: Mapping[str, str]
     flags: Mapping[str, Any]
     code: str = ""
-    pipeline: Layer | None = None
+    governing: Governing | None = None
     _known: dict[str, tuple[str, str, str, bool]] = field(default_factory=dict)
 
     def identify(self, name: str, manifest: VoiceManifest, content: str, source: str) -> FoundVoice:
@@ -190,16 +192,19 @@ class Identifier:
     def _shared(self, overrides: dict[str, Any], source: str) -> tuple[str, str, str, bool]:
         key = json.dumps(overrides, sort_keys=True, default=str)
         if key not in self._known:
-            settings = resolve(
+            resolved = resolve(
                 root=self.root,
                 environment=self.environment,
                 voice_overrides=overrides,
                 voice_source=source,
                 flags=self.flags,
-                pipeline=self.pipeline,
-            ).settings
+                pipeline=self.governing.layer if self.governing else None,
+            )
+            settings = resolved.settings
+            base = load_known_base(settings.voxline.base, self.root, settings.voxline, self.governing)
+            forbid_below_card(resolved, base, source)
             self._known[key] = (
-                base_digest(settings.voxline.base, self.root / settings.voxline.bases),
+                base.digest,
                 recipe_digest(settings),
                 judges_digest(settings, self.code),
                 settings.publish.channel == "candidate",
@@ -207,12 +212,31 @@ class Identifier:
         return self._known[key]
 
 
-def base_digest(name: str, own_bases: Path) -> str:
-    """Digest of a base by name. Raises SettingsError when there is no such base or its weights are missing."""
+def load_known_base(name: str, root: Path, general: GeneralSettings, governing: Governing | None = None) -> Base:
+    """A base by name, its digest known.
+
+    Args:
+        governing: where the tree is a stranger's: then a base of its own counts only as the protected branch has it.
+
+    Raises:
+        SettingsError: there is no such base, its weights are missing, or it is not the protected branch's.
+    """
     try:
-        return find_base(name, own_bases).digest
+        base = find_base(name, root / general.bases, general.replaced_bases)
+        _ = base.digest  # a missing weight file is told here, not in the middle of a stage
     except ModelsError as error:
         raise SettingsError(str(error), hint="voxline bases list") from None
+    if governing is not None and not base.is_packaged:
+        forbid_changed(base.folder, root, governing)
+    return base
+
+
+def forbid_below_card(resolved: Resolved, base: Base, voice_source: str) -> None:
+    """A voice can raise the floors of its base's card, never lower them. Raises SettingsError with both values."""
+    for key, floor in base.gate.minima().items():
+        chosen = next((one for one in resolved.origins if (one.section, one.key) == ("gate", key)), None)
+        if chosen and chosen.source == voice_source and chosen.value is not None and chosen.value < floor:
+            raise weaker_gate(voice_source, key, chosen.value, floor, f"base {base.name}")
 
 
 def make_plan(

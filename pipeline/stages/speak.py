@@ -128,7 +128,7 @@ def _say(
     precision: Precision,
     reporter: Reporter | None,
 ) -> tuple[Speech, list[str], float]:
-    base = find_base(speaker.base, machine.bases)
+    base = find_base(speaker.base, machine.bases, machine.replaced_bases)
     if base.digest != speaker.base_digest:
         raise SettingsError(
             f"{speaker.voice} {speaker.version} was trained on another base {base.name}"

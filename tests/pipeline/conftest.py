@@ -118,7 +118,7 @@ class Line:
     def publish(self, name: str, *, channel: str = "production") -> Release:
         """What the line leaves behind when this voice goes through it."""
         from pipeline.config import resolve
-        from pipeline.stages.plan import base_digest
+        from pipeline.stages.plan import load_known_base
 
         folder = self.root / "voices" / name
         settings = resolve(root=self.root, environment=self.environment).settings
@@ -126,7 +126,7 @@ class Line:
             name,
             self.version(name),
             content_digest=content_digest(folder),
-            base_digest=base_digest(LIGHT_BASE, self.root / "bases"),
+            base_digest=load_known_base(LIGHT_BASE, self.root, settings.voxline).digest,
             recipe_digest=recipe_digest(settings),
             provenance=find_provenance(folder, self.environment),
         )

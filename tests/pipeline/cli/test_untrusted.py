@@ -162,3 +162,53 @@ def test_the_plan_of_a_merge_request_judges_by_the_protected_branch(merge_reques
     (entry,) = [entry for entry in told["entries"] if entry["voice"] == "ana"]
     (line.root / "pipeline.toml").write_text(OURS)
     assert entry["version"] == line.version("ana")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("lowered", "bases/tiny/base.yaml differs"),
+        ("added file", "bases/tiny/extra.bin differs"),
+        ("linked", "bases/tiny/extra.bin differs"),
+        ("new base", "the protected branch has no such folder"),
+    ],
+)
+def test_a_base_of_the_merge_requests_own_does_not_judge(merge_request, line, voxline, write_tiny_base, change, told):
+    write_tiny_base(line.root)
+    merge_request(ours=OURS)
+    folder = line.root / "bases" / "tiny"
+    line.write_voice("ana", manifest=MANIFEST + "base: tiny\n")
+    if change == "lowered":
+        (folder / "base.yaml").write_text((folder / "base.yaml").read_text().replace("stoi: 0.2", "stoi: 0.0"))
+    elif change == "added file":
+        (folder / "extra.bin").write_bytes(b"x")
+    elif change == "linked":
+        (folder / "extra.bin").symlink_to("/etc/hostname")
+    else:
+        folder.rename(folder.with_name("mine"))
+        card = folder.with_name("mine") / "base.yaml"
+        card.write_text(card.read_text().replace("name: tiny", "name: mine"))
+        line.write_voice("ana", manifest=MANIFEST + "base: mine\n")
+    line.commit()
+    refused = voxline("validate", "ana")
+    assert refused.code == 3
+    assert "a base of this merge request, not of the protected branch" in refused.err
+    assert told in refused.err
+    (entry,) = json.loads(voxline("plan", "--json", "--all").out)["entries"]
+    assert "not of the protected branch" in entry["reason"]
+
+
+def test_a_base_that_the_protected_branch_has_is_used(merge_request, line, voxline, write_tiny_base):
+    write_tiny_base(line.root)
+    merge_request(ours=OURS)
+    line.write_voice("ana", manifest=MANIFEST + "base: tiny\n")
+    line.commit()
+    (entry,) = json.loads(voxline("plan", "--json", "--all").out)["entries"]
+    assert entry["version"]
+    assert "protected branch" not in entry["reason"]
+
+
+def test_a_merge_request_cannot_name_the_bases_it_replaces(merge_request, line, voxline):
+    merge_request('[voxline]\nreplaced_bases = ["nano"]\n')
+    assert settings_of(voxline)["voxline.replaced_bases"]["value"] == []
+    assert voxline("bases", "pull", "gpt-sovits-v2").code == 2
