@@ -34,7 +34,7 @@ def export(
     """
     from datetime import UTC, datetime
 
-    from pipeline.cli.common import registry_of, repository_root, resolve_settings
+    from pipeline.cli.common import registry_of, resolve_settings
     from pipeline.cli.line import open_base
     from pipeline.errors import UsageError
     from pipeline.stages.exchange import EXPORTED, export_release
@@ -43,7 +43,6 @@ def export(
         raise UsageError(f"--format {format_}: only gpt-sovits can be written", hint="leave --format out")
     settings = resolve_settings({"voxline.registry": registry}).settings
     general = settings.voxline
-    root = repository_root()
     release, folder = registry_of(settings).verified(voice, channel, below=EXPORTED)
     written = export_release(
         release,

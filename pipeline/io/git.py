@@ -43,7 +43,8 @@ _SETTINGS = (
     "status.submoduleSummary=false",
 )
 _GIT_BOOLEANS = frozenset({"", "true", "false", "yes", "no", "on", "off", "1", "0"})
-# What `git lfs install` writes; every other filter is a command of somebody's own.
+# What `git lfs install` writes, now, in earlier versions and with --skip-smudge; another filter is somebody's own.
+_LFS_FILTER = re.compile(r"git[ -]lfs (clean|smudge|filter-process)( --skip)?( --)?( %f)?")
 _LFS_COMMANDS = {
     "filter.lfs.clean": "git-lfs clean -- %f",
     "filter.lfs.smudge": "git-lfs smudge -- %f",
@@ -259,8 +260,9 @@ def _starts_a_program(key: str, value: str) -> bool:
     """Whether reading a work tree with this in the configuration runs something, or reads another folder."""
     if key == "core.fsmonitor":
         return value.lower() not in _GIT_BOOLEANS
-    known = _LFS_COMMANDS.get(key)
-    return value != known if known else _OBEYED_WHEN_READING.fullmatch(key) is not None
+    if key in _LFS_COMMANDS and _LFS_FILTER.fullmatch(value):
+        return False
+    return _OBEYED_WHEN_READING.fullmatch(key) is not None
 
 
 def _quoted(text: str) -> str:

@@ -18,6 +18,7 @@ REFUSED = {
     "filter.evil.clean": "touch {pwned}; cat",
     "filter.evil.process": "touch {pwned}; false",
     "filter.lfs.clean": "touch {pwned}; cat",
+    "filter.lfs.smudge": "git-lfs smudge -- %f; touch {pwned}",
     "core.worktree": "/etc",
     "diff.external": "touch {pwned}",
     "diff.evil.textconv": "touch {pwned}; cat",
@@ -42,6 +43,7 @@ WITHOUT_EFFECT = {
     "status.submoduleSummary": "true",
     "alias.status": "!touch {pwned}",
     "filter.lfs.clean": "git-lfs clean -- %f",
+    "filter.lfs.smudge": "git-lfs smudge --skip -- %f",
 }
 
 
@@ -60,6 +62,23 @@ def clone(line, tmp_path):
         (hooks / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/PWNED\n")
         (hooks / name).chmod(0o755)
     return line
+
+
+@pytest.mark.parametrize(
+    ("key", "command", "is_foreign"),
+    [
+        ("filter.lfs.process", "git-lfs filter-process", False),
+        ("filter.lfs.process", "git-lfs filter-process --skip", False),
+        ("filter.lfs.clean", "git lfs clean %f", False),
+        ("filter.lfs.clean", "git-lfs clean -- %f; touch PWNED", True),
+        ("filter.lfs.clean", "./git-lfs clean -- %f", True),
+        ("filter.LFS.clean", "git-lfs clean -- %f", True),
+        ("core.fsmonitor", "", False),
+        ("core.fsmonitor", ".git/hooks/query-watchman", True),
+    ],
+)
+def test_git_lfs_is_the_one_filter_that_may_run(key, command, is_foreign):
+    assert git._starts_a_program(key, command) == is_foreign
 
 
 def everything_asked(root) -> None:
@@ -143,7 +162,6 @@ def test_a_bare_repository_inside_the_tree_is_not_taken_for_the_repository(clone
 
 
 def test_another_users_folder_is_refused_unless_the_administrator_trusts_it(clone, monkeypatch):
-    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     real = git._environment
     monkeypatch.setattr(git, "_environment", lambda: {**real(), "GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"})
     with pytest.raises(UsageError, match="another user owns it"):
