@@ -63,7 +63,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "extract",
-            "2",
+            "3",
             "pipeline.stages.extract:work",
             "pipeline.records.feature:FeatureRecord",
             hands_on=(FEATURES_FILE,),

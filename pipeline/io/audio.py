@@ -11,7 +11,9 @@ import stat
 import struct
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from shutil import which
 from typing import Literal
@@ -125,6 +127,17 @@ def resample(samples: Samples, from_hz: int, to_hz: int) -> Samples:
     turned = samples.T if samples.ndim == 2 else samples  # (channels, frames) -> (frames, channels)
     resampled = soxr.resample(np.ascontiguousarray(turned), from_hz, to_hz, quality="HQ").T
     return np.ascontiguousarray(resampled, dtype=np.float32)
+
+
+def read_at_rates(path: Path | str) -> Callable[[int], Samples]:
+    """A recording as a function of the rate in Hz: mono (frames,), decoded once, and once for every rate asked for."""
+    audio = read_audio(path)
+
+    @cache
+    def at(rate_hz: int) -> Samples:
+        return resample(audio.mono, audio.sample_rate_hz, rate_hz)
+
+    return at
 
 
 def encode_audio(samples: Samples, sample_rate_hz: int, container: str = "FLAC", subtype: str = "PCM_16") -> bytes:

@@ -11,14 +11,15 @@ FEATURES_FILE = "features.safetensors"
 
 
 class ClipFeatures(Record):
-    """One clip. Its tensors lie in ``features.safetensors`` under ``<index>.<name>``.
+    """One clip. What is stored of it lies in ``features.safetensors`` under ``<index>.<name>``.
 
-    ``wave`` (samples,) float32; ``spectrogram`` (bins, T50); ``content`` (ssl_dim, T50); ``tokens`` (T25,);
-    ``phones`` (P,); ``speaker`` (speaker_dim,) where the base takes a speaker vector; ``mel`` (mel_channels, L) for v3
-    and v4, scaled; ``bert`` (bert_dim, P) where the base has BERT features and the text has Chinese in it.
+    ``tokens`` (T25,); ``phones`` (P,); ``speaker`` (speaker_dim,) where the base takes a speaker vector; ``bert``
+    (bert_dim, P) where the base has BERT features and the text has Chinese in it. Its wave, spectrogram and mel are
+    computed from the prepared clip again, see ``models.recordings``.
 
     Attributes:
-        clip: the recording's path inside the voice's folder, as metadata.csv writes it.
+        clip: the prepared clip, a path inside the folder of the validate stage.
+        frames: length of its spectrogram, T50.
         symbols: the phones by name; ``phones`` holds their ids.
         content_sha256: of the wave as it goes into training; the held-out split is drawn by it.
         split: as metadata.csv asks: ``test`` clips are held out.

@@ -25,13 +25,14 @@ from models.ge2e import embed_speaker
 from models.lora import adapters_off
 from models.networks import choose_device, load_bert, load_content_encoder
 from models.recogniser import load_recogniser
+from models.recordings import RecordingFeatures
 from models.resynthesis import Resynthesizer, load_resynthesizer
 from models.sounds import sounds_of_symbols
 from models.symbols import phones_to_ids
 from models.voice import Reference, Sentence, Speech
 from models.voice_loading import AdapterFolders, load_voice
 from pipeline.errors import TransientError
-from pipeline.io.audio import encode_audio, resample
+from pipeline.io.audio import encode_audio, read_at_rates, resample
 from pipeline.io.files import write_atomically
 from pipeline.io.report import Sound, render_html, render_junit
 from pipeline.records.adapter import ADAPTER_FOLDER, AdapterRecord
@@ -91,13 +92,16 @@ class Studio:
         self.features: FeatureRecord = job.inputs["extract"].record
         self.adapter: AdapterRecord = job.inputs["finetune"].record
         self.adapter_folder = job.inputs["finetune"].folder / ADAPTER_FOLDER
-        self.tensors = load_file(job.inputs["extract"].folder / FEATURES_FILE)
+        self.stored = load_file(job.inputs["extract"].folder / FEATURES_FILE)
+        self.recordings = RecordingFeatures(base, self.device)
+        self.prepared = job.inputs["validate"].folder
+        self._clips: dict[int, dict[str, Tensor]] = {}
         self.heldout = [self.features.index_of(clip) for clip in self.adapter.heldout_clips]
         self.training = [self.features.index_of(clip) for clip in self.adapter.training_clips]
         self.reference = self.training[choose_reference([self.features.clips[i].duration_s for i in self.training])]
 
     def wave(self, index: int) -> Wave:
-        return self.tensors[f"{index}.wave"].numpy()
+        return self.clip(index)["wave"].numpy()
 
     @cached_property
     def resynthesizer(self) -> Resynthesizer:
@@ -105,9 +109,12 @@ class Studio:
         return load_resynthesizer(self.base, self.cache, self.device, self.adapter_folder / "synthesizer")
 
     def clip(self, index: int) -> dict[str, Tensor]:
-        """Tensors of a clip by name."""
-        start = f"{index}."
-        return {name.removeprefix(start): one for name, one in self.tensors.items() if name.startswith(start)}
+        """Tensors of a clip by name: what extraction stored, and what the recording itself says."""
+        if index not in self._clips:
+            start, clip = f"{index}.", self.features.clips[index]
+            stored = {name.removeprefix(start): one for name, one in self.stored.items() if name.startswith(start)}
+            self._clips[index] = stored | self.recordings.of(read_at_rates(self.prepared / clip.clip), clip.frames)
+        return self._clips[index]
 
     def reference_clip(self) -> ReferenceClip:
         """What is published for others to speak with."""
@@ -163,7 +170,7 @@ def speak_sentences(
     symbols = studio.base.text.symbols
     clip = studio.reference_clip()
     reference = Reference(
-        wave=studio.tensors[f"{studio.reference}.wave"],
+        wave=studio.clip(studio.reference)["wave"],
         sample_rate_hz=clip.sample_rate_hz,
         phones=torch.tensor(phones_to_ids(list(clip.symbols), symbols)),
         bert=studio.clip(studio.reference).get("bert"),

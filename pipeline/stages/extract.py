@@ -1,14 +1,14 @@
 """extract: accepted recordings become what the networks learn from, at the base's rate.
 
-Phones, BERT features, content features, semantic tokens, spectrogram, mel and speaker vector of every clip, as far as
-the base has them, in one safetensors file.
+Phones, BERT features, semantic tokens and speaker vector of every clip, as far as the base has them, in one safetensors
+file. What a recording itself says (wave, spectrogram, mel) is computed from it again where it is needed, bit for bit.
 Tokens come from the base's own frozen quantizer, so they stay valid while the voice is fine-tuned. Where the codes of a
 base tell their phone, the transcript corrects what its encoder misheard.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -35,8 +35,8 @@ from models.networks import (
     load_speaker_encoder,
     load_text2semantic,
 )
+from models.recordings import AtRate, RecordingFeatures
 from models.speaker import SpeakerEncoder
-from models.spectrogram import MelSpectrogram, Spectrogram, scale_mel
 from models.symbols import phones_to_ids
 from models.synthesizer import Synthesizer
 from models.synthesizer_cfm import CfmSynthesizer
@@ -69,14 +69,13 @@ class Networks:
     speaker: SpeakerEncoder | None
     bert: BertFeatures | None
     guide: TextGuide | None  # of a base whose codes tell their phone
-    spectrogram: Spectrogram
-    mel: MelSpectrogram | None  # of v3 and v4, whose flow makes mels
+    recordings: RecordingFeatures
     device: torch.device
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """One clip: its record and its tensors by name, on the CPU."""
+    """One clip: its record and what is stored of it by name, on the CPU."""
 
     record: ClipFeatures
     tensors: dict[str, Tensor]
@@ -94,8 +93,7 @@ def load_networks(base: Base, cache: Path, device: torch.device) -> Networks:
         speaker=speaker.to(device) if speaker else None,
         bert=load_bert(base, cache, device),
         guide=_load_guide(base, cache, device),
-        spectrogram=Spectrogram(synthesizer.numbers.spectrogram).to(device),
-        mel=MelSpectrogram(synthesizer.config.mel).to(device) if isinstance(synthesizer, CfmSynthesizer) else None,
+        recordings=RecordingFeatures(base, device),
         device=device,
     )
 
@@ -113,15 +111,20 @@ def extract_clip(clip: PreparedClip, samples: npt.NDArray[np.float32], networks:
     phones = phonemize(clip.text, known_language(clip.language))
     if is_silent(phones):
         return LeftOutClip(clip=clip.file, code="no_phones", detail=f"nothing to pronounce in {clip.text[:40]!r}")
-    tensors = _tensors(samples, clip.sample_rate_hz, phones, networks)
+
+    @cache
+    def at(wanted_hz: int) -> npt.NDArray[np.float32]:
+        return resample(samples, clip.sample_rate_hz, wanted_hz)
+
+    tensors, frames = _tensors(at, phones, networks)
     if len(tensors["tokens"]) < MIN_TOKENS:
         return LeftOutClip(clip=clip.file, code="too_short", detail=f"{clip.duration_s:.2f} s")
     record = ClipFeatures(
         clip=clip.file,
         text=clip.text,
         language=clip.language,
-        duration_s=round(len(tensors["wave"]) / networks.base.sample_rate_hz, 4),
-        frames=tensors["spectrogram"].shape[1],
+        duration_s=round(networks.recordings.samples_of(at, frames) / networks.base.sample_rate_hz, 4),
+        frames=frames,
         tokens=len(tensors["tokens"]),
         symbols=phones.symbols,
         content_sha256=clip.sha256,
@@ -131,48 +134,29 @@ def extract_clip(clip: PreparedClip, samples: npt.NDArray[np.float32], networks:
 
 
 @torch.inference_mode()
-def _tensors(
-    samples: npt.NDArray[np.float32], sample_rate_hz: int, phones: Phones, networks: Networks
-) -> dict[str, Tensor]:
-    """Everything on one grid: T frames of 20 ms, T even, T / 2 tokens."""
+def _tensors(at: AtRate, phones: Phones, networks: Networks) -> tuple[dict[str, Tensor], int]:
+    """Everything on one grid, and its length: T frames of 20 ms, T even, T / 2 tokens."""
     base, synthesizer = networks.base, networks.synthesizer
     numbers, device = synthesizer.numbers, networks.device
     rate_hz = numbers.spectrogram.sample_rate_hz
-
-    @cache
-    def at(wanted_hz: int) -> npt.NDArray[np.float32]:
-        return resample(samples, sample_rate_hz, wanted_hz)
-
-    spectrogram = networks.spectrogram(torch.from_numpy(at(rate_hz)).to(device)[None])[0]  # (F, T)
     content = networks.content(_heard(at, rate_hz, networks).to(device)[None])[0]  # (D, T)
     step = numbers.frames_per_token
-    frames = min(spectrogram.shape[1], content.shape[1]) // step * step
+    frames = min(networks.recordings.frames_of(at), content.shape[1]) // step * step
     said = content[:, :frames]
     ids = torch.tensor(phones_to_ids(list(phones.symbols), base.text.symbols), dtype=torch.int32)
     if networks.guide is not None:
         said = follow_text(said, ids, networks.guide, step)
-    tokens = synthesizer.extract_tokens(said[None])[0, 0]
-    length = frames * numbers.spectrogram.hop_samples * base.sample_rate_hz // rate_hz
-    found = {
-        "wave": torch.from_numpy(at(base.sample_rate_hz))[:length],
-        "spectrogram": spectrogram[:, :frames],
-        "content": said,
-        "tokens": tokens.to(torch.int32),
-        "phones": ids,
-    }
-    if networks.mel is not None and isinstance(synthesizer, CfmSynthesizer):
-        mel = scale_mel(networks.mel(torch.from_numpy(at(networks.mel.config.sample_rate_hz)).to(device)[None]))[0]
-        found["mel"] = mel[:, : int(frames * synthesizer.config.frames_ratio)]  # (M, L)
+    found = {"tokens": synthesizer.extract_tokens(said[None])[0, 0].to(torch.int32), "phones": ids}
     bert = networks.bert.of(phones.bert_spans) if networks.bert else None
     if bert is not None:
         found["bert"] = bert
     speaker = speaker_vector(at(rate_hz), rate_hz, networks)
     if speaker is not None:
         found["speaker"] = speaker
-    return {name: tensor.cpu().contiguous() for name, tensor in found.items()}
+    return {name: tensor.cpu().contiguous() for name, tensor in found.items()}, frames
 
 
-def _heard(at: Callable[[int], npt.NDArray[np.float32]], rate_hz: int, networks: Networks) -> Tensor:
+def _heard(at: AtRate, rate_hz: int, networks: Networks) -> Tensor:
     """What the content encoder is fed, (n,) at 16 kHz: GPT-SoVITS's HuBERT learned tokens from a mixture of levels."""
     if not isinstance(networks.content, HubertEncoder):
         return torch.from_numpy(at(CONTENT_RATE_HZ))

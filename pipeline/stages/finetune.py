@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,12 +42,14 @@ from models.networks import (
     training_precision,
 )
 from models.prior_loss import can_judge_prior
+from models.recordings import RecordingFeatures
 from models.synthesizer_cfm import CfmSynthesizer
 from pipeline.errors import OutOfMemoryError, TransientError
+from pipeline.io.audio import read_at_rates
 from pipeline.io.files import write_atomically
 from pipeline.records.adapter import ADAPTER_FOLDER, PARTS, AdapterRecord, CurvePoint, Part, TrainedGroup, TrainedPart
 from pipeline.records.feature import FEATURES_FILE, ClipFeatures, FeatureRecord
-from pipeline.records.job import Job
+from pipeline.records.job import Input, Job
 from pipeline.records.settings import FinetuneSettings
 
 CLIPS_PER_EPOCH = 32  # fewer clips are repeated: an epoch is a time to look at the held-out loss
@@ -344,10 +346,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
-def load_clips(path: Path, record: FeatureRecord) -> list[dict[str, Tensor]]:
-    """The tensors of every clip, by name."""
-    clips: list[dict[str, Tensor]] = [{} for _ in record.clips]
-    for key, tensor in load_file(path).items():
+def load_clips(inputs: Mapping[str, Input], base: Base, device: torch.device) -> list[dict[str, Tensor]]:
+    """The tensors of every clip, by name: what extraction stored, and what the recording itself says."""
+    record: FeatureRecord = inputs["extract"].record
+    recordings = RecordingFeatures(base, device)
+    clips = [recordings.of(read_at_rates(inputs["validate"].folder / clip.clip), clip.frames) for clip in record.clips]
+    for key, tensor in load_file(inputs["extract"].folder / FEATURES_FILE).items():
         index, _, name = key.partition(".")
         clips[int(index)][name] = tensor
     return clips
@@ -367,7 +371,7 @@ def work(job: Job) -> AdapterRecord:
     precision = training_precision(device)
     if job.machine.threads:
         torch.set_num_threads(job.machine.threads)
-    clips = load_clips(job.inputs["extract"].folder / FEATURES_FILE, features)
+    clips = load_clips(job.inputs, base, device)
     heldout = choose_heldout(features.clips, settings.heldout_clips, settings.seed)
     kept = [index for index in range(len(clips)) if index not in heldout]
     trained = []

@@ -51,7 +51,7 @@ class Walked:
 
     def finetune_job(self, folder: Path, is_stopping: Callable[[], bool] = lambda: False, **settings: Any) -> Job:
         chosen = {"epochs": 2, "rank": 2, "batch_size": 4, "heldout_clips": 2, "checkpoint_every_s": 0.001, **settings}
-        job = self.job(folder, ("extract",), FinetuneSettings(**chosen))
+        job = self.job(folder, ("validate", "extract"), FinetuneSettings(**chosen))
         return replace(job, is_stopping=is_stopping)
 
 

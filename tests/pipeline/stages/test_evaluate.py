@@ -27,7 +27,7 @@ FLOORS = Floors(pesq_wb=Floor(value=1.5, source="test"), stoi=Floor(value=0.75, 
 @pytest.fixture
 def studio(walked, tmp_path: Path) -> Studio:
     """The voice with a decoder that works: its linear path is set from the training clips (``set_pca``)."""
-    job = walked.job(tmp_path, ("extract", "finetune"), EvaluateSettings())
+    job = walked.job(tmp_path, ("validate", "extract", "finetune"), EvaluateSettings())
     made = Studio(job, find_base("tiny", walked.root / "bases"))
     frames = torch.cat([made.clip(index)["spectrogram"] for index in made.training], dim=1).T
     from models.lora import adapters_off

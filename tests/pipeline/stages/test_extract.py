@@ -11,7 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from models.bases import find_base
+from models.recordings import RecordingFeatures
 from pipeline.errors import TransientError, VoiceRefused
+from pipeline.io.audio import read_at_rates
 from pipeline.records.feature import FEATURES_FILE
 from pipeline.records.job import Input
 from pipeline.records.settings import ExtractSettings
@@ -40,19 +42,21 @@ def with_clips(job, change):
 
 def test_everything_lies_on_one_grid_of_twenty_milliseconds(walked) -> None:
     record = walked.outcomes["extract"].record
-    tensors = load_file(walked.outcomes["extract"].folder / FEATURES_FILE)
+    stored = load_file(walked.outcomes["extract"].folder / FEATURES_FILE)
+    recordings = RecordingFeatures(find_base("tiny", walked.root / "bases"), torch.device("cpu"))
     assert len(record.clips) == 6
     for index, clip in enumerate(record.clips):
-        shapes = {
-            name: tuple(tensors[f"{index}.{name}"].shape) for name in ("wave", "spectrogram", "content", "tokens")
-        }
-        assert shapes["wave"] == (clip.frames * 320,)
-        assert shapes["spectrogram"] == (513, clip.frames)
-        assert shapes["content"] == (43, clip.frames)
-        assert shapes["tokens"] == (clip.tokens,) == (clip.frames // 2,)
-        assert len(tensors[f"{index}.phones"]) == len(clip.symbols)
-        assert float(tensors[f"{index}.speaker"].norm()) == pytest.approx(1.0, abs=1e-4)
-        assert all(torch.isfinite(tensors[f"{index}.{name}"]).all() for name in shapes)
+        at = read_at_rates(walked.outcomes["validate"].folder / clip.clip)
+        tensors = {name: stored[f"{index}.{name}"] for name in ("tokens", "phones", "speaker")}
+        tensors |= recordings.of(at, clip.frames)
+        assert tensors["wave"].shape == (clip.frames * 320,)
+        assert torch.equal(tensors["wave"], torch.from_numpy(at(16_000)[: clip.frames * 320]))
+        assert tensors["spectrogram"].shape == (513, clip.frames)
+        assert tensors["tokens"].shape == (clip.tokens,) == (clip.frames // 2,)
+        assert len(tensors["phones"]) == len(clip.symbols)
+        assert float(tensors["speaker"].norm()) == pytest.approx(1.0, abs=1e-4)
+        assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+    assert {name.partition(".")[2] for name in stored} == {"tokens", "phones", "speaker"}, "and nothing is stored twice"
 
 
 def test_the_same_recordings_give_the_same_bytes(walked, job) -> None:

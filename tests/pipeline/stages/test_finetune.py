@@ -16,7 +16,7 @@ from models.discriminator import Discriminator
 from models.lora import adapter_state, load_adapter
 from models.networks import load_synthesizer
 from pipeline.errors import OutOfMemoryError, TransientError
-from pipeline.records.feature import FEATURES_FILE, ClipFeatures
+from pipeline.records.feature import ClipFeatures
 from pipeline.records.settings import FinetuneSettings
 from pipeline.stages import finetune
 
@@ -150,8 +150,8 @@ class TestDiscriminator:
         return finetune.Training("synthesizer", learner, settings, torch.float32)
 
     def test_a_stopped_run_ends_in_the_same_weights(self, walked, tmp_path) -> None:
-        features = walked.input("extract")
-        clips = finetune.load_clips(features.folder / FEATURES_FILE, features.record)
+        inputs = {stage: walked.input(stage) for stage in ("validate", "extract")}
+        clips = finetune.load_clips(inputs, find_base("tiny", walked.root / "bases"), torch.device("cpu"))
         ended = []
         for name, stops in (("straight", []), ("stopped", [3])):
             training, count = self.training(walked), iter(range(100))
