@@ -15,7 +15,7 @@ import jinja2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.io.audio import encode_audio
+from pipeline.io.audio import encode_for_listening
 from pipeline.records.adapter import AdapterRecord, TrainedGroup, TrainedPart
 from pipeline.records.quality import Check, QualityReport, Sample
 from pipeline.signal.pictures import curve_points, spectrogram_png, waveform_path
@@ -150,7 +150,7 @@ def _sound(title: str, sound: Sound) -> dict[str, Any]:
         "top_khz": sound.sample_rate_hz / 2000,
         "waveform": waveform_path(samples),
         "spectrogram": base64.b64encode(spectrogram_png(samples, sound.sample_rate_hz)).decode(),
-        "audio": base64.b64encode(encode_audio(samples, sound.sample_rate_hz, "FLAC")).decode(),
+        "audio": base64.b64encode(encode_for_listening(samples, sound.sample_rate_hz)).decode(),
     }
 
 

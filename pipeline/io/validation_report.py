@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import jinja2
 import numpy as np
 
-from pipeline.io.audio import encode_audio
+from pipeline.io.audio import encode_for_listening
 from pipeline.io.files import write_atomically
 from pipeline.plain import one_line, printable
 from pipeline.records.clip_report import ClipReport, ClipResult, Finding
@@ -80,7 +80,7 @@ def _draw(result: ClipResult, original: Floats, seen: Examination, prepared: Seq
 
 
 def _sound(samples: Floats, sample_rate_hz: int) -> str:
-    return _base64(encode_audio(samples, sample_rate_hz, "FLAC"))
+    return _base64(encode_for_listening(samples, sample_rate_hz))
 
 
 def _base64(data: bytes) -> str:

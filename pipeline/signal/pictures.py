@@ -15,6 +15,8 @@ from pipeline.signal.quality import spectrogram
 
 Signal = npt.NDArray[Any]  # mono (samples,)
 
+_SHADES = 32  # 2.3 dB each, and a third of the bytes that 256 take
+
 # Dark to bright with even steps of lightness, so that it reads on paper and without colour vision.
 _COLOURS = np.array(
     [(9, 8, 30), (45, 17, 96), (114, 31, 129), (182, 54, 121), (240, 96, 93), (254, 159, 109), (252, 253, 191)], float
@@ -34,7 +36,7 @@ def waveform_path(signal: Signal, width: int = 600, height: int = 60) -> str:
     return "M" + " L".join(upper) + " L" + " L".join(reversed(lower)) + " Z"
 
 
-def spectrogram_png(signal: Signal, sample_rate_hz: int, width: int = 600, height: int = 160) -> bytes:
+def spectrogram_png(signal: Signal, sample_rate_hz: int, width: int = 400, height: int = 112) -> bytes:
     """PNG of the magnitude in dB, 70 dB below the loudest; time to the right, frequency upwards and linear."""
     magnitudes = spectrogram(signal, sample_rate_hz, hop_s=0.005)
     if not magnitudes.size:
@@ -42,19 +44,19 @@ def spectrogram_png(signal: Signal, sample_rate_hz: int, width: int = 600, heigh
     return level_png(20.0 * np.log10(np.maximum(magnitudes, 1e-6)), width, height)
 
 
-def level_png(level_db: npt.NDArray[Any], width: int = 600, height: int = 160) -> bytes:
+def level_png(level_db: npt.NDArray[Any], width: int = 400, height: int = 112) -> bytes:
     """PNG of levels in dB (frames, bins), 70 dB below the loudest."""
     shade = np.clip((level_db - level_db.max()) / 70.0 + 1.0, 0.0, 1.0)
     columns = np.linspace(0, shade.shape[0] - 1, width).round().astype(int)
     rows = np.linspace(shade.shape[1] - 1, 0, height).round().astype(int)
-    places = (shade[columns][:, rows].T * 255).round().astype(np.uint8)  # (frames, bins) -> (height, width)
+    places = (shade[columns][:, rows].T * (_SHADES - 1)).round().astype(np.uint8)  # (frames, bins) -> (height, width)
     return _png(places)
 
 
 @cache
 def _palette() -> bytes:
-    """The colours of 256 shades as PNG wants them."""
-    places = np.linspace(0.0, len(_COLOURS) - 1.0, 256)
+    """The colours of the shades as PNG wants them."""
+    places = np.linspace(0.0, len(_COLOURS) - 1.0, _SHADES)
     channels = [np.interp(places, np.arange(len(_COLOURS)), _COLOURS[:, channel]) for channel in range(3)]
     return np.stack(channels, axis=-1).round().astype(np.uint8).tobytes()
 
