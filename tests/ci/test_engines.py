@@ -317,15 +317,6 @@ def test_the_dockerfile_follows_hadolint_s_rules():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_images_run_as_nobody_special_and_bake_no_weights_unasked():
-    text = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
-    targets = re.findall(r"^FROM \S+ AS (\w+)$", text, re.M)
-    assert targets == ["build", "cpu", "cuda"]
-    assert re.search(r"^USER 10001$", text, re.M)
-    assert 'ARG BAKED_BASES=""' in text
-    assert text.index("COPY pyproject.toml") < text.index("pip install") < text.index("COPY pipeline pipeline")
-
-
 def dockerfile_instructions() -> list[tuple[str, str]]:
     """(instruction, words) with continued lines joined and comments left out."""
     text = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
@@ -333,27 +324,100 @@ def dockerfile_instructions() -> list[tuple[str, str]]:
     return [(line.split()[0], line.partition(" ")[2].strip()) for line in plain.splitlines() if line.strip()]
 
 
+def dockerfile_stages() -> dict[str, list[tuple[str, str]]]:
+    """Stage -> its instructions, the first of them FROM."""
+    stages: dict[str, list[tuple[str, str]]] = {}
+    for name, words in dockerfile_instructions():
+        if name == "FROM":
+            stages[words.split()[-1]] = []
+        list(stages.values())[-1].append((name, words))
+    return stages
+
+
+def history_of(stage: str) -> list[tuple[str, str]]:
+    """What a stage is built of: its own instructions after those of the stages it continues."""
+    stages = dockerfile_stages()
+    parent = stages[stage][0][1].split()[0]
+    return [*(history_of(parent) if parent in stages else []), *stages[stage]]
+
+
+def torch_of(target: str) -> list[tuple[str, str]]:
+    """The history of the stage from which a target takes its Python packages."""
+    (source,) = [words.split()[0].removeprefix("--from=") for name, words in history_of(target) if "--from=" in words]
+    return history_of(source)
+
+
+def test_the_images_run_as_nobody_special_and_bake_no_weights_unasked():
+    for target in ("cpu", "cuda"):
+        history = history_of(target)
+        assert ("USER", "10001") in history
+        after = history[history.index(("USER", "10001")) :]
+        assert ("ARG", 'BAKED_BASES=""') in after, "weights are pulled by the user who reads them"
+        assert not [words for name, words in after if name in ("COPY", "USER") and words != "10001"]
+        assert history[-1] == ("CMD", '["voxline", "--help"]')
+
+
+def test_each_image_has_a_torch_of_its_own_and_no_argument_makes_the_wrong_one():
+    """The index of CPU wheels reaches the cpu target alone, and each build stops when torch is not what it should be."""
+    installs = {
+        target: [words for name, words in torch_of(target) if name == "RUN" and ".[all,langs]" in words]
+        for target in ("cpu", "cuda")
+    }
+    assert [len(lines) for lines in installs.values()] == [1, 1]
+    (cpu,), (cuda,) = installs.values()
+    assert "--extra-index-url" in cpu and "--extra-index-url" not in cuda and "--index-url" not in cuda
+    arguments = {target: [w for n, w in torch_of(target) if n == "ARG"] for target in ("cpu", "cuda")}
+    assert arguments == {"cpu": ['CPU_TORCH_INDEX=""'], "cuda": []}
+    for line, version, is_refused in (
+        (cpu, "12.8", True),
+        (cpu, None, False),
+        (cuda, "12.8", False),
+        (cuda, None, True),
+    ):
+        program = re.search(r'python -c "([^"]*)"', line).group(1)
+        torch = f"import sys, types; sys.modules['torch'] = types.SimpleNamespace(version=types.SimpleNamespace(cuda={version!r}))"
+        done = subprocess.run([sys.executable, "-c", f"{torch}\n{program}"], capture_output=True, check=False)
+        assert bool(done.returncode) is is_refused, (line, version)
+
+
 def test_everything_that_the_dockerfile_copies_installs_and_calls_exists():
     """No engine builds images where the tests run; what such a build would stumble over first is looked up instead."""
     import tomllib
 
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    instructions = dockerfile_instructions()
-    stages = {words.split()[-1] for name, words in instructions if name == "FROM"}
-    for name, words in instructions:
-        if name == "COPY" and not words.startswith("--from="):
-            missing = [source for source in words.split()[:-1] if not (REPOSITORY / source).exists()]
-            assert not missing
-        elif name == "COPY":
-            assert words.split()[0].removeprefix("--from=") in stages
-    runs = " ".join(words for name, words in instructions if name == "RUN")
-    extras = set(re.findall(r"'\.\[([\w,-]+)\]'", runs)[0].split(","))
-    assert extras and extras <= project["optional-dependencies"].keys()
-    assert "voxline bases pull" in runs and "voxline" in project["scripts"]
-    # Building in two steps works only if the first does not need what the second copies.
-    packages = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    copied = {words.split()[0] for name, words in instructions if name == "COPY"}
-    assert set(packages["packages"]) <= copied
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
+    for target in ("cpu", "cuda"):
+        history = torch_of(target)
+        copied = [words.split()[:-1] for name, words in history if name == "COPY"]
+        assert not [source for sources in copied for source in sources if not (REPOSITORY / source).exists()]
+        install = next(index for index, (_, words) in enumerate(history) if ".[all,langs]" in words)
+        before = {source for name, words in history[:install] if name == "COPY" for source in words.split()[:-1]}
+        assert before == {"pyproject.toml", "README.md", "LICENSE"}, "the layer of dependencies survives new code"
+        assert packages <= {source for sources in copied for source in sources}
+        extras = re.search(r"'\.\[([\w,-]+)\]'", history[install][1]).group(1).split(",")
+        assert set(extras) <= project["project"]["optional-dependencies"].keys()
+    assert "voxline" in project["project"]["scripts"]
+
+
+def test_a_job_builds_both_images_when_what_they_hold_has_changed():
+    job = parent_pipeline()["images"]
+    assert job["parallel"]["matrix"] == [{"TARGET": ["cpu", "cuda"]}]
+    assert {"cpu", "cuda"} <= dockerfile_stages().keys()
+    (rule,) = job["rules"]
+    assert "CI_COMMIT_REF_PROTECTED" in rule["if"], "whoever pushes images decides what runs with the secrets"
+    for _, words in (one for one in dockerfile_instructions() if one[0] == "COPY" and "--from" not in one[1]):
+        for source in words.split()[:-1]:
+            is_code = (REPOSITORY / source).is_dir()
+            if source not in ("README.md", "LICENSE"):
+                assert (f"{source}/**/*" if is_code else source) in rule["changes"]
+    build = job["script"][-1]
+    for parameter in (
+        "target=$TARGET",
+        "build-arg:CPU_TORCH_INDEX=$CPU_TORCH_INDEX",
+        "name=$CI_REGISTRY_IMAGE:$TARGET,push=true",
+    ):
+        assert parameter in build
+    assert parent_pipeline()["stages"].index("images") < parent_pipeline()["stages"].index("plan")
 
 
 def run_jenkins(tmp_path: Path, codes: str, change: str) -> list[str]:
