@@ -225,7 +225,13 @@ def github_matrix(plan: Plan, frame: Frame | None = None) -> str:
             "after": [step for step in steps[cut:] if not step.needs_gpu],
         }
         if steps:
-            commands = {name: " && ".join(step.command for step in part) for name, part in parts.items()}
-            keeps = "\n".join(pattern for step in steps for pattern in step.keeps)
-            include.append({"voice": entry.voice, "action": entry.action, **commands, "keeps": keeps})
+            row = {"voice": entry.voice, "action": entry.action}
+            row |= {name: " && ".join(step.command for step in part) for name, part in parts.items()}
+            # Pages go to people, each once; the rest of what a job keeps goes to the jobs after it.
+            row |= {
+                f"{name}_keeps": " ".join(kept for step in parts[name] for kept in step.keeps if kept != step.page)
+                for name in ("before", "gpu")
+            }
+            row["pages"] = "\n".join(step.page for step in steps if step.page)
+            include.append(row)
     return json.dumps({"include": include}) + "\n"
