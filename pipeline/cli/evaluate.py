@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import typer
 
 from pipeline.cli.common import (
@@ -39,6 +41,8 @@ def evaluate(
     from pipeline.cli.common import ConsoleReporter, require_trusted
     from pipeline.cli.line import VoiceRun, open_line
     from pipeline.errors import GateBlocked
+    from pipeline.io.ci import address_of, summarise
+    from pipeline.plain import one_line
 
     if record:
         require_trusted("evaluate --record", "leave --record out: the registry belongs to the protected branch")
@@ -48,14 +52,16 @@ def evaluate(
     try:
         with line.recording_refusal(wanted=record):
             line.run_until("evaluate", run)
-    except GateBlocked:
+    except GateBlocked as blocked:
+        summarise(f"## Voice {line.voice.name}: blocked\n\n    {one_line(blocked.message)}\n", os.environ)
         if as_json:
             print_json(_report(run.report))
         raise
+    summarise(f"## Voice {line.voice.name}: passed, version {line.version}\n", os.environ)
     if as_json:
         print_json(_report(run.report))
         return
-    tell(f"{line.voice.name} {line.version}: passed -> {run.report}")
+    tell(f"{line.voice.name} {line.version}: passed -> {address_of(run.report, os.environ)}")
 
 
 def _report(page: str) -> object:

@@ -356,6 +356,8 @@ def gate_floors(settings: Settings, base: Base) -> Floors:
 
 
 def _judge(voice: str, stage: str, outcome: Outcome) -> None:
+    from pipeline.io.ci import address_of
+
     record = outcome.record
     if stage == "validate" and not record.accepted:
         found = f"{record.speech_usable_s:.1f} s of good speech found, {record.speech_needed_s:.0f} s needed"
@@ -365,7 +367,7 @@ def _judge(voice: str, stage: str, outcome: Outcome) -> None:
             f"{voice}: {'; '.join([found, *told])}", hint=f"voxline validate {voice} lists every finding"
         )
     if stage == "evaluate" and not record.passed:
-        page = outcome.folder / "report" / "index.html"
+        page = address_of(outcome.folder / "report" / "index.html", os.environ)
         hint = f'{what_helps(record)}; listen: voxline say {voice} "TEXT" --candidate; look: {page}'
         raise GateBlocked(f"{voice}: {'; '.join(record.reasons)}", hint=hint)
 

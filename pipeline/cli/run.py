@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -84,7 +85,6 @@ def _voices_of(plan: str, flags: Mapping[str, Any]) -> list[tuple[str, bool]]:
 
 def _retire(voice: str, flags: Mapping[str, Any]) -> VoiceRun:
     """The folder is gone, so is the voice; its releases stay."""
-    import os
 
     from pipeline.cli.common import registry_of, repository_root, require_trusted, resolve_settings
     from pipeline.cli.line import VoiceRun
@@ -128,8 +128,8 @@ def _print_failure(run: VoiceRun) -> None:
 
 
 def _print_summary(runs: list[VoiceRun]) -> None:
-
     from pipeline.cli.line import STAGE_ORDER
+    from pipeline.io.ci import address_of
 
     rows = table(header_style="bold", padding=(0, 1, 0, 0))
     for column in ("voice", "version", *STAGE_ORDER, "outcome"):
@@ -147,4 +147,4 @@ def _print_summary(runs: list[VoiceRun]) -> None:
         if run.status == "unchanged" and not run.channel:
             tell(f"{run.voice}: {run.message}")
         if run.report:
-            tell(f"report: {run.report}")
+            tell(f"report: {address_of(run.report, os.environ)}")

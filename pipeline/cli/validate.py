@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,7 +49,8 @@ def validate(
     """
     from pipeline.cli.common import require_trusted
     from pipeline.errors import VoiceRefused
-    from pipeline.io.validation_report import headline
+    from pipeline.io.ci import summarise
+    from pipeline.io.validation_report import headline, render_markdown
 
     if record:
         require_trusted("validate --record", "leave --record out: the registry belongs to the protected branch")
@@ -59,6 +61,7 @@ def validate(
         "validate.strict": True if strict else None,
     }
     found, folder = _run(voice, language, report, flags, record=record, quiet=as_json)
+    summarise(render_markdown(found), os.environ)
     if as_json:
         print_json(found)
     else:
@@ -132,7 +135,6 @@ def _bare_folder(
 
 def _notify(found: ClipReport, flags: dict[str, Any]) -> None:
     """Tell whoever asked to be told. Nothing that happens here changes the verdict."""
-    import os
 
     from pipeline.cli.common import ConsoleReporter, resolve_settings
     from pipeline.io.notify import notify_refused
@@ -149,6 +151,7 @@ def _copy(source: Path, target: Path) -> None:
 
 def _lines(found: ClipReport, folder: Path | None) -> list[str]:
     """What a person reads: the decision, what to do, and what was found where."""
+    from pipeline.io.ci import address_of
     from pipeline.io.validation_report import headline, plain_words, severest, told
 
     lines = [f"{found.voice}: {headline(found)}", *(f"  {line}" for line in plain_words(found))]
@@ -159,5 +162,5 @@ def _lines(found: ClipReport, folder: Path | None) -> list[str]:
             lines += [f"        {finding.severity:<7} {told(finding)}" for finding in severest(result)]
     lines += [f"  not measured: {what}: {why}" for what, why in found.not_measured.items()]
     if folder is not None:
-        lines.append(f"  report: {folder / 'report.html'}")
+        lines.append(f"  report: {address_of(folder / 'report.html', os.environ)}")
     return lines

@@ -8,7 +8,9 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 from pipeline.io.git import Repository, short_repository_name
 from pipeline.plain import one_line, printable
@@ -77,6 +79,41 @@ def annotation(title: str, message: str, environment: Mapping[str, str]) -> str:
         return ""
     escaped = printable(message).replace("%", "%25").replace("\n", "%0A")
     return f"::error title=voxline {title}::{escaped}\n"
+
+
+# Engine -> the folder that its jobs run in, and the address below which it shows what they keep.
+_KEPT_AT = {
+    "gitlab": ("CI_PROJECT_DIR", "CI_JOB_URL", "/artifacts/file/"),
+    "jenkins": ("WORKSPACE", "BUILD_URL", "/artifact/"),
+}
+
+
+def address_of(page: Path | str, environment: Mapping[str, str]) -> str:
+    """Where a person opens a page that this job keeps: at the engine's address, or its path where no engine has one.
+
+    GitHub packs what a job keeps, so there it is the run's list of packages.
+    """
+    engine = detect_engine(environment)
+    if engine == "github" and describe_run(environment).pipeline:
+        return f"{describe_run(environment).pipeline}#artifacts"
+    if engine not in _KEPT_AT:
+        return str(page)
+    folder_variable, job_variable, below = _KEPT_AT[engine]
+    top, job = Path(environment.get(folder_variable, "/nowhere")), environment.get(job_variable, "")
+    path = Path(page).absolute()
+    return (
+        job.rstrip("/") + below + quote(path.relative_to(top).as_posix())
+        if job and path.is_relative_to(top)
+        else str(page)
+    )
+
+
+def summarise(markdown: str, environment: Mapping[str, str]) -> None:
+    """Show a report on the page of the run, where the engine has a place for it."""
+    target = environment.get("GITHUB_STEP_SUMMARY")
+    if detect_engine(environment) == "github" and target:
+        with Path(target).open("a", encoding="utf-8") as stream:
+            stream.write(f"{markdown}\n")
 
 
 @contextmanager

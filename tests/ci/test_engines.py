@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import yaml
 from command_lines import unknown_words
 from gitlab_rules import effective, forwarded, jobs_created
 
-from pipeline.io.plan_formats import Frame, github_matrix, gitlab_pipeline, jenkins_branches
+from pipeline.io.plan_formats import Frame, github_matrix, gitlab_pipeline, jenkins_branches, steps_of
 from pipeline.records.plan import FOLDER_DELETED, Plan, PlanEntry
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -128,17 +129,17 @@ def test_every_command_that_an_engine_calls_exists_with_its_options():
 
 def plan_lines(file_name: str) -> list[str]:
     text = (REPOSITORY / file_name).read_text(encoding="utf-8")
-    return [line.strip().strip("'") for line in re.findall(r"voxline plan [^\n']*", text)]
+    return [line.strip() for line in re.findall(r"(?<!`)voxline plan [^\n']*", text)]
+
+
+def shape_of(line: str) -> str:
+    plain = re.sub(r'"[^"]*"', "REVISION", line)
+    return re.sub(r"--format \w+ --output \S+", "--format ENGINE --output FILE", plain)
 
 
 def test_gitlab_and_jenkins_plan_alike():
     """The same two lines, once the engine's own names for revisions and its format are put aside."""
-
-    def shape(line: str) -> str:
-        plain = re.sub(r'"[^"]*"', "REVISION", line)
-        return re.sub(r"--format \w+ --output \S+", "--format ENGINE --output FILE", plain)
-
-    shapes = [{shape(line) for line in plan_lines(name)} for name in (".gitlab-ci.yml", "Jenkinsfile")]
+    shapes = [{shape_of(line) for line in plan_lines(name)} for name in (".gitlab-ci.yml", "Jenkinsfile")]
     assert shapes[0] == shapes[1]
     assert len(shapes[0]) == 2
 
@@ -418,6 +419,86 @@ def test_a_job_builds_both_images_when_what_they_hold_has_changed():
     ):
         assert parameter in build
     assert parent_pipeline()["stages"].index("images") < parent_pipeline()["stages"].index("plan")
+
+
+WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
+
+
+def workflow(name: str) -> dict[str, Any]:
+    """One file; YAML 1.1 reads its key ``on`` as true."""
+    content = yaml.safe_load((REPOSITORY / ".github" / "workflows" / f"{name}.yml").read_text(encoding="utf-8"))
+    return {"on" if key is True else key: value for key, value in content.items()}
+
+
+def test_github_s_own_schema_accepts_the_workflows():
+    command = [str(TOOLS / "check-jsonschema"), "--builtin-schema", "vendor.github-workflows", *map(str, WORKFLOWS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (len(WORKFLOWS), done.returncode) == (3, 0), done.stdout + done.stderr
+
+
+def test_a_pull_request_on_github_runs_with_no_rights_and_on_no_machine_of_ours():
+    voices, voice = workflow("voices"), workflow("voice")
+    assert voices["on"].keys() == {"push", "pull_request"}
+    assert voices["permissions"] == voice["permissions"] == {"contents": "read"}
+    assert "pull_request" not in workflow("images")["on"]
+    ours = "${{ github.event_name == 'push' && 'voxline' || 'ubuntu-latest' }}"
+    assert voices["jobs"]["plan"]["runs-on"] == voice["jobs"]["before"]["runs-on"] == ours
+    assert {name: job["runs-on"] for name, job in voice["jobs"].items()} == {
+        "before": ours,
+        "finetune": "gpu",
+        "after": "voxline",
+    }
+    for name in ("finetune", "after"):
+        assert voice["jobs"][name]["environment"] == "voices", "its rules name the branches that may run there"
+    for job in [*voices["jobs"].values(), *voice["jobs"].values()]:
+        for step in job.get("steps", []):
+            assert "${{" not in step.get("run", ""), "what a stranger writes is never pasted into a script"
+            if step.get("uses", "").startswith("actions/checkout"):
+                assert step["with"]["persist-credentials"] is False
+
+
+def test_github_plans_as_the_others_do():
+    lines = plan_lines(".github/workflows/voices.yml")
+    assert {shape_of(line) for line in lines} == {shape_of(line) for line in plan_lines("Jenkinsfile")}
+    assert {line: words for line in lines if (words := unknown_words(line))} == {}
+
+
+def test_a_row_of_the_matrix_is_what_the_workflow_of_a_voice_takes():
+    rows = json.loads(github_matrix(PLAN))["include"]
+    handed = workflow("voices")["jobs"]["voice"]["with"]
+    taken = workflow("voice")["on"]["workflow_call"]["inputs"]
+    assert handed == {name: f"${{{{ matrix.{name} }}}}" for name in taken}
+    assert all(row.keys() == {*handed, "action"} for row in rows)
+    ana, back = rows[0], rows[1]
+    assert (ana["gpu"], back["gpu"], back["before"]) == ("voxline finetune ana", "", "")
+    assert back["after"] == "voxline publish back"
+
+
+@pytest.mark.parametrize("frame", [Frame(), STRANGER])
+def test_on_github_each_file_travels_once(frame, tmp_path):
+    """The workflow's own lines pack what the jobs keep; pages go to people apart."""
+    row = json.loads(github_matrix(PLAN, frame))["include"][0]
+    kept = {pattern for step in steps_of(PLAN.entries[0], frame) for pattern in step.keeps}
+    for pattern in kept:
+        path = tmp_path / pattern.replace("*", "x")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    packed: list[str] = []
+    for name in ("before", "gpu"):
+        steps = workflow("voice")["jobs"]["finetune" if name == "gpu" else name]["steps"]
+        (line,) = [step["run"] for step in steps if "tar -cf" in step.get("run", "")]
+        if row[f"{name}_keeps"]:
+            environment = {**os.environ, "KEEPS": row[f"{name}_keeps"]}
+            subprocess.run(["bash", "-euc", line], cwd=tmp_path, env=environment, check=True)
+            listed = subprocess.run(
+                ["tar", "-tf", tmp_path / f"{name}.tar"], capture_output=True, text=True, check=True
+            )
+            packed += listed.stdout.split()
+    pages = row["pages"].split("\n")
+    assert len(packed) == len(set(packed))
+    assert not {path for path in packed if any(fnmatch(path, page) for page in pages)}
+    evaluated = {pattern for pattern in kept if "/evaluate/" in pattern}  # read in the job that writes them
+    assert {pattern.replace("*", "x") for pattern in kept - evaluated - set(pages)} == set(packed)
 
 
 def run_jenkins(tmp_path: Path, codes: str, change: str) -> list[str]:

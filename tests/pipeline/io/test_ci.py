@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.io.ci import actor, describe_run, detect_engine, fold, repository_name
+from pipeline.io.ci import actor, address_of, describe_run, detect_engine, fold, repository_name, summarise
 from pipeline.io.git import find_repository
 
 GITLAB = {
@@ -35,6 +35,36 @@ JENKINS = {"JENKINS_URL": "https://j", "CHANGE_AUTHOR": "ana", "BUILD_URL": "htt
 def test_each_engine_says_who_runs_which_pipeline(environment, told):
     run = describe_run(environment)
     assert (detect_engine(environment), run.author, run.pipeline, run.repository) == told
+
+
+@pytest.mark.parametrize(
+    ("environment", "address"),
+    [
+        ({**GITLAB, "CI_JOB_URL": "https://g/-/jobs/7", "CI_PROJECT_DIR": "TOP"}, "https://g/-/jobs/7/artifacts/file/"),
+        ({**JENKINS, "BUILD_URL": "https://j/1/", "WORKSPACE": "TOP"}, "https://j/1/artifact/"),
+    ],
+)
+def test_a_report_is_told_by_the_address_where_the_engine_keeps_it(environment, address, tmp_path, monkeypatch):
+    environment = {name: str(tmp_path) if value == "TOP" else value for name, value in environment.items()}
+    monkeypatch.chdir(tmp_path)
+    for page in ("work/ana/a b.html", tmp_path / "work" / "ana" / "a b.html"):
+        assert address_of(page, environment) == f"{address}work/ana/a%20b.html"
+    assert address_of("/elsewhere/x.html", environment) == "/elsewhere/x.html", "the engine keeps nothing of it"
+    half = {name: value for name, value in environment.items() if not name.endswith(("JOB_URL", "BUILD_URL"))}
+    assert address_of("work/x.html", half) == "work/x.html"
+
+
+def test_on_github_it_is_the_run_s_list_and_elsewhere_the_path():
+    assert address_of("work/x.html", GITHUB) == "https://g/group/voices/actions/runs/1#artifacts"
+    assert address_of("work/x.html", {}) == "work/x.html"
+
+
+def test_a_summary_is_added_to_github_s_page_and_nowhere_else(tmp_path):
+    page = tmp_path / "summary.md"
+    for environment in (GITHUB, GITLAB, {}):
+        summarise("## Voice ana", {**environment, "GITHUB_STEP_SUMMARY": str(page)})
+    summarise("- more", {**GITHUB, "GITHUB_STEP_SUMMARY": str(page)})
+    assert page.read_text() == "## Voice ana\n- more\n"
 
 
 def test_without_an_engine_git_and_the_account_answer(line):
