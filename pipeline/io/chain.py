@@ -89,6 +89,11 @@ def replay_problem(head: Event, newest: Event) -> str:
     )
 
 
+def copies_differ(head: Event) -> str:
+    """What to say when the newest event is not the same in both of its places."""
+    return f"{named(head)} was changed: its file and channels/{head.channel}.json differ"
+
+
 def named(event: Event) -> str:
     number = "" if event.sequence is None else f" {event.sequence}"
     return f"event{number} ({event.id})"
@@ -133,7 +138,7 @@ def _head_problems(known: Sequence[Event], head: Event) -> Iterator[tuple[int, s
     if own is None:
         yield len(known), f"{named(head)} is in channels/{head.channel}.json only: its own file was removed"
     elif own != head:
-        yield len(known), f"{named(head)} was changed: its file and channels/{head.channel}.json differ"
+        yield len(known), copies_differ(head)
 
 
 def _link_problems(known: Sequence[Event]) -> Iterator[tuple[int, str]]:

@@ -16,13 +16,14 @@ is given. ``verified`` is how a release is used: it believes nothing that does n
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -32,6 +33,7 @@ from pipeline.io.chain import (
     VOUCH,
     Finding,
     chain_findings,
+    copies_differ,
     pin_problem,
     place_problem,
     pointer_problem,
@@ -223,10 +225,19 @@ class Registry:
         newest = None if problem else self._newest_event(voice, channel, pointer.event)
         if newest is not None and self.pointer(voice, channel) == pointer:  # nobody moved it just now
             problem = replay_problem(pointer.event, newest)
+        problem = problem or self._differing_copy(voice, pointer.event)
         if problem:
             hint = f"voxline registry verify {voice}; who has looked at it can vouch for it: {VOUCH} {voice}"
             raise NotTrusted(f"{voice}: {problem}", hint=hint)
         self.trust.check_not_older(self.place, pointer.event)
+
+    def _differing_copy(self, voice: str, event: Event) -> str:
+        """What to say when an event's own file, if it was written already, is not the event."""
+        key = f"{check_name(voice)}/events/{event.id}.json"
+        stored = self.backend.get(key)
+        if stored is None or _parse(Event, stored, f"{self.url}/{key}") == event:
+            return ""
+        return copies_differ(event)
 
     def _newest_event(self, voice: str, channel: Channel, after: Event | None) -> Event | None:
         """The channel's last event that is later than one, or None."""
@@ -819,6 +830,20 @@ def _dump(record: Record) -> bytes:
 
 def _parse(kind: type[Kind], stored: Stored, source: str) -> Kind:
     try:
-        return kind.model_validate_json(stored.data)
+        record = kind.model_validate_json(stored.data)
+        json.loads(stored.data, object_pairs_hook=_without_repetition)
     except ValidationError as error:
         raise SettingsError(f"damaged: {describe(error, source)}", hint="voxline registry verify") from None
+    except KeyError as error:
+        raise SettingsError(f"damaged: {source}: key {error} is there twice", hint="voxline registry verify") from None
+    return record
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of two keys of one name readers take the one or the other. Raises KeyError."""
+    table: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in table:
+            raise KeyError(name[:80])
+        table[name] = value
+    return table

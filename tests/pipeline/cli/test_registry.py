@@ -83,6 +83,30 @@ def test_what_is_not_there_is_told_with_the_next_step(published, voxline, argume
     assert (answer.code, message in answer.err) == (code, True), answer.err
 
 
+def test_a_rollback_twice_says_where_production_is(published, voxline):
+    new, (old,) = published.version("ana"), set(published.registry.versions("ana")) - {published.version("ana")}
+    assert f"production {new} -> {old}" in voxline("registry", "rollback", "ana").out
+    again = voxline("registry", "rollback", "ana")
+    assert again.code == 0
+    assert f"production is on {old} already, rolled back from {new}" in again.out
+    assert published.registry.resolve("ana").version == old
+    assert "already" in voxline("registry", "rollback", "ana", "--to", old).out
+    assert voxline("registry", "rollback", "ana", "--to", new).code == 0
+    assert published.registry.resolve("ana").version == new
+
+
+def test_numbers_are_shown_with_their_units(published, voxline, make_weights, tmp_path):
+    release = published.registry.resolve("ana")
+    numbers = {"copy_synthesis.pesq_wb": 3.5, "copy_synthesis.stoi": 0.9, "resynthesis.mcd_db": None}
+    other = release.model_copy(update={"voice": "ben", "metrics": numbers})
+    published.registry.publish("ben", other, {"adapter/x.safetensors": make_weights(tmp_path / "x")}, actor="x")
+    lines = [line.split() for line in voxline("registry", "show", "ben").out.splitlines()]
+    assert ["copy_synthesis.pesq_wb", "3.500", "MOS-LQO"] in lines
+    assert ["copy_synthesis.stoi", "0.900"] in lines
+    assert ["resynthesis.mcd_db", "not", "measured"] in lines
+    assert ["signed", "no"] in lines
+
+
 def test_verify_names_damage_and_exits_with_3(published, voxline):
     assert voxline("registry", "verify").code == 0
     release = published.registry.resolve("ana")

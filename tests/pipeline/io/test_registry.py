@@ -276,6 +276,7 @@ def test_a_publisher_killed_at_any_point_leaves_nothing_half(registry, files, ma
     assert at > 10
     publish(version_of(13))
     assert list((tmp_path / "registry" / ".staging").iterdir()) == [], "what dead publishers staged is swept"
+    assert not list((tmp_path / "registry" / f"ana-{at}").rglob(".*.tmp"))
 
 
 def test_a_pointer_whose_event_file_was_never_written_still_tells_its_history(registry, files, make_release, tmp_path):
