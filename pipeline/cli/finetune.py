@@ -48,9 +48,5 @@ def finetune(
         return
     for part in outcome.record.parts:
         for group in part.groups:
-            change = f"{group.heldout_loss_before:.4g} -> {group.heldout_loss:.4g}"
-            tell(
-                f"{line.voice.name}: {part.part}, {group.name}: held-out {group.loss} {change},"
-                f" best at step {group.best_step} of {part.steps}",
-            )
+            tell(f"{line.voice.name}: {part.summary(group)}")
     tell(f"-> {outcome.folder}")

@@ -65,6 +65,16 @@ class TrainedPart(Record):
     ended_by: Literal["epochs", "heldout", "fixed"]
     groups: tuple[TrainedGroup, ...]
 
+    def summary(self, group: TrainedGroup) -> str:
+        """What training did to one group of weights, in one line."""
+        name = f"{self.part}, {group.name}"
+        if self.ended_by == "fixed":
+            return f"{name}: as in the base, which does not fine-tune it"
+        before, after = f"{group.heldout_loss_before:.4g}", f"{group.heldout_loss:.4g}"
+        if group.best_step == 0:
+            return f"{name}: held-out {group.loss} stays {before}; none of {self.steps} steps made it better"
+        return f"{name}: held-out {group.loss} {before} -> {after} at step {group.best_step} of {self.steps}"
+
 
 class AdapterRecord(Record):
     """Both adapters of a voice. No clip of ``heldout_clips`` was ever trained on."""

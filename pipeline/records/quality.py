@@ -88,10 +88,18 @@ class Check(Record):
         return f"{self.title}: {self._decisive:.3g} is {word} {self.limit:.3g} ({self.limit_source})"
 
     @property
-    def measured_against(self) -> str:
-        """What was measured and what it is held against, in one line."""
+    def line(self) -> str:
+        """One line of a log: a mark, the name, the mean, its interval where that decides, and the limit."""
+        mark = {"passed": "✓", "failed": "✗", "not_measured": "✗" if self.required else "-", "shown": " "}[self.status]
+        if self.value is None:
+            return f"{mark} {self.title}: not measured"
+        interval = ""
+        if self.decides_by != "mean" and self.low is not None and self.high is not None:
+            interval = f" [{self.low:.3g} to {self.high:.3g}]"
         word = "least" if self.higher_is_better else "most"
-        return f"{self.title} {self._decisive:.3g}, at {word} {self.limit:.3g} ({self.limit_source})"
+        end = {"mean": "", "low": ", by its lower end", "high": ", by its upper end"}[self.decides_by]
+        limit = "" if self.limit is None else f", at {word} {self.limit:.3g}{end} ({self.limit_source})"
+        return f"{mark} {self.title} {self.value:.3g}{interval}{limit}"
 
     @property
     def _decisive(self) -> float | None:

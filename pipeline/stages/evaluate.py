@@ -161,9 +161,7 @@ def _wave(sound: Tensor) -> Wave:
     return sound.float().cpu().numpy()
 
 
-def speak_sentences(
-    studio: Studio, language: str, settings: EvaluateSettings, is_stopping: Callable[[], bool]
-) -> list[FreeSentence]:
+def speak_sentences(studio: Studio, language: str, job: Job) -> list[FreeSentence]:
     """The gate's sentences by the voice as it would be published."""
     folders = AdapterFolders(studio.adapter_folder / "text2semantic", studio.adapter_folder / "synthesizer")
     voice = load_voice(studio.base, studio.cache, studio.device, folders)
@@ -177,13 +175,15 @@ def speak_sentences(
         speaker=None if clip.speaker is None else torch.tensor(clip.speaker),
     )
     bert = load_bert(studio.base, studio.cache, studio.device)
+    settings: EvaluateSettings = job.settings
+    texts = gate_sentences(language)[: settings.sentences]
     spoken: list[FreeSentence] = []
-    for text in gate_sentences(language)[: settings.sentences]:
+    for text in job.reporter.track(texts, description=f"{job.voice}: free speech"):
         phones = phonemize_for_synthesis(text, known_language(language))
         ids = torch.tensor(phones_to_ids(list(phones.symbols), symbols))
         sentence = Sentence(ids, bert.of(phones.bert_spans) if bert else None)
         for seed in range(settings.seeds):
-            if is_stopping():
+            if job.is_stopping():
                 raise TransientError("stopped while speaking", hint="run again")
             speech = voice.speak([sentence], reference, seed=seed)
             name = f"{len(spoken) + 1:02d}"
@@ -376,7 +376,7 @@ def work(job: Job) -> QualityReport:
         if job.is_stopping():
             raise TransientError("stopped while measuring", hint="run again")
         clips.append(resound(studio, index, job.settings.seeds + index))
-    spoken = speak_sentences(studio, language, job.settings, job.is_stopping)
+    spoken = speak_sentences(studio, language, job)
     rate_hz = studio.features.sample_rate_hz
     copies = copy_synthesis_scores(clips, rate_hz)
     checks = [
@@ -388,7 +388,7 @@ def work(job: Job) -> QualityReport:
     passed, reasons = gate.verdict(checks)
     for check in checks:
         if check.evidence != "base" and check.limit is not None:
-            job.reporter.log(f"{job.voice}: {check.measured_against}")
+            job.reporter.log(f"{job.voice}: {check.line}")
     samples, sounds = _samples(clips, spoken, copies, rate_hz)
     report = QualityReport(
         voice=job.voice,

@@ -418,7 +418,4 @@ def _learner(part: Part, base: Base, job: Job, device: torch.device) -> Learner:
 
 def _log(job: Job, part: TrainedPart) -> None:
     for group in part.groups:
-        job.reporter.log(
-            f"{job.voice}: {part.part}, {group.name}: held-out {group.loss} {group.heldout_loss_before:.4g} ->"
-            f" {group.heldout_loss:.4g} at step {group.best_step} of {part.steps}"
-        )
+        job.reporter.log(f"{job.voice}: {part.summary(group)}")

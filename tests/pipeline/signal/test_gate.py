@@ -187,6 +187,32 @@ def test_every_form_of_a_report_says_whose_floors_hold_and_what_the_brief_asks_f
     assert "base nano" in floors.pesq_wb.source and "the brief asks for 3.5" in floors.pesq_wb.source
     assert "the brief asks for 0.85" in floors.stoi.source and floors.stoi.measured
     (pesq, _) = gate.copy_synthesis_checks({"a": 1.5}, {"a": 0.99}, floors)
-    for line in (pesq.limit_source, pesq.reason, pesq.measured_against):  # HTML and card, terminal when blocked, log
+    for line in (pesq.limit_source, pesq.reason, pesq.line):  # HTML and card, terminal when blocked, log
         assert "base nano" in line and "3.5" in line
     assert gate_floors(Settings.model_validate({"gate": {"pesq_wb_min": 3.6}}), load_base("nano")).pesq_wb.value == 3.6
+
+
+def a_check(**changes: object) -> Check:
+    told = {
+        "id": "resynthesis.stoi", "evidence": "resynthesis", "title": "STOI against the base", "unit": "",
+        "status": "passed", "required": True, "value": 0.0237, "low": 0.0043, "high": 0.041, "limit": -0.03,
+        "limit_source": "docs", "decides_by": "low", "floor": -1.0, "ceiling": 1.0, "explanation": "",
+    }  # fmt: skip
+    return Check.model_validate({**told, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({}, "✓ STOI against the base 0.0237 [0.0043 to 0.041], at least -0.03, by its lower end (docs)"),
+        ({"status": "failed", "decides_by": "mean", "value": -0.1}, "✗ STOI against the base -0.1, at least -0.03 (docs)"),
+        (
+            {"status": "failed", "decides_by": "high", "higher_is_better": False},
+            "✗ STOI against the base 0.0237 [0.0043 to 0.041], at most -0.03, by its upper end (docs)",
+        ),
+        ({"status": "not_measured", "value": None}, "✗ STOI against the base: not measured"),
+        ({"status": "not_measured", "value": None, "required": False}, "- STOI against the base: not measured"),
+    ],
+)
+def test_the_log_marks_passes_and_failures_and_tells_means_from_ends_of_intervals(changes, line) -> None:
+    assert a_check(**changes).line == line
