@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.common import JsonOption
+from pipeline.cli.common import JsonOption, complete_base, typed
 from pipeline.cli.terminal import print_json, print_table, table, tell, write_document
 
 if TYPE_CHECKING:
     from models.bases import Base
+
+BaseArgument = Annotated[
+    str,
+    typer.Argument(help="A base, see `voxline bases list`.", show_default=False, autocompletion=complete_base),
+]
 
 group = typer.Typer(no_args_is_help=True, help="What voices are built on: list them, look at one, fetch it.")
 
@@ -51,25 +56,50 @@ def list_bases(as_json: JsonOption = False) -> None:
 
 @group.command("show")
 def show(
-    name: Annotated[str, typer.Argument(help="A base, see `voxline bases list`.", show_default=False)],
+    name: BaseArgument,
+    full: Annotated[bool, typer.Option("--full", help="All of base.yaml: every number of the networks.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one base: its networks, weights, licence and gate floors.
+    """Show one base: its weights, licence and gate floors.
 
     voxline bases show nano
-    voxline bases show nano --json
+    voxline bases show nano --full
     """
     import yaml
 
     from pipeline.cli.common import resolve_settings
     from pipeline.cli.line import open_base
 
-    base = open_base(name, resolve_settings().settings.voxline)
+    with typed(name):
+        base = open_base(name, resolve_settings().settings.voxline)
     content = {**describe(base), "digest": base.digest, **base.model_dump(mode="json", exclude={"name", "license"})}
     if as_json:
         print_json(content)
         return
-    write_document(yaml.safe_dump(content, sort_keys=False))
+    if full:
+        write_document(yaml.safe_dump(content, sort_keys=False))
+        return
+    shown = table(show_header=False)
+    for key, value in summarise(base).items():
+        shown.add_row(key, value)
+    print_table(shown)
+    tell(f"how the floors were measured, and every number: voxline bases show {name} --full", style="dim")
+
+
+def summarise(base: Base) -> dict[str, str]:
+    """What a person asks of a base, by name."""
+    told, gate = describe(base), base.gate
+    return {
+        "base": base.name,
+        "description": base.description,
+        "family": f"{base.family}, {base.sample_rate_hz / 1000:g} kHz",
+        "languages": " ".join(base.text.languages),
+        "weights": told["weights"] + (f"; {told['advice']}" if told["advice"] else ""),
+        "licence": base.license.name,
+        "digest": base.digest[:12],
+        "gate": f"copy-synthesis PESQ-WB at least {gate.pesq_wb:g}, STOI at least {gate.stoi:g}",
+        "waived": "; ".join(f"{check}: {why}" for check, why in gate.waived.items()) or "nothing",
+    }
 
 
 def all_bases() -> list[Base]:
@@ -122,12 +152,13 @@ def describe(base: Base) -> dict[str, Any]:
 
 @group.command("pull")
 def pull(
-    name: Annotated[str, typer.Argument(help="A base, see `voxline bases list`.", show_default=False)],
+    name: BaseArgument,
     source: Annotated[
         Path | None, typer.Option("--from", help="Folder with the files, instead of the hub.", show_default=False)
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Pull again what is here already.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Fetch the pretrained weights of a base, check them and convert them to safetensors, once.
 
@@ -146,15 +177,18 @@ def pull(
     from pipeline.stages.pull import pull_base
 
     settings = resolve_settings().settings.voxline
+    reporter = ConsoleReporter(quiet=quiet or as_json)
     if name == "deepfilternet":
         from pipeline.io.denoiser_weights import pull_denoiser
 
-        reporter = ConsoleReporter(quiet=quiet)
-        reporter.log(f"deepfilternet is ready: {pull_denoiser(Path(settings.cache), source=source, log=reporter.log)}")
+        place = pull_denoiser(Path(settings.cache), source=source, log=reporter.log)
+        reporter.log(f"deepfilternet is ready: {place}")
+        if as_json:
+            print_json({"name": name, "pulled": [str(place)]})
         return
     require_trusted("bases pull", "pull it from the protected branch: bases.lock says which bytes are taken")
-    base = open_base(name, settings)
-    reporter = ConsoleReporter(quiet=quiet)
+    with typed(name):
+        base = open_base(name, settings)
     pulled = pull_base(
         base,
         cache=Path(settings.cache).expanduser(),
@@ -166,6 +200,8 @@ def pull(
     )
     if pulled:
         reporter.log(f"{base.name} is ready: {', '.join(pulled)}")
+    if as_json:
+        print_json({"name": base.name, "pulled": list(pulled)})
 
 
 def _shown_folder(folder: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sized
@@ -46,15 +47,70 @@ def _note_untrusted(wanted: bool) -> bool:
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text for people.")]
 
 
-def complete_voice(start: str) -> list[str]:
-    """Names of voices for the shell; nothing at all where the settings cannot be read."""
-    from pipeline.errors import PipelineError
+def _completion(find: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """Names for the shell; nothing at all where they cannot be found: completing must never fail."""
+
+    def complete(start: str) -> list[str]:
+        from pipeline.errors import PipelineError
+
+        try:
+            return sorted(name for name in find() if name.startswith(start))
+        except (PipelineError, OSError):
+            return []
+
+    return complete
+
+
+def _voices() -> Iterable[str]:
+    folder = repository_root() / resolve_settings().settings.voxline.voices
+    return (path.parent.name for path in folder.glob("*/voice.yaml"))
+
+
+def _published() -> Iterable[str]:
+    return registry_of(resolve_settings().settings).voices()
+
+
+def _speaking() -> Iterable[str]:
+    return {*_published(), *_voices()}
+
+
+def _bases() -> Iterable[str]:
+    from models.bases import find_bases
+
+    return find_bases(repository_root() / resolve_settings().settings.voxline.bases)
+
+
+complete_voice, complete_published, complete_speaking, complete_base = (
+    _completion(find) for find in (_voices, _published, _speaking, _bases)
+)
+
+
+def complete_words(*words: str) -> Callable[[str], list[str]]:
+    """A fixed list for the shell."""
+    return _completion(lambda: words)
+
+
+def check_voice_name(name: str | None) -> str | None:
+    """For arguments and options that name a voice: what no voice can be called is told as a wrong command line."""
+    from pipeline.errors import UsageError
+    from pipeline.records.voice import NAME_RULE, is_voice_name
+
+    if name is not None and not is_voice_name(name):
+        raise UsageError(f"{name!r} is no voice name", hint=NAME_RULE)
+    return name
+
+
+@contextmanager
+def typed(value: str | None) -> Iterator[None]:
+    """What is wrong with a value is a wrong setting (3) in a file or variable, but usage (2) on the command line."""
+    from pipeline.errors import SettingsError, UsageError
 
     try:
-        folder = repository_root() / resolve_settings().settings.voxline.voices
-    except PipelineError:
-        return []
-    return sorted(path.parent.name for path in folder.glob(f"{start}*/voice.yaml"))
+        yield
+    except SettingsError as error:
+        if value is None or type(error) is not SettingsError:
+            raise
+        raise UsageError(error.message, hint=error.hint) from None
 
 
 VoiceArgument = Annotated[
@@ -63,8 +119,28 @@ VoiceArgument = Annotated[
         help="Name of a folder in voices/, or a path to one.", show_default=False, autocompletion=complete_voice
     ),
 ]
+NameArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Name of a published voice.",
+        metavar="VOICE",
+        show_default=False,
+        callback=check_voice_name,
+        autocompletion=complete_published,
+    ),
+]
+ChannelOption = Annotated[
+    str,
+    typer.Option(help="production, candidate, or a version.", autocompletion=complete_words("production", "candidate")),
+]
 BaseOption = Annotated[
-    str | None, typer.Option("--base", help="Base model, instead of the voice's own.", show_default=False)
+    str | None,
+    typer.Option(
+        "--base",
+        help="Base model, instead of the voice's own.",
+        show_default=False,
+        autocompletion=complete_base,
+    ),
 ]
 RegistryOption = Annotated[
     str | None, typer.Option("--registry", help="Registry URL, e.g. file:registry.", show_default=False)
@@ -131,17 +207,25 @@ def resolve_settings(
 ) -> Resolved:
     """All settings of this command line; see ``pipeline/config.py`` for who wins."""
     from pipeline.config import resolve
+    from pipeline.errors import SettingsError, UsageError
 
     governing = governing_here()
-    return resolve(
-        root=repository_root(),
-        pipeline=governing.layer if governing else None,
-        environment=os.environ,
-        voice_overrides=voice_overrides,
-        voice_source=voice_source,
-        flags=flags,
-        refused=refused,
-    )
+    try:
+        return resolve(
+            root=repository_root(),
+            pipeline=governing.layer if governing else None,
+            environment=os.environ,
+            voice_overrides=voice_overrides,
+            voice_source=voice_source,
+            flags=flags,
+            refused=refused,
+        )
+    except SettingsError as error:
+        if not error.message.startswith("flag: "):
+            raise
+        # "flag: finetune.rank: ..." is what was typed as --rank
+        told = re.sub(r"^flag: \w+\.(\w+)", lambda key: "--" + key[1].replace("_", "-"), error.message, flags=re.M)
+        raise UsageError(told, hint=error.hint) from None
 
 
 def prepare_machine(general: GeneralSettings) -> Machine:

@@ -61,7 +61,7 @@ def evaluate(
     if as_json:
         print_json(_report(run.report))
         return
-    tell(f"{line.voice.name} {line.version}: passed -> {address_of(run.report, os.environ)}")
+    tell(f"{line.voice.name} {line.version}: passed; report: {address_of(run.report, os.environ)}")
 
 
 def _report(page: str) -> object:

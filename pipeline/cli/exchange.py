@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.common import JsonOption, RegistryOption
+from pipeline.cli.common import ChannelOption, JsonOption, NameArgument, RegistryOption
 from pipeline.cli.terminal import print_json, tell
 
 
@@ -17,12 +17,12 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    voice: Annotated[str, typer.Argument(help="A published voice.", show_default=False)],
+    voice: NameArgument,
     format_: Annotated[str, typer.Option("--format", help="gpt-sovits")] = "gpt-sovits",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder to write into.", show_default="VOICE-VERSION")
     ] = None,
-    channel: Annotated[str, typer.Option(help="production, candidate, or a version.")] = "production",
+    channel: ChannelOption = "production",
     registry: RegistryOption = None,
     as_json: JsonOption = False,
 ) -> None:

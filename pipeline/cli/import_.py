@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.cli.common import JsonOption, check_voice_name, typed
 from pipeline.cli.manifest import ManifestOptions, with_manifest_options
-from pipeline.cli.terminal import tell
 
 if TYPE_CHECKING:
     from pipeline.io.importing import FoundClip
@@ -24,7 +24,12 @@ def import_recordings(
         Path, typer.Argument(help="Folder of recordings, or a GPT-SoVITS .list file.", show_default=False)
     ],
     *,
-    name: Annotated[str, typer.Option("--name", help="Name of the new folder in voices/.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Option(
+            "--name", help="Name of the new folder in voices/.", show_default=False, callback=check_voice_name
+        ),
+    ],
     language: Annotated[
         str | None, typer.Option("--language", help="zh en ja ko yue; where the list names none.", show_default=False)
     ] = None,
@@ -32,6 +37,7 @@ def import_recordings(
         bool, typer.Option("--one-speaker", help="Several subfolders, or names in a list, are all the same person.")
     ] = False,
     encoding: Annotated[str, typer.Option("--encoding", help="Of metadata.csv, the list or transcripts.")] = "utf-8",
+    as_json: JsonOption = False,
     options: ManifestOptions,
 ) -> None:
     """Write a voice folder from recordings in another layout.
@@ -44,19 +50,28 @@ def import_recordings(
             --consent-speaker "Linda Johnson" --consent-date 2017-07-05
     """
     from pipeline.cli.common import repository_root, resolve_settings
-    from pipeline.cli.manifest import manifest_words, require_name, tell_next_step
+    from pipeline.cli.manifest import manifest_words, tell_made
     from pipeline.io.importing import UTF_8, find_clips
     from pipeline.io.voice_writer import write_voice
 
-    require_name(name, "--name")
     chosen = UTF_8 if encoding.lower() == "utf-8" else encoding
     clips, layout = find_clips(source, language=language, encoding=chosen, one_speaker=one_speaker)
     words = manifest_words(name, _language(language, clips), options)
-    folder = write_voice(repository_root() / resolve_settings().settings.voxline.voices, name, words, clips)
+    voices = repository_root() / resolve_settings().settings.voxline.voices
+    with typed(name):
+        folder = write_voice(voices, name, words, clips)
     silent = sum(not clip.text for clip in clips)
     note = f", {silent} without a transcript" if silent else ""
-    tell(f"{folder}: {len(clips)} {'recording' if len(clips) == 1 else 'recordings'} from a {layout}{note}")
-    tell_next_step(name, folder, has_consent=words.consent is not None)
+    tell_made(
+        name,
+        folder,
+        f"{len(clips)} {'recording' if len(clips) == 1 else 'recordings'} from a {layout}{note}",
+        has_consent=words.consent is not None,
+        as_json=as_json,
+        layout=layout,
+        recordings=len(clips),
+        without_transcript=silent,
+    )
 
 
 def _language(given: str | None, clips: list[FoundClip]) -> str:

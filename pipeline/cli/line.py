@@ -395,7 +395,7 @@ def open_line(name: str, flags: Mapping[str, Any], reporter: Reporter) -> Line:
     Raises:
         UsageError, SettingsError, ConsentError, VoiceRefused: before any stage starts.
     """
-    from pipeline.cli.common import prepare_machine, registry_of, repository_root, resolve_settings
+    from pipeline.cli.common import prepare_machine, registry_of, repository_root, resolve_settings, typed
     from pipeline.cli.voices import find_voice_folder
     from pipeline.io.store import Store
     from pipeline.io.voices import content_digest, load_voice
@@ -411,7 +411,8 @@ def open_line(name: str, flags: Mapping[str, Any], reporter: Reporter) -> Line:
     settings = resolved.settings
     general = settings.voxline
     work = root / general.work
-    base = open_base(general.base, general)
+    with typed(flags.get("voxline.base")):
+        base = open_base(general.base, general)
     forbid_below_card(resolved, base, source)
     digest = content_digest(folder, cache=work / voice.name / ".digests.json")
     recipe = recipe_digest(settings)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.terminal import tell
+from pipeline.cli.terminal import print_json, tell
 
 if TYPE_CHECKING:
     from datetime import date
@@ -92,32 +92,29 @@ def manifest_words(name: str, language: str, options: ManifestOptions) -> Manife
     )
 
 
-def require_name(name: str, option: str) -> None:
-    """Raises UsageError unless it can be the name of a voice."""
-    from pipeline.errors import UsageError
-    from pipeline.records.voice import NAME_RULE, is_voice_name
-
-    if not is_voice_name(name):
-        raise UsageError(f"{option}: {name!r} is no voice name", hint=NAME_RULE)
-
-
 def read_language_option(text: str) -> str:
     """The value of --language. Raises UsageError for one that is not known."""
     from pipeline.errors import UsageError
     from pipeline.io.importing import read_language
+    from pipeline.text.languages import LANGUAGES
+    from pipeline.text.speakable import name_languages
 
     try:
         return read_language(text)
     except ValueError as error:
-        raise UsageError(f"--language: {error}", hint="--language en") from None
+        raise UsageError(f"--language: {error}", hint=f"one of {name_languages(LANGUAGES)}") from None
 
 
-def tell_next_step(name: str, folder: Path, *, has_consent: bool) -> None:
-    """What to type now."""
-    if has_consent:
-        tell(f"next: voxline run {name}")
+def tell_made(name: str, folder: Path, told: str, *, has_consent: bool, as_json: bool, **more: Any) -> None:
+    """What was written, and what to do now. ``more``: what else a script may want to know."""
+    step = f"voxline run {name}"
+    if not has_consent:
+        step = f"fill in consent in {folder / 'voice.yaml'}; without it the voice is refused (exit 13)"
+    if as_json:
+        print_json({"voice": name, "folder": str(folder), **more, "has_consent": has_consent, "next": step})
     else:
-        tell(f"next: fill in consent in {folder / 'voice.yaml'}; without it the voice is refused (exit 13)")
+        tell(f"{folder}: {told}")
+        tell(f"next: {step}")
 
 
 def _read_date(text: str, option: str) -> date:

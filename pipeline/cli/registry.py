@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.common import JsonOption, RegistryOption
+from pipeline.cli.common import JsonOption, NameArgument, RegistryOption, check_voice_name, complete_published
 from pipeline.cli.terminal import print_json, print_table, table, tell
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 commands = typer.Typer(no_args_is_help=True, help="Look into the registry and move its channels.")
 
-NameArgument = Annotated[str, typer.Argument(help="Name of a published voice.", metavar="VOICE", show_default=False)]
 VersionArgument = Annotated[
     str | None, typer.Argument(help="Version of 12 hex digits.", metavar="VERSION", show_default=False)
 ]
@@ -56,7 +55,10 @@ def list_voices(registry: RegistryOption = None, as_json: JsonOption = False) ->
 
 @commands.command("show")
 def show(
-    voice: NameArgument, version: VersionArgument = None, registry: RegistryOption = None, as_json: JsonOption = False
+    voice: NameArgument,
+    version: VersionArgument = None,
+    registry: RegistryOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show a release: where it comes from, its measurements, its files. Without a version, production's.
 
@@ -106,37 +108,35 @@ def history(voice: NameArgument, registry: RegistryOption = None, as_json: JsonO
     if as_json:
         print_json({"voice": voice, "events": [event.model_dump(mode="json") for event in events]})
         return
+    for event in events:
+        _tell_event(event)
+
+
+def _tell_event(event: Event) -> None:
+    """Two or three short lines, which a narrow terminal shows whole."""
     from rich.text import Text
 
-    rows = table("when")
-    for column in ("channel", "action", "from", "to"):
-        rows.add_column(column, no_wrap=True)
-    for column in ("who", "commit", "why"):
-        rows.add_column(column)
-    for event in events:
-        rows.add_row(
-            f"{event.at:%Y-%m-%d %H:%M}",
-            event.channel,
-            Text(event.action, style=STYLES[event.action]),
-            event.previous or "-",
-            event.version or "-",
-            Text(event.actor),
-            event.git_revision[:8] or "-",
-            Text(event.reason),
-        )
-    print_table(rows)
+    action = (f"{event.action:<9}", STYLES[event.action])
+    tell(Text.assemble(f"{event.at:%Y-%m-%d %H:%M}  ", action, f"  {event.channel}"))
+    commit = f", commit {event.git_revision[:8]}" if event.git_revision else ""
+    tell(f"  {event.previous or 'nothing'} -> {event.version or 'nothing'}{commit}")
+    tell(f"  by {event.actor}{f': {event.reason}' if event.reason else ''}")
 
 
 @commands.command("promote")
 def promote(
-    voice: NameArgument, version: VersionArgument = None, registry: RegistryOption = None, reason: ReasonOption = ""
+    voice: NameArgument,
+    version: VersionArgument = None,
+    registry: RegistryOption = None,
+    reason: ReasonOption = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Put the candidate, or a version, on production.
 
     voxline registry promote sample --reason "listened to it"
     """
     event = _open(registry).promote(voice, version, _mover(reason))
-    _tell(voice, event)
+    _tell_moves(voice, [event] if event else [], as_json=as_json)
 
 
 @commands.command("rollback")
@@ -165,23 +165,33 @@ def rollback(
 
 
 @commands.command("retire")
-def retire(voice: NameArgument, registry: RegistryOption = None, reason: ReasonOption = "") -> None:
+def retire(
+    voice: NameArgument,
+    registry: RegistryOption = None,
+    reason: ReasonOption = "",
+    as_json: JsonOption = False,
+) -> None:
     """Take a voice off all channels; its releases stay, so it can be brought back.
 
     voxline registry retire sample --reason "consent withdrawn"
     """
     opened = _open(registry)
     _must_be_published(opened, voice)
-    events = opened.retire(voice, _mover(reason))
-    for event in events:
-        _tell(voice, event)
-    if not events:
-        _tell(voice, None)
+    _tell_moves(voice, opened.retire(voice, _mover(reason)), as_json=as_json)
 
 
 @commands.command("verify")
 def verify(
-    voice: Annotated[str | None, typer.Argument(help="Only this voice.", metavar="VOICE", show_default=False)] = None,
+    voice: Annotated[
+        str | None,
+        typer.Argument(
+            help="Only this voice.",
+            metavar="VOICE",
+            show_default=False,
+            callback=check_voice_name,
+            autocompletion=complete_published,
+        ),
+    ] = None,
     registry: RegistryOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -327,6 +337,16 @@ def _already_there(opened: Registry, voice: str) -> str:
 def _believed(opened: Registry) -> str:
     keys = len(opened.trust.keys)
     return f"trusted keys: {keys}" if keys else "no trusted keys: signatures are not asked for"
+
+
+def _tell_moves(voice: str, events: list[Event], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"voice": voice, "events": [event.model_dump(mode="json") for event in events]})
+        return
+    for event in events:
+        _tell(voice, event)
+    if not events:
+        _tell(voice, None)
 
 
 def _plain(pointer: ChannelPointer | None) -> str | None:

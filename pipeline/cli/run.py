@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.common import BaseOption, JsonOption, RegistryOption, UntrustedOption, WorkOption, complete_voice
+from pipeline.cli.common import (
+    BaseOption,
+    JsonOption,
+    RegistryOption,
+    UntrustedOption,
+    WorkOption,
+    complete_voice,
+    complete_words,
+)
 from pipeline.cli.terminal import print_json, print_table, table, tell
 
 if TYPE_CHECKING:
@@ -34,7 +42,11 @@ def run(
         typer.Option(help="A file written by `voxline plan --json`, or `auto` to plan now.", show_default=False),
     ] = None,
     until: Annotated[
-        str, typer.Option(help="Last stage: validate, extract, finetune, evaluate or publish.")
+        str,
+        typer.Option(
+            help="Last stage: validate, extract, finetune, evaluate or publish.",
+            autocompletion=complete_words("validate", "extract", "finetune", "evaluate", "publish"),
+        ),
     ] = "publish",
     base: BaseOption = None,
     registry: RegistryOption = None,

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pipeline.cli.common import JsonOption, RegistryOption
+from pipeline.cli.common import (
+    ChannelOption,
+    JsonOption,
+    RegistryOption,
+    check_voice_name,
+    complete_speaking,
+    complete_words,
+)
 from pipeline.cli.terminal import print_json, tell, write_sound
 
 if TYPE_CHECKING:
@@ -26,7 +33,15 @@ def register(app: typer.Typer) -> None:
 
 
 def say(
-    voice: Annotated[str, typer.Argument(help="A published voice.", show_default=False)],
+    voice: Annotated[
+        str,
+        typer.Argument(
+            help="A published voice.",
+            show_default=False,
+            callback=check_voice_name,
+            autocompletion=complete_speaking,
+        ),
+    ],
     text: Annotated[
         str | None, typer.Argument(help="What to say; `-` reads it from standard input.", show_default=False)
     ] = None,
@@ -43,14 +58,21 @@ def say(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over the file that --output names.")] = False,
-    language: Annotated[str | None, typer.Option(help="zh, en, ja, ko or yue.", show_default="the voice's own")] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            help="zh, en, ja, ko or yue.",
+            show_default="the voice's own",
+            autocompletion=complete_words("zh", "en", "ja", "ko", "yue"),
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same audio.")] = 0,
     speed: Annotated[float, typer.Option(min=0.5, max=2.0, help="1 is the voice's own pace, 2 twice as fast.")] = 1.0,
     reference: Annotated[
         list[Path] | None,
         typer.Option(help="Another recording of the speaker to sound like; may be given several times."),
     ] = None,
-    channel: Annotated[str, typer.Option(help="production, candidate, or a version.")] = "production",
+    channel: ChannelOption = "production",
     candidate: Annotated[
         bool,
         typer.Option(
@@ -169,14 +191,13 @@ def _find_speaker(
     from pipeline.cli.candidate import find_candidate, why_silent
     from pipeline.errors import UsageError
     from pipeline.io.speakers import published_speaker
-    from pipeline.io.voices import check_name
 
     if candidate:
         return find_candidate(voice, flags, registry)
     try:
         return published_speaker(registry, voice, channel), ""
     except UsageError as error:
-        if channel == "production" and registry.pointer(check_name(voice), "production") is None:
+        if channel == "production" and registry.pointer(voice, "production") is None:
             raise why_silent(error, voice, flags, registry) from None
         raise
 

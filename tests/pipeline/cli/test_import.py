@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import resource
 import shutil
@@ -100,8 +101,9 @@ def test_without_consent_the_folder_is_written_and_refused_later(line, voxline, 
         (["--name", "lj", "--consent-scope", "x"], 2, "missing"),
         (["--name", "lj", "--consent-speaker", "Ana", "--consent-date", "yesterday"], 2, "'yesterday' is no day"),
         (["--name", "lj", "--consent-speaker", "A\x1b[2J", "--consent-date", "2026-01-01"], 13, "control character"),
-        (["--name", "lj", "--license", "", *CONSENT], 3, "license"),
+        (["--name", "lj", "--license", "", *CONSENT], 2, "license"),
         (["--name", "lj", "--language", "de"], 2, "language 'de' is none of zh"),
+        (["--name", "lj", "--language", "de"], 2, "English (en)"),
         (["--name", "lj", "--encoding", "klingon"], 2, "klingon"),
     ],
 )
@@ -348,3 +350,12 @@ def test_a_latin_1_table_is_told_the_option_that_reads_it(line, voxline, recordi
     arguments = ("import", str(recordings), "--name", "lj", "--language", "en", "--encoding", "latin-1")
     assert voxline(*arguments).code == 0
     assert [row["text"] for row in rows(line.root, "lj")] == ["Caf\xe9 d\xe9j\xe0.", "\xdcber."]
+
+
+def test_scripts_are_told_what_was_written(line, voxline, recordings):
+    (recordings / "wavs" / "1.txt").write_text("One.")
+    told = json.loads(voxline("import", str(recordings), "--name", "lj", "--language", "en", "--json").out)
+    assert (told["voice"], told["has_consent"]) == ("lj", False)
+    assert told["recordings"] > told["without_transcript"]
+    new = json.loads(voxline("new", "ben", "--json").out)
+    assert new["folder"] == str(line.root / "voices" / "ben") and "consent" in new["next"]

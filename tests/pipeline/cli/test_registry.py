@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from pipeline.io.registry import Mover
 from pipeline.records.release import Event, Release
 
 
@@ -66,7 +67,7 @@ def test_rollback_promote_and_retire_move_the_channel_and_leave_a_trace(publishe
     [
         (["show", "ben"], 2, "nothing on channel production"),
         (["show", "ana", "ffffffffffff"], 2, "no version ffffffffffff"),
-        (["show", "../ana"], 3, "no voice name"),
+        (["show", "../ana"], 2, "no voice name"),
         (["show", "ana", "../../x"], 2, "no version"),
         (["history", "ben"], 2, "never published"),
         (["retire", "ben"], 2, "never published"),
@@ -129,3 +130,22 @@ def test_the_engine_s_user_is_the_actor(published, voxline, monkeypatch):
     voxline("registry", "rollback", "ana")
     event = published.registry.history("ana")[-1]
     assert (event.actor, event.pipeline) == ("cleo", "https://gitlab.example.org/p/7")
+
+
+def test_history_is_legible_in_a_narrow_terminal(published, voxline, monkeypatch):
+    published.registry.rollback("ana", None, Mover("Ana Perez", "0123456789abcdef", "", "a reason of some length"))
+    monkeypatch.setenv("COLUMNS", "60")
+    told = voxline("registry", "history", "ana").out
+    assert all(len(line) <= 60 for line in told.splitlines()), told
+    last = published.registry.history("ana")[-1]
+    assert f"  {last.previous} -> {last.version}, commit 01234567" in told.splitlines()
+    assert "  by Ana Perez: a reason of some length" in told.splitlines()
+
+
+def test_moves_are_told_to_scripts(published, voxline):
+    version = published.version("ana")
+    retired = json.loads(voxline("registry", "retire", "ana", "--json").out)
+    assert [(event["action"], event["previous"]) for event in retired["events"]] == [("retire", version)]
+    assert json.loads(voxline("registry", "retire", "ana", "--json").out) == {"voice": "ana", "events": []}
+    promoted = json.loads(voxline("registry", "promote", "ana", version, "--json").out)
+    assert promoted["events"][0]["version"] == version

@@ -20,10 +20,25 @@ from pipeline.io.registry import Mover
 from pipeline.plain import is_unfit
 
 
-@pytest.mark.parametrize(("typed", "offered"), [("voxline val", ["validate"]), ("voxline run a", ["ana", "anna"])])
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("voxline val", ["validate"]),
+        ("voxline run a", ["ana", "anna"]),
+        ("voxline say b", ["ben"]),
+        ("voxline registry show a", ["ana"]),
+        ("voxline export a", ["ana"]),
+        ("voxline bases show nan", ["nano"]),
+        ("voxline run ana --base nan", ["nano"]),
+        ("voxline run ana --until ex", ["extract"]),
+        ("voxline say ana --channel c", ["candidate"]),
+    ],
+)
 def test_the_shell_completes(line, typed, offered):
     for name in ("ana", "anna", "ben"):
         line.write_voice(name)
+    line.commit()
+    line.publish("ana")
     words = {"_VOXLINE_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
     command = [sys.executable, "-c", "import sys; sys.argv[0] = 'voxline'; from pipeline.cli.main import main; main()"]
     done = subprocess.run(

@@ -21,7 +21,10 @@ def a_part(best_step: int, steps: int, ended_by: str, after: float) -> TrainedPa
     ("part", "told"),
     [
         (a_part(0, 0, "fixed", 2.309), "synthesizer, prior: as in the base, which does not fine-tune it"),
-        (a_part(0, 40, "heldout", 2.309), "synthesizer, prior: held-out KL stays 2.309; none of 40 steps made it better"),
+        (
+            a_part(0, 40, "heldout", 2.309),
+            "synthesizer, prior: held-out KL stays 2.309; none of 40 steps made it better",
+        ),
         (a_part(16, 40, "epochs", 2.1), "synthesizer, prior: held-out KL 2.309 -> 2.1 at step 16 of 40"),
     ],
 )

@@ -205,7 +205,10 @@ def a_check(**changes: object) -> Check:
     ("changes", "line"),
     [
         ({}, "✓ STOI against the base 0.0237 [0.0043 to 0.041], at least -0.03, by its lower end (docs)"),
-        ({"status": "failed", "decides_by": "mean", "value": -0.1}, "✗ STOI against the base -0.1, at least -0.03 (docs)"),
+        (
+            {"status": "failed", "decides_by": "mean", "value": -0.1},
+            "✗ STOI against the base -0.1, at least -0.03 (docs)",
+        ),
         (
             {"status": "failed", "decides_by": "high", "higher_is_better": False},
             "✗ STOI against the base 0.0237 [0.0043 to 0.041], at most -0.03, by its upper end (docs)",
