@@ -27,13 +27,12 @@ import numpy as np
 import soundfile
 from scipy.signal import butter, lfilter, sosfilt
 
-from pipeline.io.audio import AudioLimits, read_audio, resample
-from pipeline.io.recordings import list_recordings, read_recordings
+from pipeline.io.audio import read_audio, resample
+from pipeline.io.recordings import list_recordings
 from pipeline.records.clip_report import ClipReport
 from pipeline.records.settings import ValidateSettings
-from pipeline.stages.validate.stage import one_thread_each
+from pipeline.stages.validate.stage import judge_folder, one_thread_each
 from pipeline.stages.validate.tools import Tools, load_tools
-from pipeline.stages.validate.voice import validate
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("VOXLINE_SHARED", ROOT.parent / "shared"))
@@ -621,7 +620,7 @@ def judge(kind: str, seed: int, strength: int, tools: Tools, folder: Path) -> Ou
     build(make)
     make.finish()
     listed = list_recordings(folder, "en")
-    report = validate(read_recordings(listed, AudioLimits()), SETTINGS, tools, voice=kind, folder=listed)
+    report = judge_folder(listed, SETTINGS, tools, voice=kind)
     if expected is None:
         rejected = [result for result in report.clips if result.verdict == "reject"]
         is_clean = not rejected and report.verdict != "reject"

@@ -24,17 +24,16 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.io.audio import Audio, AudioLimits, read_audio, resample
-from pipeline.io.recordings import Folder, list_recordings, read_recordings
+from pipeline.io.audio import Audio, read_audio, resample
+from pipeline.io.recordings import Folder, list_recordings
 from pipeline.records.clip import Clip
 from pipeline.records.settings import ValidateSettings
 from pipeline.signal import examine as parts
 from pipeline.signal.examine import examine, speech_only
 from pipeline.signal.frames import analyse_frames
 from pipeline.signal.reverberation import measure_reverberation
-from pipeline.stages.validate.stage import one_thread_each
+from pipeline.stages.validate.stage import judge_folder, one_thread_each
 from pipeline.stages.validate.tools import Tools, load_tools
-from pipeline.stages.validate.voice import validate
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("VOXLINE_SHARED", ROOT.parent / "shared"))
@@ -75,7 +74,7 @@ def speed() -> dict[str, Any]:
     listed = list_recordings(folder, "en")
 
     def whole(asked: Any) -> Callable[[], Any]:
-        return lambda: validate(read_recordings(listed, AudioLimits()), SETTINGS, asked, folder=listed)
+        return lambda: judge_folder(listed, SETTINGS, asked, spread=map)
 
     seen = [examine(audio.samples, audio.sample_rate_hz, 0.8, tools.silero) for audio in decoded]
     with one_thread_each():
@@ -148,8 +147,7 @@ def refusals() -> dict[str, Any]:
     recordings = rejected = refused = long_enough = 0
     for speaker, clips in sorted(speakers.items()):
         folder = Folder(corpus, tuple(clips))
-        with one_thread_each():
-            report = validate(read_recordings(folder, AudioLimits()), SETTINGS, tools, voice=speaker)
+        report = judge_folder(folder, SETTINGS, tools, voice=speaker, spread=map)
         recordings += len(clips)
         bad = [result for result in report.clips if result.verdict == "reject"]
         rejected += len(bad)

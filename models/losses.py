@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.configs.synthesizer import MelConfig
-from models.masks import take_slices
 from models.spectrogram import MelSpectrogram, float32_region
 
 
@@ -48,15 +47,6 @@ class MelLoss(nn.Module):
     def forward(self, wave: Tensor, target_wave: Tensor) -> Tensor:
         """Both (B, N), both edges padded alike."""
         return F.l1_loss(self.mel(wave), self.mel(target_wave))
-
-    def against_spectrogram(self, wave: Tensor, spec: Tensor, starts: Tensor) -> Tensor:
-        """As upstream: the target is cut out of the mel of the whole batch spectrogram (B, F, T).
-
-        The slice's own mel has reflected edges, the target's has its true neighbours.
-        """
-        generated = self.mel(wave)
-        target = take_slices(self.mel.from_magnitude(spec), starts, generated.shape[-1])
-        return F.l1_loss(generated, target)
 
 
 class StftLoss(nn.Module):

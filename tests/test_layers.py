@@ -21,7 +21,7 @@ LAYERS = [
     ("models",),
     ("pipeline.io",),
     ("pipeline.signal", "pipeline.text"),
-    ("pipeline.records", "pipeline.config", "pipeline.trust", "pipeline.errors", "pipeline.plain", "pipeline.compat"),
+    ("pipeline.records", "pipeline.config", "pipeline.trust", "pipeline.errors", "pipeline.plain"),
 ]
 BOTTOM = "models.compat"  # standard library only; anything may import it
 LEVEL = {prefix: level for level, prefixes in enumerate(LAYERS) for prefix in prefixes}

@@ -96,12 +96,6 @@ class Audio:
         return mixed
 
 
-def probe_audio(path: Path | str, limits: AudioLimits | None = None) -> AudioInfo:
-    """Read the header only. Raises AudioFileError for anything `read_audio` would refuse before decoding."""
-    with _OpenFile(path, limits or AudioLimits()) as source, source.sound_file() as sound:
-        return source.checked_info(sound)
-
-
 def read_audio(path: Path | str, limits: AudioLimits | None = None) -> Audio:
     """Decode a whole file within `limits`.
 

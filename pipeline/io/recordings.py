@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -107,12 +107,6 @@ def list_recordings(path: Path, language: str | None, *, leave_out: frozenset[st
     extra = [Clip(file_name=name, language=fallback) for name in spare]
     folder = Folder(path, (*listed, *extra), findings, repairs, clip_findings, has_transcripts=True)
     return replace(folder, uncounted=frozenset(find_uncounted(path, named)))
-
-
-def read_recordings(folder: Folder, limits: AudioLimits) -> Iterator[Recording]:
-    """Decode one recording after the other. A file that cannot be read is a finding, never an exception."""
-    for clip in folder.clips:
-        yield read_recording(folder, clip, limits)
 
 
 def read_recording(folder: Folder, clip: Clip, limits: AudioLimits) -> Recording:

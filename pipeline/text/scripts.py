@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -31,11 +30,6 @@ def script_of(character: str) -> Script:
     if unicodedata.category(character)[0] != "L":
         return "other"
     return "latin" if "LATIN" in unicodedata.name(character, "") else "letter"
-
-
-def scripts_of(text: str) -> Counter[Script]:
-    """Characters of a text per script, silent ones left out."""
-    return Counter(script for script in map(script_of, text) if script != "other")
 
 
 class Stretch(NamedTuple):

@@ -24,20 +24,19 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import PipelineError
-from pipeline.io.audio import AudioLimits, encode_audio, read_audio, resample
+from pipeline.io.audio import encode_audio, read_audio, resample
 from pipeline.io.metadata import parse_metadata
-from pipeline.io.recordings import list_recordings, read_recordings
+from pipeline.io.recordings import list_recordings
 from pipeline.io.voices import load_manifest
 from pipeline.records.settings import ValidateSettings
+from pipeline.stages.validate.stage import judge_folder
 from pipeline.stages.validate.tools import Tools
-from pipeline.stages.validate.voice import validate
 
 FOUND = Path(__file__).resolve().parent / "found"
 ALARM_S = 20  # of processor time: a machine that is busy, or a run that is paused, is no hang
 WAITING_S = 600  # by the clock, for what waits and computes nothing
 ADDRESS_SPACE = 6 << 30
-LIMITS = AudioLimits(max_bytes=8 << 20, max_duration_s=30)
-SETTINGS = ValidateSettings()
+SETTINGS = ValidateSettings(file_max_bytes=8 << 20, file_max_s=30)
 INTERESTING = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFF0, 0xFFFFFFFF)
 VOICE = """display_name: Ana
 language: en
@@ -118,7 +117,7 @@ def try_one(name: str, data: bytes, folder: Path) -> str:
         old.unlink()
     (folder / name).write_bytes(data)
     listed = list_recordings(folder, "en")
-    report = validate(read_recordings(listed, LIMITS), SETTINGS, Tools(), voice="fuzz", folder=listed)
+    report = judge_folder(listed, SETTINGS, Tools(), voice="fuzz", spread=map)  # the alarm ends what is in this thread
     report.model_dump_json()
     return report.verdict
 

@@ -20,12 +20,6 @@ RATE_SPREAD = 0.16  # of the natural log of the playing speed
 GUESS_TRUST = 0.25  # weight of a clip whose text is a recogniser's
 
 
-def base_phone(symbol: str) -> str:
-    """ARPAbet without stress; punctuation is silence."""
-    phone = symbol.rstrip("012")
-    return phone if phone.isalpha() else "SIL"
-
-
 class PhoneSegments:
     """Draws augmented stretches of aligned clips with the labels of their frames."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from pipeline.errors import TransientError
 from pipeline.io.audio import AudioLimits, write_audio
@@ -44,6 +44,41 @@ def in_parallel(function: Callable[[Item], Result], items: Iterable[Item], worke
             yield waiting.popleft().result()
 
 
+class Spread(Protocol):
+    """How the recordings are gone through: side by side, or one after the other as ``map`` does."""
+
+    def __call__(self, function: Callable[[Item], Result], items: Iterable[Item], /) -> Iterator[Result]: ...
+
+
+def judge_folder(
+    folder: Folder,
+    settings: ValidateSettings,
+    tools: Tools,
+    *,
+    voice: str = "",
+    language: str | None = None,
+    spread: Spread = in_parallel,
+    keep: Callable[[Judged], None] = lambda one: None,
+) -> ClipReport:
+    """Judge every recording, then all of them together. A bad recording is a finding, never an exception.
+
+    Args:
+        keep: is handed each recording as it is judged; afterwards its samples are forgotten.
+    """
+    limits = AudioLimits(max_bytes=settings.file_max_bytes, max_duration_s=settings.file_max_s)
+
+    def judge(numbered: tuple[int, Clip]) -> Judged:
+        index, clip = numbered
+        return judge_recording(read_recording(folder, clip, limits), index, settings, tools, folder.has_transcripts)
+
+    judged: list[tuple[ClipResult, Traits]] = []
+    with one_thread_each():
+        for one in spread(judge, enumerate(folder.clips)):
+            keep(one)
+            judged.append((one.result, one.traits))
+    return conclude(judged, settings, tools, voice=voice, language=language, folder=folder)
+
+
 def validate_folder(
     folder: Folder,
     settings: ValidateSettings,
@@ -60,22 +95,20 @@ def validate_folder(
     Raises:
         TransientError: stopped by SIGTERM; nothing is half-written, the next run begins again.
     """
-    limits = AudioLimits(max_bytes=settings.file_max_bytes, max_duration_s=settings.file_max_s)
+    kept: list[ClipResult] = []
 
-    def judge(numbered: tuple[int, Clip]) -> Judged:
-        index, clip = numbered
-        return judge_recording(read_recording(folder, clip, limits), index, settings, tools, folder.has_transcripts)
+    def shown(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        stream = in_parallel(function, items)
+        return iter(reporter.track(stream, description=f"{voice}: validate", total=len(folder.clips)))
 
-    judged: list[tuple[ClipResult, Traits]] = []
-    with one_thread_each():
-        stream = in_parallel(judge, enumerate(folder.clips))
-        for one in reporter.track(stream, description=f"{voice}: validate", total=len(folder.clips)):
-            if is_stopping():
-                raise TransientError(f"stopped after {len(judged)} of {len(folder.clips)} recordings", hint="run again")
-            _keep(one, writer)
-            judged.append((one.result, one.traits))
-    report = conclude(judged, settings, tools, voice=voice, language=language, folder=folder)
-    _remove_left_out(writer.folder, [result for result, _ in judged], report)
+    def keep(one: Judged) -> None:
+        if is_stopping():
+            raise TransientError(f"stopped after {len(kept)} of {len(folder.clips)} recordings", hint="run again")
+        _keep(one, writer)
+        kept.append(one.result)
+
+    report = judge_folder(folder, settings, tools, voice=voice, language=language, spread=shown, keep=keep)
+    _remove_left_out(writer.folder, kept, report)
     writer.finish(report)
     return report
 

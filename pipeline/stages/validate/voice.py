@@ -1,34 +1,16 @@
-"""The core of validation for a whole voice: all recordings together, the seconds, and the verdict."""
+"""The rules that look at all recordings of a voice together: the seconds, and the verdict."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from pipeline.io.recordings import Folder, Recording
+from pipeline.io.recordings import Folder
 from pipeline.records.clip_report import ClipReport, ClipResult, Finding, Repair, Verdict
 from pipeline.records.settings import ValidateSettings
 from pipeline.signal.clip_rules import rejects
 from pipeline.signal.folder_rules import FolderFindings, Traits, folder_findings
-from pipeline.stages.validate.judge import SEVERITIES, judge_recording, verdict_of
-from pipeline.stages.validate.tools import NO_TOOLS, RECOGNISED, Tools
-
-
-def validate(
-    recordings: Iterable[Recording],
-    settings: ValidateSettings,
-    tools: Tools = NO_TOOLS,
-    *,
-    voice: str = "",
-    language: str | None = None,
-    folder: Folder | None = None,
-) -> ClipReport:
-    """Judge every recording, then all of them together. A bad recording is a finding, never an exception."""
-    needs_text = folder is not None and folder.has_transcripts
-    judged = [
-        (judge.result, judge.traits)
-        for judge in (judge_recording(one, index, settings, tools, needs_text) for index, one in enumerate(recordings))
-    ]
-    return conclude(judged, settings, tools, voice=voice, language=language, folder=folder)
+from pipeline.stages.validate.judge import SEVERITIES, verdict_of
+from pipeline.stages.validate.tools import RECOGNISED, Tools
 
 
 def conclude(

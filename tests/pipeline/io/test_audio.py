@@ -11,7 +11,6 @@ from pipeline.io.audio import (
     AudioFileError,
     AudioLimits,
     encode_audio,
-    probe_audio,
     read_audio,
     resample,
     sniff_container,
@@ -97,9 +96,9 @@ def test_links_pipes_and_lfs_pointers_are_named_for_what_they_are(tmp_path):
         read_audio(tmp_path / "pointer.wav")
 
 
-def test_probing_reads_the_header_only(tmp_path):
+def test_what_the_header_says_is_told(tmp_path):
     write_audio(tmp_path / "a.flac", tone(3, channels=2), 22050)
-    info = probe_audio(tmp_path / "a.flac")
+    info = read_audio(tmp_path / "a.flac").info
     assert (info.container, info.channels, info.sample_rate_hz, info.duration_s) == ("FLAC", 2, 22050, 3.0)
 
 

@@ -15,7 +15,7 @@ import soundfile
 from pipeline.cli.common import ConsoleReporter
 from pipeline.cli.main import run_command
 from pipeline.io import validation_report
-from pipeline.io.audio import encode_audio, probe_audio, read_audio, write_audio
+from pipeline.io.audio import encode_audio, read_audio, write_audio
 from pipeline.io.recordings import list_recordings
 from pipeline.io.validation_report import ReportWriter, plain_words, render_junit, render_markdown
 from pipeline.records.clip_report import ClipReport
@@ -67,7 +67,7 @@ def test_good_recordings_become_levelled_clips_and_the_originals_stay(folder):
     assert len(report.prepared) == 4
     for clip in report.prepared:
         audio = read_audio(folder.parent / "out" / clip.file)
-        assert audio.sample_rate_hz == clip.sample_rate_hz == probe_audio(folder / clip.source).sample_rate_hz
+        assert audio.sample_rate_hz == clip.sample_rate_hz == read_audio(folder / clip.source).sample_rate_hz
         assert audio.duration_s == pytest.approx(clip.duration_s, abs=1e-3)
         assert -19 < rms_dbfs(audio.mono) < -14.5
         assert np.abs(audio.mono).max() <= 10 ** (-0.95 / 20)

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.stages.validate.stage import one_thread_each
-
 pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -51,13 +49,11 @@ FOUND = [
 
 @pytest.mark.parametrize(("kind", "strength"), FOUND, ids=lambda value: str(value))
 def test_a_fault_in_unseen_recordings_is_found_for_its_reason(shared, tmp_path, kind, strength):
-    with one_thread_each():
-        outcome = detection().judge(kind, 50, strength, tools(), tmp_path / kind)
+    outcome = detection().judge(kind, 50, strength, tools(), tmp_path / kind)
     assert outcome.found, (outcome.report.verdict, outcome.report.reasons)
 
 
 @pytest.mark.parametrize("seed", [60, 61, 62])
 def test_good_unseen_recordings_are_left_alone(shared, tmp_path, seed):
-    with one_thread_each():
-        outcome = detection().judge("none", seed, seed, tools(), tmp_path / "none")
+    outcome = detection().judge("none", seed, seed, tools(), tmp_path / "none")
     assert outcome.found, [(result.clip.file_name, result.reasons) for result in outcome.report.clips]

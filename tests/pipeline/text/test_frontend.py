@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pipeline.errors import MissingExtraError, SettingsError
 from pipeline.text.frontend import FEWEST_PHONES, is_silent, phonemize, phonemize_for_synthesis
 from pipeline.text.packages import package_file, require
-from pipeline.text.scripts import script_of, scripts_of, split_languages
+from pipeline.text.scripts import script_of, split_languages
 from pipeline.text.symbols import symbol_ids, symbol_table
 
 LANGUAGES = ("zh", "en", "ja", "ko", "yue")
@@ -113,7 +113,6 @@ def test_scripts_are_told_from_code_points():
     assert [script_of(c) for c in "好あ한aé9٣ж，ー々"] == [
         "han", "kana", "hangul", "latin", "latin", "digit", "digit", "letter", "other", "kana", "han",
     ]  # fmt: skip
-    assert scripts_of("你好, ok!") == {"han": 2, "latin": 2}
 
 
 def test_a_missing_extra_is_one_line_to_type(monkeypatch):
