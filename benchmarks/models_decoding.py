@@ -12,6 +12,7 @@ from benchmarks.models_machine import memory
 from benchmarks.report import Measurement, fill, median_s
 from models.configs.text2semantic import SamplingConfig, Text2SemanticConfig
 from models.decoding import Decoder, Request, compare_weights
+from models.processor import lack, works
 from models.projections import WeightKind
 from models.text2semantic import Text2Semantic
 
@@ -59,6 +60,9 @@ def measure(repeats: int) -> list[Measurement]:
     tokens = exact.generate(requests(1), exactly(NEW_TOKENS))[0].tokens
     found = [memory(repeats)]
     for kind in KINDS:
+        if kind != "f32" and not works(kind):
+            print(f"{kind} is not measured: {lack(kind)}", flush=True)
+            continue
         decoder = exact if kind == "f32" else Decoder(network, kind)
         loss = None if kind == "f32" else losses(exact, decoder, tokens)
         for rows in (1, 8):

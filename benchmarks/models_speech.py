@@ -17,8 +17,9 @@ from benchmarks.report import REPOSITORY, Measurement, fill, median_s
 from models.bases import Base, load_base
 from models.compat import prepare_torchaudio
 from models.networks import build_network
+from models.processor import lack, works
 from models.voice import Reference, Sentence, Voice
-from models.voice_loading import PRECISIONS, load_voice
+from models.voice_loading import PRECISIONS, choose_options, load_voice
 from pipeline.text.frontend import phonemize_for_synthesis
 from pipeline.text.symbols import symbol_ids
 
@@ -85,7 +86,11 @@ def speaking(base: Base, cache: Path, repeats: int) -> list[Measurement]:
     clip = torch.randn(REFERENCE_S * 32_000, generator=generator) * 0.1
     reference = Reference(clip, 32_000, torch.randint(0, 700, (75,), generator=generator))
     found = []
-    for precision, options in PRECISIONS.items():
+    for precision in PRECISIONS:
+        if precision != "f32" and not works(precision):
+            print(f"{precision} is not measured: {lack(precision)}")
+            continue
+        options, _ = choose_options(precision, torch.device("cpu"))
         voice = load_voice(base, cache, torch.device("cpu"), options=options)
         if precision == "f32":
             found += preparing(voice, reference, repeats)

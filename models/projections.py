@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.errors import ModelsError
 from models.kernels import int8_product, pack, product
-from models.processor import require, works
+from models.processor import ProcessorError, require, works
 
 WeightKind = Literal["f32", "bf16", "int8"]
 Projection = Callable[[Tensor], Tensor]
@@ -26,7 +25,7 @@ def build_projection(kind: WeightKind, weight: Tensor, bias: Tensor | None) -> P
     """weight: (out, in) float32; bias: (out,) or None. Raises ProcessorError where this processor cannot."""
     if weight.device.type != "cpu":
         if kind == "int8":
-            raise ModelsError("int8 weights are for decoding on a CPU; use bf16 on this device")
+            raise ProcessorError(f"int8: its weights are for decoding on a CPU, not on {weight.device.type}")
         return DeviceProjection(weight, bias, torch.float32 if kind == "f32" else torch.bfloat16)
     if kind == "f32":
         return FloatProjection(weight, bias)

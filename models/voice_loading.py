@@ -20,7 +20,7 @@ from models.networks import (
     load_text2semantic,
     load_vocoder,
 )
-from models.processor import require, works
+from models.processor import ProcessorError, require, works
 from models.projections import WeightKind
 from models.rendering import CfmRenderer, Renderer, VitsRenderer
 from models.speaker import SpeakerEncoder
@@ -58,6 +58,8 @@ def choose_options(precision: Precision, device: torch.device) -> tuple[VoiceOpt
     Raises ProcessorError where this processor does not have it; nothing takes its place unasked.
     """
     options = PRECISIONS[precision]
+    if precision == "int8" and device.type != "cpu":
+        raise ProcessorError(f"int8: its weights are for decoding on a CPU, not on {device.type}")
     if device.type != "cpu" or precision == "f32":
         return options, []
     require(precision)

@@ -173,6 +173,8 @@ def test_what_int8_computes_otherwise_is_said_in_one_line():
     assert differences == ["int8: this processor has no bf16 for the rest of the work; that is computed in float32"]
     assert choose_options("f32", CPU) == (PRECISIONS["f32"], [])
     assert choose_options("bf16", torch.device("cuda")) == (PRECISIONS["bf16"], [])
+    with pytest.raises(ProcessorError, match=r"^int8: its weights are for decoding on a CPU, not on cuda$"):
+        choose_options("int8", torch.device("cuda"))
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the two variables are about x86-64")
