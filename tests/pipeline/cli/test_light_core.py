@@ -89,3 +89,22 @@ def test_the_doctor_names_a_package_that_is_missing(line, voxline, monkeypatch):
     assert answer.code == 3
     assert "pesq: extra audio" in answer.out and "apt-get install gcc python3-dev" in answer.out
     assert "missing: pesq" in answer.err
+
+
+def test_every_command_that_computes_says_what_to_do_without_before_torch_asks_the_processor(line):
+    """torch reads the processor and its variables once; told later, it would go on with what is switched off."""
+    line.write_voice("ana")
+    commands = [[stage, "ana"] for stage in ("validate", "extract", "finetune", "evaluate", "publish", "run")]
+    commands += [["say", "ana", "Hello."], ["doctor"], ["pretrain", "recipe.yaml", "--data", "."]]
+    code = (
+        "import os, sys\nfrom models import switches\nfrom pipeline.cli.main import run_command\n"
+        "class Told(BaseException): pass\n"
+        "def tell(names, environment):\n    assert 'torch' not in sys.modules\n    raise Told(*names)\n"
+        "switches.switch_off = tell\n"
+        "os.environ['VOXLINE_PROCESSOR'] = 'no avx512'\n"
+        f"for command in {commands!r}:\n"
+        "    try:\n        run_command(command)\n        sys.exit(f'{command} told nothing')\n"
+        "    except Told as told:\n        assert told.args == ('avx512',), told\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=line.root, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
