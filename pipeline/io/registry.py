@@ -229,7 +229,11 @@ class Registry:
         if problem:
             hint = f"voxline registry verify {voice}; who has looked at it can vouch for it: {VOUCH} {voice}"
             raise NotTrusted(f"{voice}: {problem}", hint=hint)
-        self.trust.check_not_older(self.place, pointer.event)
+        try:
+            self.trust.check_not_older(self.place, pointer.event)
+        except NotTrusted:
+            if self.pointer(voice, channel) == pointer:  # else somebody beside us has seen a later move just now
+                raise
 
     def _differing_copy(self, voice: str, event: Event) -> str:
         """What to say when an event's own file, if it was written already, is not the event."""
@@ -621,18 +625,16 @@ class Registry:
         except PipelineError as error:
             return [Finding(f"{voice}: {error.message}")]
         for _ in range(SWAP_ATTEMPTS):
-            before = self._channel_files(voice)
+            pointers = self._read_pointers(voice)
             events, findings = self._read_events(voice)
-            if self._channel_files(voice) == before:  # nobody moved a channel while the events were read
+            if self._read_pointers(voice) == pointers:  # nobody moved a channel while the events were read
                 break
         damages = []
         for version in self._version_folders(voice):
             damages += [f"{voice}/{version}: {problem}" for problem in self._damages(voice, version, events)]
-        for channel in CHANNELS:
-            try:
-                pointer = self.pointer(voice, channel)
-            except PipelineError as error:
-                damages.append(error.message)
+        for channel, pointer in zip(CHANNELS, pointers, strict=True):
+            if isinstance(pointer, str):
+                damages.append(pointer)
                 continue
             if pointer is not None and (problem := pointer_problem(pointer, voice, channel)):
                 damages.append(f"{voice}: {problem}")
@@ -645,14 +647,14 @@ class Registry:
             damages += self._seen_problems(pointer)
         return [*(Finding(message) for message in damages), *findings]
 
-    def _channel_files(self, voice: str) -> list[str]:
-        found = []
+    def _read_pointers(self, voice: str) -> list[ChannelPointer | str | None]:
+        """What each channel serves, or what is wrong with its file."""
+        found: list[ChannelPointer | str | None] = []
         for channel in CHANNELS:
             try:
-                stored = self.backend.get(_channel_key(voice, channel))
-                found.append(stored.tag if stored else "")
-            except PipelineError:
-                found.append("damaged")
+                found.append(self.pointer(voice, channel))
+            except PipelineError as error:
+                found.append(error.message)
         return found
 
     def _read_events(self, voice: str) -> tuple[list[Event], list[Finding]]:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -488,3 +489,27 @@ def test_a_record_says_the_same_whatever_a_later_voxline_adds_to_it(registry):
 def test_who_was_never_published_is_told(registry):
     with pytest.raises(UsageError, match="nothing on channel"):
         registry.verified("ben")
+
+
+def test_verify_beside_publishers_finds_nothing_wrong(open_as, files, make_release, place, tmp_path):
+    registry = open_as(OURS, signer=OURS, home=tmp_path / "home")
+    registry.publish("ana", make_release(version=FIRST), files, actor="x")
+    registry.publish("ana", make_release(version=SECOND), files, actor="x")
+    stop = threading.Event()
+
+    def move():
+        for turn in range(1000):
+            if stop.is_set():
+                return
+            registry.move("ana", "production", (FIRST, SECOND)[turn % 2], action="promote", mover=SOMEBODY)
+
+    mover = threading.Thread(target=move)
+    mover.start()
+    try:
+        for _ in range(15):
+            assert registry.verify("ana") == []
+            assert registry.verified("ana")[0].version in (FIRST, SECOND)
+    finally:
+        stop.set()
+        mover.join()
+    assert len(registry.history("ana")) > 3
