@@ -363,8 +363,9 @@ def _judge(voice: str, stage: str, outcome: Outcome) -> None:
         found = f"{record.speech_usable_s:.1f} s of good speech found, {record.speech_needed_s:.0f} s needed"
         details = [finding.detail or finding.code for finding in record.findings if finding.severity == "reject"]
         told = [detail for detail in dict.fromkeys(details) if detail != found]
+        first = [] if record.lacks_texts_only else [found]
         raise VoiceRefused(
-            f"{voice}: {'; '.join([found, *told])}", hint=f"voxline validate {voice} lists every finding"
+            f"{voice}: {'; '.join([*first, *told])}", hint=f"voxline validate {voice} lists every finding"
         )
     if stage == "evaluate" and not record.passed:
         page = address_of(outcome.folder / "report" / "index.html", os.environ)

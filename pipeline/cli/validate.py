@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pipeline.records.clip_report import ClipReport
 
 
+SHOWN_NAMES = 3
+
+
 def register(app: typer.Typer) -> None:
     app.command("validate", rich_help_panel="The line")(validate)
 
@@ -32,6 +35,12 @@ def validate(
     denoise_weights: Annotated[
         str | None, typer.Option(help="Folder with DeepFilterNet weights.", show_default=False)
     ] = None,
+    write_metadata: Annotated[
+        bool,
+        typer.Option(
+            "--write-metadata", help="Write a metadata.csv that names the recordings, to fill in their texts."
+        ),
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse what could not be measured.")] = False,
     record: RecordOption = False,
     registry: RegistryOption = None,
@@ -46,6 +55,7 @@ def validate(
         voxline validate sample
         voxline validate recordings/ --language en --json
         voxline validate ana --report out/
+        voxline validate ana --write-metadata
     """
     from pipeline.cli.common import require_trusted
     from pipeline.errors import VoiceRefused
@@ -54,6 +64,9 @@ def validate(
 
     if record:
         require_trusted("validate --record", "leave --record out: the registry belongs to the protected branch")
+    if write_metadata:
+        _write_metadata(voice, language)
+        return
     flags = {
         "voxline.work": work,
         "voxline.registry": registry,
@@ -69,7 +82,10 @@ def validate(
             tell(line)
     if not found.accepted:
         _notify(found, flags)
-        raise VoiceRefused(f"{found.voice}: {headline(found)}", hint="record again what the report names")
+        hint = "record again what the report names"
+        if found.lacks_texts_only:
+            hint = f"voxline validate {voice} --write-metadata writes the lines to fill in, where there are none"
+        raise VoiceRefused(f"{found.voice}: {headline(found)}", hint=hint)
 
 
 def _run(
@@ -133,6 +149,27 @@ def _bare_folder(
         )
 
 
+def _write_metadata(voice: str, language: str | None) -> None:
+    """Name every recording in a metadata.csv; what is said in them is for a person to write."""
+    from pipeline.cli.terminal import tell
+    from pipeline.cli.voices import find_voice_folder
+    from pipeline.errors import UsageError
+    from pipeline.io.recordings import list_recordings
+    from pipeline.io.voice_writer import write_table
+    from pipeline.io.voices import MANIFEST_FILE, load_voice
+
+    folder = find_voice_folder(voice)
+    left_out = frozenset[str]()
+    if (folder / MANIFEST_FILE).exists():
+        manifest = load_voice(folder).manifest
+        language, left_out = manifest.language, frozenset(filter(None, [manifest.consent.statement]))
+    recordings = list_recordings(folder, language, leave_out=left_out).clips
+    if not recordings:
+        raise UsageError(f"{folder}: holds no recordings", hint="put them into its folder wavs/")
+    path = write_table(folder, [clip.file_name for clip in recordings], recordings[0].language)
+    tell(f"{path}: {len(recordings)} lines; write what is said into the column 'text', then: voxline validate {voice}")
+
+
 def _notify(found: ClipReport, flags: dict[str, Any]) -> None:
     """Tell whoever asked to be told. Nothing that happens here changes the verdict."""
 
@@ -152,15 +189,30 @@ def _copy(source: Path, target: Path) -> None:
 def _lines(found: ClipReport, folder: Path | None) -> list[str]:
     """What a person reads: the decision, what to do, and what was found where."""
     from pipeline.io.ci import address_of
-    from pipeline.io.validation_report import headline, plain_words, severest, told
+    from pipeline.io.validation_report import headline, plain_words, told
 
     lines = [f"{found.voice}: {headline(found)}", *(f"  {line}" for line in plain_words(found))]
     lines += [f"  {finding.severity:<7} {told(finding)}" for finding in found.findings]
-    for number, result in enumerate(found.clips, start=1):
-        if result.findings:
-            lines.append(f"  {number:>3} {result.clip.file_name}: {result.verdict}")
-            lines += [f"        {finding.severity:<7} {told(finding)}" for finding in severest(result)]
+    lines += _by_finding(found)
     lines += [f"  not measured: {what}: {why}" for what, why in found.not_measured.items()]
     if folder is not None:
         lines.append(f"  report: {address_of(folder / 'report.html', os.environ)}")
+    return lines
+
+
+def _by_finding(found: ClipReport) -> list[str]:
+    """A line for each thing that was found, with its recordings: the report has them one by one."""
+    from pipeline.io.validation_report import SEVERITIES, told
+
+    groups: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for result in found.clips:
+        for finding in result.findings:
+            place = groups.setdefault((finding.severity, finding.code), [])
+            place.append((result.clip.file_name, told(finding)))
+    lines = []
+    for (severity, code), places in sorted(groups.items(), key=lambda group: SEVERITIES.index(group[0][0])):
+        names = list(dict.fromkeys(name for name, _ in places))
+        more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+        what = places[0][1] if len(names) == 1 else f"{code} in {len(names)} recordings"
+        lines.append(f"  {severity:<7} {what}: {', '.join(names[:SHOWN_NAMES])}{more}")
     return lines

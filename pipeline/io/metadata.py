@@ -26,6 +26,7 @@ MAX_NAME_BYTES = 255  # of one file or folder, on every file system we know
 MAX_PATH_BYTES = 1024  # inside a voice's folder; the system takes 4096 with all folders above it
 SHOWN_NAME = 80  # letters of a name that a message quotes
 
+NO_TEXT = "no text"
 NOT_UTF_8 = "bytes that are not UTF-8; save the file as UTF-8"
 
 ProblemSeverity = Literal["reject", "repair", "warn"]
@@ -57,7 +58,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is not as it should be. `code` is `bad_metadata`, `encoding` or `duplicate_line`."""
+    """Something that is not as it should be: `bad_metadata`, `no_transcript`, `encoding` or `duplicate_line`."""
 
     code: str
     severity: ProblemSeverity
@@ -286,7 +287,8 @@ def _rows(
             continue
         fault = _fault(fields, width, columns)
         if fault:
-            problems.append(Problem("bad_metadata", "reject", fault, line, name or None))
+            code = "no_transcript" if fault == NO_TEXT else "bad_metadata"
+            problems.append(Problem(code, "reject", fault, line, name or None))
             continue
         row = _row(line, name, fields, columns)
         earlier = rows.get(name)
@@ -324,7 +326,7 @@ def _fault(fields: list[str], width: int, columns: dict[str, int]) -> str | None
     if max(len(os.fsencode(part)) for part in name.split("/")) > MAX_NAME_BYTES or not name.isprintable():
         return "a file name that no file can have"
     if not text:
-        return "no text"
+        return NO_TEXT
     if len(text) > MAX_TEXT:
         return f"a text of {len(text)} characters, at most {MAX_TEXT}"
     if any(unicodedata.category(letter) in ("Cc", "Cs", "Co", "Cn") and letter not in "\t\n" for letter in text):

@@ -18,7 +18,7 @@ from email.utils import format_datetime, make_msgid
 from typing import Any
 
 from pipeline.io.processes import child_environment
-from pipeline.io.validation_report import headline, plain_words, render_markdown
+from pipeline.io.validation_report import advice_languages, headline, plain_words, render_markdown
 from pipeline.io.webhook import post
 from pipeline.records.clip_report import ClipReport
 from pipeline.records.settings import NotifySettings
@@ -98,7 +98,7 @@ def _mail(report: ClipReport, settings: NotifySettings, environment: Mapping[str
     message["To"] = ", ".join(settings.email_to)
     message["Date"] = format_datetime(datetime.now(UTC))
     message["Message-ID"] = make_msgid(domain="voxline.invalid")  # not the name of this machine
-    advice = "\n".join(f"- {line}" for language in ("en", "zh") for line in plain_words(report, language))
+    advice = "\n".join(f"- {line}" for language in advice_languages(report) for line in plain_words(report, language))
     message.set_content(f"{headline(report)}\n\n{advice}\n\n{render_markdown(report)}")
     password = environment.get(PASSWORD_VARIABLE)
     with _mail_server(settings) as server:

@@ -75,12 +75,15 @@ class Folder:
     uncounted: frozenset[str] = frozenset()
 
 
-def list_recordings(path: Path, language: str | None, *, leave_out: frozenset[str] = frozenset()) -> Folder:
+def list_recordings(
+    path: Path, language: str | None, *, leave_out: frozenset[str] = frozenset(), needs_texts: bool = False
+) -> Folder:
     """Match metadata.csv with the audio files of a folder.
 
     Args:
         language: of lines that name none, and of files without a line.
         leave_out: files that are no recordings of the voice, such as the spoken consent.
+        needs_texts: a folder without a metadata.csv is one whose texts are missing, not one to be judged by its sound.
 
     Raises:
         SettingsError: a language is needed and none is given.
@@ -89,11 +92,11 @@ def list_recordings(path: Path, language: str | None, *, leave_out: frozenset[st
     files = [name for name in _audio_files(path) if name not in left_out]
     source = path / METADATA_FILE
     if not _is_ordinary(source):
-        finding = Finding(
-            code="no_transcript", severity="warn", detail="there is no metadata.csv: only the sound is judged"
-        )
         needed = _language(language, None, source) if files else language or ""
-        return Folder(path, tuple(Clip(file_name=name, language=needed) for name in files), (finding,))
+        clips = tuple(Clip(file_name=name, language=needed) for name in files)
+        detail = "there is no metadata.csv" if needs_texts else "there is no metadata.csv: only the sound is judged"
+        finding = Finding(code="no_transcript", severity="reject" if needs_texts else "warn", detail=detail)
+        return Folder(path, clips, (finding,), has_transcripts=needs_texts)
     metadata = read_metadata(source, language)
     named = {row.file_name for row in metadata.rows}
     listed = [_clip(row, _language(row.language, language, source)) for row in metadata.rows]

@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.io.audio import encode_for_listening
 from pipeline.io.files import write_atomically
 from pipeline.plain import one_line, printable
-from pipeline.records.clip_report import ClipReport, ClipResult, Finding
+from pipeline.records.clip_report import TEXTS_MISSING, ClipReport, ClipResult, Finding
 from pipeline.signal.examine import Examination
 from pipeline.signal.frames import Floats
 from pipeline.signal.pictures import level_png, waveform_path
@@ -30,7 +30,7 @@ _PLAYED_S = 30.0  # of a recording
 _ROWS_MOST = 2000
 _NAMED_MOST = 8
 _ORDER = {"reject": 0, "repair": 1, "warn": 2, "pass": 3}
-_SEVERITIES = ("reject", "repair", "warn")
+SEVERITIES = ("reject", "repair", "warn")
 
 
 class ReportWriter:
@@ -91,13 +91,14 @@ def plain_words(report: ClipReport, language: str = "en") -> list[str]:
     """What the speaker should do, in a few sentences of English or Chinese (`zh`), the most important first."""
     lines = []
     advice = _advice()
-    if not report.accepted and report.speech_usable_s < report.speech_needed_s:
+    passed_over = {"not_enough_speech", "no_transcript"} if report.lacks_texts_only else {"not_enough_speech"}
+    if not report.accepted and not report.lacks_texts_only and report.speech_usable_s < report.speech_needed_s:
         missing = int(np.ceil(report.speech_needed_s - report.speech_usable_s))
         lines.append(advice["not_enough_speech"][language].format(s=missing))
-    for severity in _SEVERITIES:
+    for severity in SEVERITIES:
         for code in dict.fromkeys(f.code for f in _all_findings(report) if f.severity == severity):
             is_quiet = severity != "reject" and "quiet" in advice.get(code, {})
-            if code in advice and code != "not_enough_speech" and not is_quiet:
+            if code in advice and code not in passed_over and not is_quiet:
                 lines.append(_advise(report, code, severity, language))
     return list(dict.fromkeys(lines))
 
@@ -138,6 +139,11 @@ def _all_findings(report: ClipReport) -> Iterable[Finding]:
         yield from result.findings
 
 
+def advice_languages(report: ClipReport) -> tuple[str, ...]:
+    """English, and Chinese where the speaker reads it."""
+    return ("en", "zh") if report.language in ("zh", "yue") else ("en",)
+
+
 def told(finding: Finding) -> str:
     """`low_snr: noise in the pauses is too loud (3.2 dB, limit 10 dB)`."""
     text = f"{finding.code}: {finding.detail}" if finding.detail else finding.code
@@ -148,6 +154,8 @@ def told(finding: Finding) -> str:
 
 def headline(report: ClipReport) -> str:
     """One line: what was decided, and on how much speech."""
+    if report.lacks_texts_only:
+        return f"refused: {next(finding.detail for finding in report.findings if finding.code == TEXTS_MISSING)}"
     found = f"{report.speech_usable_s:.1f} s of good speech, {report.speech_needed_s:.0f} s needed"
     kept = sum(1 for result in report.clips if result.prepared)
     return f"{'accepted' if report.accepted else 'refused'}: {found}; {kept} of {len(report.clips)} recordings kept"
@@ -218,8 +226,7 @@ def render_html(report: ClipReport, media: Mapping[str, Mapping[str, Any]]) -> I
     return _template().generate(
         report=report,
         headline=headline(report),
-        english=plain_words(report),
-        chinese=plain_words(report, "zh"),
+        advice={language: plain_words(report, language) for language in advice_languages(report)},
         rows=[row for row in rows if id(row) in listed],
         total=len(rows),
         shown=[row for row in ordered if row["media"]],

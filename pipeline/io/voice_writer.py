@@ -15,7 +15,7 @@ from datetime import date
 from pathlib import Path
 
 from pipeline.errors import UsageError
-from pipeline.io.files import disk_full_is_transient, sync_folder
+from pipeline.io.files import disk_full_is_transient, sync_folder, write_atomically
 from pipeline.io.importing import FoundClip, safe_file_name
 from pipeline.io.voices import MANIFEST_FILE, METADATA_FILE, check_consent, check_name, parse_manifest
 from pipeline.io.yaml import parse_table
@@ -88,6 +88,16 @@ def write_voice(voices: Path, name: str, words: ManifestWords, clips: Sequence[F
         staging.rename(folder)
         sync_folder(voices)
     return folder
+
+
+def write_table(folder: Path, files: Sequence[str], language: str) -> Path:
+    """Write a metadata.csv that names the recordings, with room for their texts. Raises UsageError if there is one."""
+    path = folder / METADATA_FILE
+    if path.exists() or path.is_symlink():
+        raise UsageError(f"{path} exists already", hint="write what is said into its column 'text'")
+    with disk_full_is_transient(path):
+        write_atomically(path, _render_table([(name, "", language) for name in files]).encode())
+    return path
 
 
 @contextmanager

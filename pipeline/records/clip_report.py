@@ -10,6 +10,7 @@ from pipeline.records.base import Record
 from pipeline.records.clip import Clip, PreparedClip
 
 Severity = Literal["reject", "repair", "warn"]
+TEXTS_MISSING = "texts_missing"  # the code of good recordings that only lack their texts
 Verdict = Literal["pass", "warn", "repair", "reject"]
 
 
@@ -137,6 +138,11 @@ class ClipReport(Record):
     clips: tuple[ClipResult, ...] = ()
     not_measured: dict[str, str] = Field(default_factory=dict)
     tools: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def lacks_texts_only(self) -> bool:
+        """Refused, but nothing has to be recorded again."""
+        return any(finding.code == TEXTS_MISSING for finding in self.findings)
 
     @property
     def prepared(self) -> tuple[PreparedClip, ...]:

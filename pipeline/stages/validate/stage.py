@@ -152,7 +152,8 @@ def work(job: Job) -> ClipReport:
     settings: ValidateSettings = job.settings
     language = job.parameters.get("language")
     statement = job.parameters.get("statement")
-    folder = list_recordings(job.voice_folder, language, leave_out=frozenset([statement] if statement else []))
+    left_out = frozenset([statement] if statement else [])
+    folder = list_recordings(job.voice_folder, language, leave_out=left_out, needs_texts=True)
     tools = load_tools(settings, job.machine.cache)
     writer = ReportWriter(job.folder)
     return validate_folder(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.io.recordings import Folder
-from pipeline.records.clip_report import ClipReport, ClipResult, Finding, Repair, Verdict
+from pipeline.records.clip_report import TEXTS_MISSING, ClipReport, ClipResult, Finding, Repair, Verdict
 from pipeline.records.settings import ValidateSettings
 from pipeline.signal.clip_rules import rejects
 from pipeline.signal.folder_rules import FolderFindings, Traits, folder_findings
@@ -37,7 +37,11 @@ def conclude(
     found_s = sum(traits.speech_s for _, traits in judged)
     usable_s = sum(prepared.speech_s for result in clips for prepared in result.prepared)
     verdict, reasons = _voice_verdict(findings, clips, found_s, usable_s, settings.speech_min_s)
-    if usable_s < settings.speech_min_s:
+    missing = _texts_missing(clips, judged, folder)
+    if missing is not None and usable_s < settings.speech_min_s <= usable_s + missing[1]:
+        findings.append(_without_texts(*missing))
+        reasons = tuple(dict.fromkeys((TEXTS_MISSING, *reasons)))
+    elif usable_s < settings.speech_min_s:
         detail = f"{usable_s:.1f} s of good speech found, {settings.speech_min_s:.0f} s needed"
         findings.append(
             Finding(
@@ -65,6 +69,27 @@ def conclude(
         not_measured=absent,
         tools=tools.digests,
     )
+
+
+def _texts_missing(
+    clips: Sequence[ClipResult], judged: Sequence[tuple[ClipResult, Traits]], folder: Folder | None
+) -> tuple[int, float] | None:
+    """How many recordings lack nothing but a text, and how many seconds are spoken in them."""
+    if folder is None or not folder.has_transcripts:
+        return None
+    without = [
+        traits.speech_s
+        for result, (_, traits) in zip(clips, judged, strict=True)
+        if result.clip.text is None
+        and all(finding.code == "no_transcript" for finding in result.findings if finding.severity == "reject")
+    ]
+    return (len(without), sum(without)) if without else None
+
+
+def _without_texts(recordings: int, speech_s: float) -> Finding:
+    told = "1 recording is" if recordings == 1 else f"{recordings} recordings are"
+    detail = f"{told} good, {speech_s:.0f} s of speech, but nobody wrote down what is said"
+    return Finding(code=TEXTS_MISSING, severity="reject", detail=detail)
 
 
 def _with_folder(result: ClipResult, index: int, together: FolderFindings) -> ClipResult:

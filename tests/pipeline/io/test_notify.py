@@ -133,16 +133,18 @@ def message_in(said):
     return email.message_from_string("\n".join(said[start:]), policy=email.policy.default)
 
 
-def test_the_mail_is_delivered_with_the_advice():
+@pytest.mark.parametrize(("language", "has_chinese"), [("en", False), ("zh", True)])
+def test_the_mail_is_delivered_with_the_advice_in_the_language_of_the_voice(language, has_chinese):
+    told = report().model_copy(update={"language": language})
     with MailServer() as server:
-        assert notify_refused(report(), mail_settings(server.port), {}) == []
+        assert notify_refused(told, mail_settings(server.port), {}) == []
         server.shutdown()
     message = message_in(server.said)
     assert message["Subject"].startswith("Voice ana: refused")
     assert message["To"] == "actor@example.org"
     assert message["Date"] is not None
     assert "Record 12 s more speech." in message.get_content()
-    assert "请再录 12 秒语音。" in message.get_content()
+    assert ("请再录 12 秒语音。" in message.get_content()) == has_chinese
     assert any("RCPT TO:<ACTOR@EXAMPLE.ORG>" in line.upper() for line in server.said)
 
 
