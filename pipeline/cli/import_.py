@@ -61,7 +61,7 @@ def import_recordings(
     with typed(name):
         folder = write_voice(voices, name, words, clips)
     silent = sum(not clip.text for clip in clips)
-    note = f", {silent} without a transcript" if silent else ""
+    note = f", {silent} without a transcript: write what is said into metadata.csv" if silent else ""
     tell_made(
         name,
         folder,

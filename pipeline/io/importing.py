@@ -262,7 +262,9 @@ def _index(folder: Path, key: Callable[[Path], str]) -> dict[str, list[Path]]:
 def _unique(index: dict[str, list[Path]], name: str, where: str) -> Path:
     found = index.get(name, [])
     if not found:
-        raise VoiceRefused(f"{where}: no recording {name!r} in the folder")
+        raise VoiceRefused(f"{where}: no recording {name[:SHOWN_NAME]!r} in the folder")
     if len(found) > 1:
-        raise VoiceRefused(f"{where}: {name!r} is in several folders: {', '.join(str(path) for path in found[:3])}")
+        raise VoiceRefused(
+            f"{where}: {name[:SHOWN_NAME]!r} is in several folders: {', '.join(str(path) for path in found[:3])}"
+        )
     return found[0]

@@ -820,7 +820,7 @@ def _event(
 
 def _event_id(now: datetime, previous: str) -> str:
     """Milliseconds as 12 hex digits, then 8 random ones; after the channel's last event even if the clock went back."""
-    milliseconds = int(now.timestamp() * 1000)
+    milliseconds = max(0, int(now.timestamp() * 1000))  # a machine without a battery may start before 1970
     if previous:
         milliseconds = max(milliseconds, int(previous[:12], 16) + 1)
     return f"{milliseconds:012x}-{secrets.token_hex(4)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -121,3 +122,11 @@ def test_the_digest_follows_numbers_and_weights_and_nothing_else(tmp_path: Path)
     weights.unlink()
     with pytest.raises(WeightsError, match=r"synthesizer\.safetensors: weights of base 'small' are missing"):
         digest()
+
+
+def test_a_pipe_in_the_place_of_a_base_is_not_waited_for(tmp_path):
+    (tmp_path / "evil").mkdir()
+    os.mkfifo(tmp_path / "evil" / "base.yaml")
+    assert list_bases(tmp_path) == []
+    with pytest.raises(ConfigError, match="no base 'evil'"):
+        load_base("evil", tmp_path)

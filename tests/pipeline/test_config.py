@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,9 @@ def test_a_value_of_another_kind_is_told_in_plain_words(tmp_path, content, told)
     with pytest.raises(SettingsError) as caught:
         resolve(root=tmp_path, environment={})
     assert told in caught.value.message
+
+
+def test_a_pipe_in_the_place_of_the_settings_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipeline.toml")
+    with pytest.raises(SettingsError, match=r"pipeline\.toml: is no ordinary file"):
+        resolve(root=tmp_path, environment={})

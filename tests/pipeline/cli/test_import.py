@@ -359,3 +359,18 @@ def test_scripts_are_told_what_was_written(line, voxline, recordings):
     assert told["recordings"] > told["without_transcript"]
     new = json.loads(voxline("new", "ben", "--json").out)
     assert new["folder"] == str(line.root / "voices" / "ben") and "consent" in new["next"]
+
+
+@pytest.mark.parametrize("content", [f"{'x' * 120_000}.wav|ana|EN|One.\n", f"{'a/' * 60_000}x.wav|ana|EN|One.\n"])
+def test_an_over_long_name_in_a_list_is_quoted_in_part(line, voxline, recordings, content):
+    (recordings / "esd.list").write_text(content)
+    answer = voxline("import", str(recordings), "--name", "lj")
+    assert answer.code == 10
+    assert len(answer.err) < 1000
+
+
+def test_recordings_without_texts_are_imported_with_lines_to_fill_in(line, voxline, recordings):
+    answer = voxline("import", str(recordings), "--name", "lj", "--language", "en", *CONSENT)
+    assert answer.code == 0
+    assert "2 without a transcript: write what is said into metadata.csv" in answer.out
+    assert [row["text"] for row in rows(line.root, "lj")] == ["", ""]

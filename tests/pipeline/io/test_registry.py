@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -431,3 +432,13 @@ def test_a_channel_is_not_moved_to_what_is_collected_meanwhile(registry, files, 
         publisher.move("ana", "production", old, action="republish", mover=SOMEBODY)
     assert registry.resolve("ana").version == new
     assert registry.verify("ana") == []
+
+
+def test_a_clock_before_1970_makes_events_all_the_same(monkeypatch):
+    from pipeline.io import registry as module
+
+    first = module._event_id(datetime(1969, 7, 20, tzinfo=UTC), "")
+    then = module._event_id(datetime(1969, 7, 20, tzinfo=UTC), first)
+    assert re.fullmatch(r"[0-9a-f]{12}-[0-9a-f]{8}", first)
+    assert re.fullmatch(r"[0-9a-f]{12}-[0-9a-f]{8}", then)
+    assert then > first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from datetime import date
@@ -22,7 +23,7 @@ from pipeline.records.job import Machine
 from pipeline.records.release import Provenance, release_version
 from pipeline.records.spoken import Spoken
 from pipeline.stages.publish import Publication, publish
-from pipeline.stages.speak import speak
+from pipeline.stages.speak import read_reference, speak
 
 pytestmark = pytest.mark.slow
 
@@ -196,6 +197,13 @@ class TestPrecision:
         switch_off(["bf16"], {})
         assert say("f32").notes == ()
         assert [note for note in say("int8").notes if "float32" in note] == [INT8_WITHOUT_BF16]
+
+
+@pytest.mark.parametrize("spoil", [os.mkfifo, lambda path: path.write_bytes(b"{" * 2_000_000)])
+def test_a_reference_that_is_no_file_or_endless_is_damaged_and_not_waited_for(tmp_path, spoil) -> None:
+    spoil(tmp_path / "reference.json")
+    with pytest.raises(SettingsError, match="damaged"):
+        read_reference(tmp_path, "v2")
 
 
 class TestMoreReferences:
