@@ -45,7 +45,11 @@ def list_voices(registry: RegistryOption = None, as_json: JsonOption = False) ->
         tell(f"{opened.url} is empty; voxline run VOICE publishes the first voice")
         return
 
-    rows = table("voice", "production", "candidate", "releases", "moved", "by")
+    rows = table("voice")
+    for column in ("production", "candidate"):
+        rows.add_column(column, min_width=12, no_wrap=True)  # a version is told whole, or it cannot be copied
+    for column in ("releases", "moved", "by"):
+        rows.add_column(column)
     for voice, state in states.items():
         last = state.production or state.candidate
         moved = (f"{last.event.at:%Y-%m-%d %H:%M}", last.event.actor) if last else ("", "")

@@ -24,15 +24,19 @@ _COLOURS = np.array(
 
 
 def waveform_path(signal: Signal, width: int = 600, height: int = 60) -> str:
-    """SVG path of the envelope: for every pixel column the lowest and the highest sample."""
+    """SVG path of the envelope: for every pixel column the lowest and the highest sample, with a little air around.
+
+    What goes beyond full scale makes the whole picture smaller; it is not cut off.
+    """
     if not len(signal):
         return ""
     edges = np.linspace(0, len(signal), min(width, len(signal)) + 1).astype(int)[:-1]
     highest, lowest = np.maximum.reduceat(signal, edges), np.minimum.reduceat(signal, edges)
     columns = np.linspace(0, width, len(edges))
     middle = height / 2
-    upper = [f"{x:.0f},{middle - y * middle:.1f}" for x, y in zip(columns, np.clip(highest, -1, 1), strict=True)]
-    lower = [f"{x:.0f},{middle - y * middle:.1f}" for x, y in zip(columns, np.clip(lowest, -1, 1), strict=True)]
+    unit = 0.95 * middle / max(1.0, float(np.abs(signal).max()))
+    upper = [f"{x:.0f},{middle - y * unit:.1f}" for x, y in zip(columns, highest, strict=True)]
+    lower = [f"{x:.0f},{middle - y * unit:.1f}" for x, y in zip(columns, lowest, strict=True)]
     return "M" + " L".join(upper) + " L" + " L".join(reversed(lower)) + " Z"
 
 

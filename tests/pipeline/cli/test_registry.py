@@ -149,3 +149,8 @@ def test_moves_are_told_to_scripts(published, voxline):
     assert json.loads(voxline("registry", "retire", "ana", "--json").out) == {"voice": "ana", "events": []}
     promoted = json.loads(voxline("registry", "promote", "ana", version, "--json").out)
     assert promoted["events"][0]["version"] == version
+
+
+def test_versions_are_listed_whole_in_a_narrow_terminal(published, voxline, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    assert published.version("ana") in voxline("registry", "list").out
