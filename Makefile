@@ -38,3 +38,4 @@ clean:
 
 fuzz: $(STAMP)
 	$(BIN)/python tests/fuzz/fuzz_validation.py $(or $(COUNT),10000)
+	FUZZ_EXAMPLES=1000 $(BIN)/python -m pytest -q tests/pipeline/cli/test_ci_variables.py

@@ -135,10 +135,9 @@ class Line:
         return outcomes
 
     def _tell(self, outcome: Outcome) -> None:
-        """Notify whoever asked to be told that a voice was refused. Nothing that happens here changes the verdict."""
-        from pipeline.io.notify import notify_refused
+        from pipeline.cli.common import notify_here
 
-        notify_refused(outcome.record, self.settings.notify, os.environ, self.reporter.log)
+        notify_here(outcome.record, self.settings.notify, self.reporter)
 
     def validate(self) -> Outcome:
         """The report on the recordings, accepted or not."""

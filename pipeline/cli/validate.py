@@ -57,7 +57,7 @@ def validate(
         voxline validate ana --report out/
         voxline validate ana --write-metadata
     """
-    from pipeline.cli.common import require_trusted
+    from pipeline.cli.common import ConsoleReporter, notify_here, require_trusted, resolve_settings
     from pipeline.errors import VoiceRefused
     from pipeline.io.ci import summarise
     from pipeline.io.validation_report import headline, render_markdown
@@ -81,7 +81,7 @@ def validate(
         for line in _lines(found, folder):
             tell(line)
     if not found.accepted:
-        _notify(found, flags)
+        notify_here(found, resolve_settings(flags).settings.notify, ConsoleReporter())
         hint = "record again what the report names"
         if found.lacks_texts_only:
             hint = f"voxline validate {voice} --write-metadata writes the lines to fill in, where there are none"
@@ -168,15 +168,6 @@ def _write_metadata(voice: str, language: str | None) -> None:
         raise UsageError(f"{folder}: holds no recordings", hint="put them into its folder wavs/")
     path = write_table(folder, [clip.file_name for clip in recordings], recordings[0].language)
     tell(f"{path}: {len(recordings)} lines; write what is said into the column 'text', then: voxline validate {voice}")
-
-
-def _notify(found: ClipReport, flags: dict[str, Any]) -> None:
-    """Tell whoever asked to be told. Nothing that happens here changes the verdict."""
-
-    from pipeline.cli.common import ConsoleReporter, resolve_settings
-    from pipeline.io.notify import notify_refused
-
-    notify_refused(found, resolve_settings(flags).settings.notify, os.environ, ConsoleReporter().log)
 
 
 def _copy(source: Path, target: Path) -> None:

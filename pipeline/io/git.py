@@ -96,7 +96,7 @@ class Repository:
 
     def folders(self, commit: str, prefix: str) -> dict[str, str]:
         """Names and tree ids of the folders directly inside ``prefix``; empty when the commit has no such folder."""
-        place = [] if prefix == "." else [f"{prefix}/"]
+        place = [] if prefix == "." else ["--", f"{prefix}/"]
         listing = self._run("ls-tree", "-z", "--full-tree", commit, *place)
         entries = _parse_tree(listing)
         return {entry.path.rpartition("/")[2]: entry.object_id for entry in entries if entry.kind == "tree"}

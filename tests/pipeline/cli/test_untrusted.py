@@ -130,6 +130,23 @@ def test_a_refused_voice_of_a_merge_request_runs_no_command_and_meets_our_limits
     assert not list(line.root.rglob("PWNED"))
 
 
+def test_our_own_command_is_not_run_with_a_strangers_files(merge_request, line, voxline, monkeypatch, write_tiny_voice):
+    """`python tools/tell.py` of the protected branch starts the merge request's tools/tell.py."""
+    merge_request(ours=OURS + '[notify]\ncommand = ["sh", "tools/tell.sh"]\n')
+    (line.root / "tools").mkdir()
+    (line.root / "tools" / "tell.sh").write_text("touch PWNED\n")
+    write_tiny_voice(line.root, "evil", clips=2, manifest=MANIFEST)
+    line.commit()
+    told = voxline("validate", "evil")
+    assert told.code == 10
+    assert "notify.command is not run with a stranger's files" in told.err
+    assert not list(line.root.rglob("PWNED"))
+    monkeypatch.delenv("CHANGE_ID")
+    (line.root / "pipeline.toml").write_text(OURS + '[notify]\ncommand = ["sh", "tools/tell.sh"]\n')
+    assert voxline("validate", "evil").code == 10
+    assert (line.root / "PWNED").exists()
+
+
 @pytest.mark.parametrize("branch", [None, "gone"])
 def test_without_the_protected_branch_defaults_count_and_never_the_trees_file(
     merge_request, voxline, monkeypatch, branch

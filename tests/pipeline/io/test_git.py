@@ -86,3 +86,10 @@ def test_a_machine_without_git_is_told(line, monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(UsageError, match="git is not installed"):
         open_repository(line.root)
+
+
+def test_a_folder_named_like_an_option_is_a_folder(line):
+    (line.root / "--help" / "ana").mkdir(parents=True)
+    (line.root / "--help" / "ana" / "voice.yaml").write_text("x")
+    commit = line.commit()
+    assert list(open_repository(line.root).folders(commit, "--help")) == ["ana"]
