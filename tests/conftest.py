@@ -92,7 +92,13 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first: several processes then end together, with the small ones."""
+    """Files with slow tests first: several processes then end together, with the small ones.
+
+    What needs the voice that walked the line is slow, whoever comes first to walk it.
+    """
+    for item in items:
+        if "repository_with_voice" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
     slow = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("parity")}
     items.sort(key=lambda item: item.path not in slow)
 

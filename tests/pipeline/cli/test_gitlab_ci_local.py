@@ -19,6 +19,8 @@ import yaml
 
 from pipeline.io.registry import Registry, open_registry
 
+pytestmark = pytest.mark.slow
+
 VENV = Path(sys.executable).parents[1]
 GITLAB_CI_LOCAL = VENV / "node" / "node_modules" / "gitlab-ci-local" / "dist" / "index.js"
 PROJECT = "group/voices"

@@ -21,6 +21,8 @@ from pipeline.errors import PipelineError
 from pipeline.io.registry import Mover, open_registry
 from pipeline.records.release import ChannelPointer, Event, Release
 
+pytestmark = pytest.mark.slow
+
 MUTANTS = 500  # of a signed registry, and as many of one that is not
 LIMIT_S = 5.0
 
