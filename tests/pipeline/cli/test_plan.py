@@ -138,3 +138,45 @@ def test_a_table_is_not_written_to_a_file(line, voxline):
     answer = voxline("plan", "--worktree", "--output", "plan.txt")
     assert (answer.code, "add --json or --format" in answer.err) == (2, True)
     assert not (line.root / "plan.txt").exists()
+
+
+def test_the_log_shows_the_table_whatever_the_output_is(three, voxline, tmp_path):
+    for form in ("gitlab", "jenkins", "github", "json"):
+        answer = voxline("plan", "--base", "HEAD~1", "--format", form, "--output", str(tmp_path / "plan"))
+        assert (answer.code, answer.out) == (0, "")
+        told = " ".join(answer.err.split())
+        for words in ("back republish", "fresh train", "gone retire", "folder deleted", "4 voices: 1 train"):
+            assert words in told
+
+
+def test_a_deletion_that_changes_nothing_does_not_look_done(three, voxline, monkeypatch):
+    """The registry's voice came from another repository: its folder goes here, and it is served on."""
+    for name, value in {"GITLAB_CI": "true", "CI_PROJECT_PATH": "group/copy"}.items():
+        monkeypatch.setenv(name, value)
+    release = three.registry.resolve("gone")
+    owned = release.model_copy(
+        update={"provenance": release.provenance.model_copy(update={"repository": "group/voices"})}
+    )
+    monkeypatch.setattr(type(three.registry), "release", lambda *_: owned)
+    told = " ".join(voxline("plan", "--base", "HEAD~1").out.split())
+    assert "gone skip deleted" in told
+    assert "served on" in told and "voxline registry retire gone" in told
+    assert "1 deleted here but served on" in told
+    assert "1 published from other repositories, see --all" in " ".join(voxline("plan").out.split())
+
+
+def test_what_plan_was_told_is_told_to_the_jobs(three, voxline):
+    line = "voxline publish back --registry file:elsewhere"
+    assert line not in voxline("plan", "--format", "gitlab").out
+    other = voxline("plan", "--format", "github", "--registry", "file:elsewhere", "--base-model", "gpt-sovits-v2").out
+    assert "voxline validate fresh --record --registry file:elsewhere" in other
+    assert "voxline extract fresh --base gpt-sovits-v2" in other
+
+
+def test_a_merge_request_s_plan_never_trains_whatever_it_was_asked(three, voxline, monkeypatch):
+    monkeypatch.setenv("CI_MERGE_REQUEST_IID", "7")
+    three.git("update-ref", "refs/remotes/origin/HEAD", "HEAD")
+    found = json.loads(voxline("plan", "--format", "jenkins", "--through", "publish").out)["branches"]
+    assert [step["command"] for branch in found for step in branch["steps"]] == [
+        "voxline validate fresh --report reports/fresh --untrusted"
+    ]

@@ -14,7 +14,6 @@ from pipeline.io.audio import (
     AudioLimits,
     encode_audio,
     encode_for_listening,
-    probe_audio,
     read_audio,
     resample,
     sniff_container,
