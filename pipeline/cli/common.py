@@ -286,6 +286,7 @@ class ConsoleReporter:
         self._quiet = quiet
         # Not the console's own opinion: FORCE_COLOR, which CI engines set, makes it take a log for a terminal.
         self._is_watched = sys.stderr.isatty() and not os.environ.get("CI")
+        self._told_at = time.monotonic()
 
     def track(self, items: Iterable[Item], *, description: str, total: int | None = None) -> Iterable[Item]:
         if self._quiet:
@@ -305,15 +306,15 @@ class ConsoleReporter:
     def log(self, message: str) -> None:
         if not self._quiet:
             tell(message, stderr=True)
+            self._told_at = time.monotonic()
 
     def _logged(self, items: Iterable[Item], description: str, total: int | None) -> Iterator[Item]:
-        """A line every half minute of work: a log that stands still looks like a job that hangs."""
-        started = told = time.monotonic()
+        """A line after half a minute without one: a log that stands still looks like a job that hangs."""
+        started = time.monotonic()
         for done, item in enumerate(items, start=1):
             yield item
             now = time.monotonic()
-            if now - told >= LOG_EVERY_S and done != total:
-                told = now
+            if now - self._told_at >= LOG_EVERY_S and done != total:
                 self.log(f"{description}: {_how_far(done, total, now - started)}")
 
 

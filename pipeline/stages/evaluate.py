@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -219,7 +219,7 @@ def measure_pair(reference: Wave, other: Wave, sample_rate_hz: int) -> dict[str,
     }
 
 
-def copy_synthesis_scores(clips: Sequence[HeldOut], rate_hz: int) -> dict[str, dict[str, float | None]]:
+def copy_synthesis_scores(clips: Iterable[HeldOut], rate_hz: int) -> dict[str, dict[str, float | None]]:
     """Measure -> clip -> score, of each recording against its copy."""
     scores: dict[str, dict[str, float | None]] = {"pesq_wb": {}, "stoi": {}}
     for one in clips:
@@ -378,7 +378,7 @@ def work(job: Job) -> QualityReport:
         clips.append(resound(studio, index, job.settings.seeds + index))
     spoken = speak_sentences(studio, language, job)
     rate_hz = studio.features.sample_rate_hz
-    copies = copy_synthesis_scores(clips, rate_hz)
+    copies = copy_synthesis_scores(job.reporter.track(clips, description=f"{job.voice}: measuring copies"), rate_hz)
     checks = [
         *gate.base_checks(base.random_roles, language, base.text.languages),
         *gate.copy_synthesis_checks(copies["pesq_wb"], copies["stoi"], floors),

@@ -123,7 +123,9 @@ def test_a_log_gets_a_line_now_and_then(monkeypatch, capsys):
     clock = iter(range(0, 1000, 20))
     monkeypatch.setattr("pipeline.cli.common.time.monotonic", lambda: float(next(clock)))
     assert list(ConsoleReporter().track(range(4), description="ana: synthesizer")) == [0, 1, 2, 3]
-    assert capsys.readouterr().err == "ana: synthesizer: 2 of 4, at most 40 s left\n"
+    assert capsys.readouterr().err == (
+        "ana: synthesizer: 1 of 4, at most 60 s left\nana: synthesizer: 3 of 4, at most 27 s left\n"
+    )
     list(ConsoleReporter(quiet=True).track(range(4), description="ana: synthesizer"))
     assert capsys.readouterr().err == ""
 
