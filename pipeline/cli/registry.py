@@ -11,7 +11,7 @@ from pipeline.cli.terminal import print_json, print_table, table, tell
 
 if TYPE_CHECKING:
     from pipeline.io.registry import Mover, Registry
-    from pipeline.records.release import ChannelPointer, Event
+    from pipeline.records.release import ChannelPointer, Event, Release
 
 commands = typer.Typer(no_args_is_help=True, help="Look into the registry and move its channels.")
 
@@ -69,13 +69,12 @@ def show(
     voxline registry show sample
     """
 
-    release = _open(registry).resolve(voice, version or "production")
+    opened = _open(registry)
+    release = opened.resolve(voice, version or "production")
     if as_json:
         print_json(release)
         return
     from rich.text import Text
-
-    from pipeline.io.signing import key_id
 
     origin = release.provenance
     rows = {
@@ -89,7 +88,7 @@ def show(
         "language": release.language,
         "license": release.license,
         "consent": _consent_line(release.consent),
-        "signed": f"by key {key_id(release.signature.key)}" if release.signature else "no",
+        "signed": _signature_line(release, opened),
         **{name: _with_unit(name, value) for name, value in release.metrics.items()},
         "files": f"{len(release.files)}, {sum(told.size_bytes for told in release.files.values()) / 1e6:.1f} MB",
     }
@@ -151,6 +150,7 @@ def rollback(
     ] = None,
     registry: RegistryOption = None,
     reason: ReasonOption = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Put production back to the version before that was not rolled back itself, or to a named one.
 
@@ -162,10 +162,10 @@ def rollback(
     """
     opened = _open(registry)
     event = opened.rollback(voice, to, _mover(reason))
-    if event is None:
+    if event is None and not as_json:
         tell(_already_there(opened, voice))
     else:
-        _tell(voice, event)
+        _tell_moves(voice, [event] if event else [], as_json=as_json)
 
 
 @commands.command("retire")
@@ -361,6 +361,17 @@ def _shown(pointer: ChannelPointer | None) -> str:
     if pointer is None:
         return "-"
     return pointer.version or "retired"
+
+
+def _signature_line(release: Release, opened: Registry) -> str:
+    from pipeline.io.chain import signature_problem
+    from pipeline.io.signing import key_id
+
+    if problem := signature_problem(release, opened.trust.keys):
+        return f"no: release.json {problem}"
+    if release.signature is None:
+        return "no"
+    return f"by key {key_id(release.signature.key)}{', trusted' if opened.trust.keys else ''}"
 
 
 def _with_unit(name: str, value: float | None) -> str:

@@ -255,15 +255,6 @@ class Registry:
                 return event
         return None
 
-    def fetch(self, voice: str, version: str) -> Path:
-        """A local folder with the files of a version, as they lie there. Only read it.
-
-        Raises:
-            UsageError: there is no such version.
-        """
-        self.release(voice, version)
-        return self.backend.local_folder(_release_prefix(voice, version))
-
     def history(self, voice: str) -> list[Event]:
         """Every move of the voice's channels, oldest first, including one whose event file is not written yet."""
         prefix = f"{check_name(voice)}/events"
@@ -361,6 +352,7 @@ class Registry:
         action: Action = "republish"
         if not self.has(voice, release.version):
             action = "publish"
+            self._last_event(voice, channel, self.pointer(voice, channel), action)  # refuse before anything is stored
             described = {name: _describe(path) for name, path in files.items()}
             record = self._signed(release.model_copy(update={"voice": check_name(voice), "files": described}))
             self.backend.put_folder(

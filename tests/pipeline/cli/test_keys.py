@@ -86,7 +86,10 @@ def test_from_the_first_trusted_key_on_unsigned_is_refused_until_somebody_signs(
     assert voxline("registry", "verify").code == 0
     assert json.loads(voxline("plan", "--json").out)["note"].count("trusted key") == 0
     assert "is signed already" in voxline("registry", "sign", "ana").out
-    assert "signed" in voxline("registry", "show", "ana").out
+    assert ", trusted" in voxline("registry", "show", "ana").out
+    record = published.root / "registry" / "ana" / "releases" / published.version("ana") / "release.json"
+    rewrite(record, lambda told: told.update(license="MIT"))
+    assert "no: release.json is not what was signed" in voxline("registry", "show", "ana").out
 
 
 def test_a_damaged_release_is_not_signed_without_a_word(published, voxline):
@@ -101,7 +104,7 @@ def test_a_damaged_release_is_not_signed_without_a_word(published, voxline):
 
 def test_a_flipped_byte_stops_say_and_export(published, voxline):
     release = published.registry.resolve("ana")
-    path = next((published.registry.fetch("ana", release.version) / "adapter").rglob("*.safetensors"))
+    path = next((published.registry.verified("ana", release.version)[1] / "adapter").rglob("*.safetensors"))
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     for command in (["say", "ana", "Hi"], ["export", "ana"]):
         answer = voxline(*command)

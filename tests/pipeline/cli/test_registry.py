@@ -92,6 +92,7 @@ def test_a_rollback_twice_says_where_production_is(published, voxline):
     assert f"production is on {old} already, rolled back from {new}" in again.out
     assert published.registry.resolve("ana").version == old
     assert "already" in voxline("registry", "rollback", "ana", "--to", old).out
+    assert json.loads(voxline("registry", "rollback", "ana", "--json").out) == {"voice": "ana", "events": []}
     assert voxline("registry", "rollback", "ana", "--to", new).code == 0
     assert published.registry.resolve("ana").version == new
 
@@ -111,7 +112,7 @@ def test_numbers_are_shown_with_their_units(published, voxline, make_weights, tm
 def test_verify_names_damage_and_exits_with_3(published, voxline):
     assert voxline("registry", "verify").code == 0
     release = published.registry.resolve("ana")
-    next((published.registry.fetch("ana", release.version) / "adapter").rglob("*.safetensors")).write_bytes(b"x")
+    next((published.registry.verified("ana", release.version)[1] / "adapter").rglob("*.safetensors")).write_bytes(b"x")
     answer = voxline("registry", "verify", "ana")
     assert (answer.code, "is not what was published" in answer.err) == (3, True)
     assert len(json.loads(voxline("registry", "verify", "--json").out)["damages"]) == 1

@@ -45,7 +45,7 @@ def test_a_published_release_is_found_by_channel_and_by_version(registry, files,
     published = registry.publish("ana", make_release(), files, actor="Ana Perez")
     assert registry.resolve("ana") == registry.resolve("ana", published.version) == published
     assert published.files["card.md"].size_bytes == 6
-    assert (registry.fetch("ana", published.version) / WEIGHTS).read_bytes() == files[WEIGHTS].read_bytes()
+    assert (registry.verified("ana", published.version)[1] / WEIGHTS).read_bytes() == files[WEIGHTS].read_bytes()
     assert registry.voices() == ["ana"]
     assert registry.has("ana", published.version)
     assert not registry.has("ana", "ffffffffffff")

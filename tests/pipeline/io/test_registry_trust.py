@@ -273,6 +273,7 @@ def test_with_trusted_keys_nothing_else_is_used(open_as, files, make_release, si
     ):
         with pytest.raises(NotTrusted, match=words):
             refused()
+    assert believing.versions("ana") == [FIRST], "nothing was stored on the way to a refusal"
     assert believing.not_trusted(believing.states()) == ["ana"]
     assert believing.retire("ana", SOMEBODY), "taking a voice away is always possible"
 

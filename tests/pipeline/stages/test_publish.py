@@ -134,7 +134,7 @@ def test_a_release_carries_its_measurements_and_a_card_that_nobody_can_write_mar
     release = publish(what, passed(walked), registry)
     assert release.metrics["copy_synthesis.stoi"] == walked.outcomes["evaluate"].record.metrics["copy_synthesis.stoi"]
     assert release.metrics["free_speech.cer"] is None
-    card = (registry.fetch("ana", release.version) / "card.md").read_text()
+    card = (registry.verified("ana", release.version)[1] / "card.md").read_text()
     assert "[link](http" not in card and "Ana \\| \\[link\\]" in card
     assert "| Consent granted on | 2026-01-09 |" in card
     assert registry.verify("ana") == []
