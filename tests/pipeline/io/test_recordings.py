@@ -62,7 +62,9 @@ def test_recordings_come_in_the_order_of_their_names_files_before_folders(folder
     assert listed == ["wavs/1.wav", "wavs/c.wav", "wavs/a/1.wav", "wavs/a/2.wav", "wavs/b/1.wav"]
 
 
-@pytest.mark.parametrize("path", ["a/" * 60_000 + "x.wav", "../" * 40_000 + "x.wav", "x" * 120_000])
+@pytest.mark.parametrize(
+    "path", ["a/" * 60_000 + "x.wav", "../" * 40_000 + "x.wav", "x" * 120_000], ids=["deep", "outside", "one name"]
+)
 def test_an_over_long_path_costs_its_row_and_is_quoted_in_part(folder: Path, path: str):
     found = name(folder, "wavs/1.wav", path)
     assert [clip.file_name for clip in found.clips] == ["wavs/1.wav"]

@@ -237,7 +237,7 @@ def test_a_spoken_consent_that_the_version_does_not_cover_is_refused_by_its_name
 
 
 def test_only_the_name_that_the_folder_lists_is_read(folder):
-    """What a case-insensitive disk opens as `wavs/1.WAV` is counted as `wavs/1.wav`; a hard link stands in for one."""
+    """Missing files and names that no file can have are for others to tell; here only what could be read counts."""
     (folder / "desktop.ini").write_bytes(b"take one")
     assert find_uncounted(folder, ["desktop.ini", "wavs/1.wav", "./wavs/1.wav", "wavs/none.wav", "a\0b"]) == [
         "desktop.ini"
