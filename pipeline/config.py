@@ -119,6 +119,8 @@ def resolve(
             checked = check_section(section, values, source)
             for key in values:
                 weaker = _weaker_gate(section, key, checked[key], merged, source, sources)
+                if source == voice_source and (section, key) == ("finetune", "heldout_clips"):
+                    weaker = _fewer_heldout(checked, merged, source, sources.get((section, key)))
                 if weaker and refused is None:
                     raise weaker
                 if weaker and refused is not None:
@@ -178,17 +180,29 @@ def _weaker_gate(
     source: str,
     sources: Mapping[tuple[str, str], str],
 ) -> SettingsError | None:
-    """A minimum in pipeline.toml is the organisation's: no later layer may go below it."""
+    """A minimum in pipeline.toml is the organisation's: what any later layer sets below it is refused."""
     minimum = merged[section].get(key)
     if section != "gate" or minimum is None or (value is not None and value >= minimum):
         return None
-    return weaker_gate(source, key, value, minimum, sources[section, key])
+    return weaker_gate(source, f"gate.{key}", value, minimum, sources[section, key])
+
+
+def _fewer_heldout(
+    values: Mapping[str, Any], merged: Mapping[str, Mapping[str, Any]], source: str, holder: str | None
+) -> SettingsError | None:
+    """What a voice is judged by is not its own: it may hold more clips out for the gate, never fewer."""
+    default = SECTIONS["finetune"].model_fields["heldout_clips"].default
+    minimum = merged["finetune"].get("heldout_clips", default)
+    value = values["heldout_clips"]
+    if value >= minimum:
+        return None
+    return weaker_gate(source, "finetune.heldout_clips", value, minimum, holder or "the default")
 
 
 def weaker_gate(source: str, key: str, value: object, minimum: float, holder: str) -> SettingsError:
     """What a voice is told that asks for less than it has to reach."""
     return SettingsError(
-        f"{source}: gate.{key} = {value} is weaker than {minimum} of {holder}",
+        f"{source}: {key} = {value} is weaker than {minimum} of {holder}",
         hint="a voice can raise the gate, never lower it",
     )
 

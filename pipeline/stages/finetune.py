@@ -60,17 +60,19 @@ HELDOUT_MIN_S, HELDOUT_MAX_S = 1.5, 12.0
 
 
 def choose_heldout(clips: Sequence[ClipFeatures], count: int, seed: int) -> list[int]:
-    """Indices of the clips that are never trained on: those marked ``test``, else drawn by content and seed.
+    """Indices of the clips that are never trained on: those marked ``test``, and as many drawn by content and seed.
 
     By content, so that renaming files or adding clips moves as few as possible. At most a third is held out, and one
-    clip always stays to train on.
+    clip always stays to train on. Where fewer are marked than the gate is to be measured on, the rest is drawn: a voice
+    must not be judged by the one clip that it likes best.
     """
     marked = [index for index, clip in enumerate(clips) if clip.split == "test"]
-    if marked and len(marked) < len(clips):
-        return marked
-    fitting = [i for i, clip in enumerate(clips) if HELDOUT_MIN_S <= clip.duration_s <= HELDOUT_MAX_S]
-    drawn = sorted(fitting or range(len(clips)), key=lambda index: _draw(seed, clips[index].content_sha256))
-    return sorted(drawn[: max(1, min(count, len(clips) // 3))])
+    marked = marked if len(marked) < len(clips) else []
+    others = [index for index in range(len(clips)) if index not in marked]
+    fitting = [i for i in others if HELDOUT_MIN_S <= clips[i].duration_s <= HELDOUT_MAX_S]
+    drawn = sorted(fitting or others, key=lambda index: _draw(seed, clips[index].content_sha256))
+    wanted = max(1, min(count, len(clips) // 3))
+    return sorted([*marked, *drawn[: max(0, wanted - len(marked))]])
 
 
 def _draw(seed: int, digest: str) -> str:

@@ -236,7 +236,7 @@ def forbid_below_card(resolved: Resolved, base: Base, voice_source: str) -> None
     for key, floor in base.gate.minima().items():
         chosen = next((one for one in resolved.origins if (one.section, one.key) == ("gate", key)), None)
         if chosen and chosen.source == voice_source and chosen.value is not None and chosen.value < floor:
-            raise weaker_gate(voice_source, key, chosen.value, floor, f"base {base.name}")
+            raise weaker_gate(voice_source, f"gate.{key}", chosen.value, floor, f"base {base.name}")
 
 
 def make_plan(

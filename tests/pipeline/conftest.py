@@ -347,7 +347,7 @@ base: tiny
 consent: {speaker: synthetic, granted_on: 2026-01-09, scope: [tests]}
 license: CC0-1.0
 copyright_notice: Generated speech, synthetic
-finetune: {epochs: 1, rank: 2, batch_size: 4, heldout_clips: 2, checkpoint_every_s: 0.001}
+finetune: {epochs: 1, rank: 2, batch_size: 4, checkpoint_every_s: 0.001}
 """
 
 TINY_SETTINGS = """\
@@ -356,6 +356,8 @@ threads = 1
 device = "cpu"
 [validate]
 speech_min_s = 10
+[finetune]
+heldout_clips = 2
 [evaluate]
 sentences = 1
 """

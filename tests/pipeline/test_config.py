@@ -87,6 +87,16 @@ def test_a_voice_can_raise_the_gate_but_never_lower_it(tmp_path: Path):
             resolve_in(tmp_path, toml, voice_overrides={"gate": {"pesq_wb_min": weaker}})
 
 
+@pytest.mark.parametrize(
+    ("toml", "fewest", "holder"), [("", 3, "default"), ("[finetune]\nheldout_clips = 5\n", 5, "toml")]
+)
+def test_a_voice_can_be_judged_on_more_clips_but_never_on_fewer(tmp_path: Path, toml: str, fewest: int, holder: str):
+    more = resolve_in(tmp_path, toml, voice_overrides={"finetune": {"heldout_clips": fewest + 1}})
+    assert more.settings.finetune.heldout_clips == fewest + 1
+    with pytest.raises(SettingsError, match=f"heldout_clips = {fewest - 1} is weaker than {fewest} of .*{holder}"):
+        resolve_in(tmp_path, toml, voice_overrides={"finetune": {"heldout_clips": fewest - 1}})
+
+
 @pytest.mark.parametrize("overrides", [{"validate": {"speech_min_s": 1}}, {"evaluate": {"sentences": 1}}])
 def test_a_voice_cannot_change_what_it_is_judged_by(tmp_path: Path, overrides: dict):
     assert resolve_in(tmp_path, voice_overrides=overrides).settings == resolve_in(tmp_path).settings

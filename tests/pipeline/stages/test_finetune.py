@@ -68,6 +68,13 @@ class TestHeldOutClips:
         clips = [a_clip("a"), a_clip("b", split="test"), a_clip("c"), a_clip("d", split="test")]
         assert finetune.choose_heldout(clips, 1, seed=1) == [1, 3]
 
+    def test_a_voice_that_marks_too_few_is_judged_on_drawn_clips_too(self) -> None:
+        clips = [a_clip(letter) for letter in "abcdefghi"]
+        clips[4] = a_clip("e", split="test")
+        chosen = finetune.choose_heldout(clips, 3, seed=1)
+        assert len(chosen) == 3
+        assert 4 in chosen
+
     def test_something_is_always_left_to_train_on(self) -> None:
         clips = [a_clip(letter) for letter in "abc"]
         assert len(finetune.choose_heldout(clips, 50, seed=1)) == 1
