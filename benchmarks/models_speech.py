@@ -35,7 +35,7 @@ started = time.perf_counter()
 from models.threads import choose_waiting
 choose_waiting(os.environ)
 import torch
-import pipeline.stages.speak
+import pipeline.jobs.speak
 from models.bases import load_base
 from models.voice_loading import load_voice
 imported = time.perf_counter()

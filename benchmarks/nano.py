@@ -52,6 +52,8 @@ from models.transcribed import follow_text  # noqa: E402
 from models.voice import Reference, Sentence, Voice  # noqa: E402
 from models.voice_loading import VoiceOptions, vits_renderer  # noqa: E402
 from pipeline.io.audio import read_audio, resample, write_audio  # noqa: E402
+from pipeline.pretrain.align import WORD, Recogniser  # noqa: E402
+from pipeline.pretrain.prepare import normalise_level  # noqa: E402
 from pipeline.records.settings import FinetuneSettings  # noqa: E402
 from pipeline.signal.dnsmos import measure_dnsmos  # noqa: E402
 from pipeline.signal.quality import (  # noqa: E402
@@ -64,8 +66,6 @@ from pipeline.signal.quality import (  # noqa: E402
 from pipeline.signal.speaker import speaker_mel  # noqa: E402
 from pipeline.stages.evaluate import gate_sentences  # noqa: E402
 from pipeline.stages.finetune import Training  # noqa: E402
-from pipeline.stages.pretrain.align import WORD, Recogniser  # noqa: E402
-from pipeline.stages.pretrain.prepare import normalise_level  # noqa: E402
 from pipeline.text.edits import edit_distance  # noqa: E402
 from pipeline.text.english import word_phones  # noqa: E402
 from pipeline.text.frontend import phonemize  # noqa: E402

@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 LAYERS = [
     ("pipeline.cli",),
     ("pipeline.run",),
-    ("pipeline.stages", "pipeline.jobs"),
+    ("pipeline.stages", "pipeline.jobs", "pipeline.pretrain"),
     ("pipeline.serve",),
     ("models",),
     ("pipeline.io",),

@@ -174,7 +174,7 @@ def pull(
 
     from pipeline.cli.common import ConsoleReporter, repository_root, require_trusted, resolve_settings
     from pipeline.cli.line import open_base
-    from pipeline.stages.pull import pull_base
+    from pipeline.jobs.pull import pull_base
 
     settings = resolve_settings().settings.voxline
     reporter = ConsoleReporter(quiet=quiet or as_json)

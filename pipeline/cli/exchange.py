@@ -37,7 +37,7 @@ def export(
     from pipeline.cli.common import registry_of, resolve_settings
     from pipeline.cli.line import open_base
     from pipeline.errors import UsageError
-    from pipeline.stages.exchange import EXPORTED, export_release
+    from pipeline.jobs.exchange import EXPORTED, export_release
 
     if format_ != "gpt-sovits":
         raise UsageError(f"--format {format_}: only gpt-sovits can be written", hint="leave --format out")
@@ -82,7 +82,7 @@ def import_adapter(
     from models.bases import find_base, find_bases
     from pipeline.cli.common import ConsoleReporter, repository_root, resolve_settings
     from pipeline.errors import UsageError
-    from pipeline.stages.exchange import import_files, inspect_file
+    from pipeline.jobs.exchange import import_files, inspect_file
 
     general = resolve_settings().settings.voxline
     own = repository_root() / general.bases

@@ -33,8 +33,8 @@ def pretrain(
     import torch  # only now: it asks the processor
 
     from models.networks import choose_device
-    from pipeline.stages.pretrain.recipe import read_recipe
-    from pipeline.stages.pretrain.run import run_pretraining
+    from pipeline.pretrain.recipe import read_recipe
+    from pipeline.pretrain.run import run_pretraining
 
     if threads:
         torch.set_num_threads(threads)

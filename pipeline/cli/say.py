@@ -205,7 +205,7 @@ def _find_speaker(
 def _speak(speaker: Speaker, words: str, target: Path, options: Mapping[str, Any]) -> Spoken:
     import tempfile
 
-    from pipeline.stages.speak import speak
+    from pipeline.jobs.speak import speak
 
     if target != STDOUT:
         return speak(speaker, words, output=target, **options)

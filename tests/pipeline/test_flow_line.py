@@ -26,9 +26,9 @@ from models.voice import Reference, Sentence
 from models.voice_loading import AdapterFolders, load_voice
 from pipeline.cli.main import run_command
 from pipeline.io.audio import read_at_rates
+from pipeline.jobs.exchange import export_release, import_files
 from pipeline.records.quality import QualityReport
 from pipeline.records.release import Release
-from pipeline.stages.exchange import export_release, import_files
 
 pytestmark = pytest.mark.slow
 

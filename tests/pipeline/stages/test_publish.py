@@ -19,11 +19,11 @@ from pipeline.io.registry import open_registry
 from pipeline.io.speakers import published_speaker
 from pipeline.io.store import DamagedResult, list_marks
 from pipeline.io.voices import load_voice
+from pipeline.jobs.speak import read_reference, speak
 from pipeline.records.job import Machine
 from pipeline.records.release import Provenance, release_version
 from pipeline.records.spoken import Spoken
 from pipeline.stages.publish import Publication, publish
-from pipeline.stages.speak import read_reference, speak
 
 pytestmark = pytest.mark.slow
 

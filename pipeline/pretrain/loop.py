@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipeline.stages.pretrain.recipe import Stage
+from pipeline.pretrain.recipe import Stage
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

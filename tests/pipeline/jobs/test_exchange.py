@@ -31,8 +31,8 @@ from pipeline.cli.main import run_command
 from pipeline.errors import ConsentError, SettingsError, UsageError
 from pipeline.io.registry import Registry, open_registry
 from pipeline.io.registry_trust import Digester
+from pipeline.jobs.exchange import export_release, import_files, inspect_file
 from pipeline.records.release import Release, ReleaseFile, release_version
-from pipeline.stages.exchange import export_release, import_files, inspect_file
 
 pytestmark = pytest.mark.slow
 

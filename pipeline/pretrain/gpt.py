@@ -13,10 +13,10 @@ from torch import Tensor
 from models.configs.text2semantic import GuideConfig
 from models.guidance import TextGuide
 from models.text2semantic import SelfAttention, Text2Semantic, sequence_mask
-from pipeline.stages.pretrain.align import Phone
-from pipeline.stages.pretrain.loop import Losses, train
-from pipeline.stages.pretrain.prepare import Clip, Corpus
-from pipeline.stages.pretrain.recipe import Stage
+from pipeline.pretrain.align import Phone
+from pipeline.pretrain.loop import Losses, train
+from pipeline.pretrain.prepare import Clip, Corpus
+from pipeline.pretrain.recipe import Stage
 from pipeline.text.symbols import symbol_ids
 
 TOKENS_PER_SECOND = 25

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import SettingsError
 from pipeline.io.audio import read_audio, resample
-from pipeline.stages.pretrain.align import Aligner, Phone, Recogniser
-from pipeline.stages.pretrain.recipe import Recipe
+from pipeline.pretrain.align import Aligner, Phone, Recogniser
+from pipeline.pretrain.recipe import Recipe
 from pipeline.text.english import word_phones
 
 SAMPLE_RATE_HZ = 16000

@@ -25,7 +25,7 @@ from models.text2semantic import Text2Semantic
 from pipeline.cli.main import run_command
 from pipeline.errors import SettingsError, TransientError
 from pipeline.io.hub import WantedFile, pull, read_lock
-from pipeline.stages.pull import pull_base
+from pipeline.jobs.pull import pull_base
 
 pytest.importorskip("huggingface_hub", reason="needs the extra: pip install 'voxline[hub]'")
 

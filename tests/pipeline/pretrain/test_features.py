@@ -9,8 +9,8 @@ import pytest
 from models.bases import load_base
 from models.networks import load_content_encoder, load_synthesizer, load_text2semantic
 from models.sounds import sounds_of_symbols
-from pipeline.stages.pretrain.features import clip_tokens
-from pipeline.stages.pretrain.prepare import ALL_USES, Clip, Corpus, read_clip
+from pipeline.pretrain.features import clip_tokens
+from pipeline.pretrain.prepare import ALL_USES, Clip, Corpus, read_clip
 from pipeline.text.edits import edit_distance
 from pipeline.text.frontend import phonemize
 

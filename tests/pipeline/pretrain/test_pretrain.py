@@ -20,12 +20,12 @@ from torch import nn
 
 from pipeline.cli.main import run_command
 from pipeline.errors import SettingsError
-from pipeline.stages.pretrain.align import Aligner, Phone
-from pipeline.stages.pretrain.augment import add_noise, add_room, change_rate, spoil_mel, warp_formants
-from pipeline.stages.pretrain.content import frame_labels, speaker_weights
-from pipeline.stages.pretrain.gpt import cut_span, token_places
-from pipeline.stages.pretrain.loop import CHECKPOINT, load_network, lr_factor, resume, train
-from pipeline.stages.pretrain.prepare import (
+from pipeline.pretrain.align import Aligner, Phone
+from pipeline.pretrain.augment import add_noise, add_room, change_rate, spoil_mel, warp_formants
+from pipeline.pretrain.content import frame_labels, speaker_weights
+from pipeline.pretrain.gpt import cut_span, token_places
+from pipeline.pretrain.loop import CHECKPOINT, load_network, lr_factor, resume, train
+from pipeline.pretrain.prepare import (
     Clip,
     load_corpus,
     normalise_level,
@@ -35,8 +35,8 @@ from pipeline.stages.pretrain.prepare import (
     read_sources,
     write_corpus,
 )
-from pipeline.stages.pretrain.quantizer import cluster
-from pipeline.stages.pretrain.recipe import Recipe, Source, Stage, read_recipe
+from pipeline.pretrain.quantizer import cluster
+from pipeline.pretrain.recipe import Recipe, Source, Stage, read_recipe
 
 PHONES = [
     Phone("HH", 0.3, 0.4, 0), Phone("AH0", 0.4, 0.5, 0), Phone("L", 0.5, 0.6, 0), Phone("OW1", 0.6, 0.8, 0),

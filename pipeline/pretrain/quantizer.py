@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from models.content import PhoneEncoder
 from models.synthesizer import Synthesizer
-from pipeline.stages.pretrain.features import clip_features
-from pipeline.stages.pretrain.prepare import Corpus
+from pipeline.pretrain.features import clip_features
+from pipeline.pretrain.prepare import Corpus
 
 ROUNDS = 25
 SAMPLES = 60000

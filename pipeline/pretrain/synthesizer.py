@@ -15,10 +15,10 @@ from models.pitch import PitchTracker
 from models.prior_loss import WEIGHTS, prior_losses
 from models.spectrogram import Spectrogram
 from models.synthesizer import Synthesizer
-from pipeline.stages.pretrain.content import speaker_weights
-from pipeline.stages.pretrain.loop import Losses, train
-from pipeline.stages.pretrain.prepare import SAMPLE_RATE_HZ, Clip, Corpus
-from pipeline.stages.pretrain.recipe import Stage
+from pipeline.pretrain.content import speaker_weights
+from pipeline.pretrain.loop import Losses, train
+from pipeline.pretrain.prepare import SAMPLE_RATE_HZ, Clip, Corpus
+from pipeline.pretrain.recipe import Stage
 from pipeline.text.symbols import symbol_ids
 
 Floats = NDArray[np.float32]

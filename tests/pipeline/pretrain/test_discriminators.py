@@ -15,10 +15,10 @@ from models.harmonics import PITCH_CHANNELS, pitch_latent
 from models.pitch import PitchTracker
 from models.spectrogram import Spectrogram, compress, expand
 from models.synthesizer import Synthesizer
-from pipeline.stages.pretrain.discriminators import Contest, Pictures, train_discriminators
-from pipeline.stages.pretrain.loop import load_network
-from pipeline.stages.pretrain.recipe import Stage
-from pipeline.stages.pretrain.synthesizer import Batch, set_contrast
+from pipeline.pretrain.discriminators import Contest, Pictures, train_discriminators
+from pipeline.pretrain.loop import load_network
+from pipeline.pretrain.recipe import Stage
+from pipeline.pretrain.synthesizer import Batch, set_contrast
 
 FRAMES = SpectrogramConfig(sample_rate_hz=16000, n_fft=512, win_samples=512, hop_samples=160)
 CONFIG = SynthesizerConfig(

@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.content import HOP_SAMPLES, PhoneEncoder
-from pipeline.stages.pretrain.align import Phone
-from pipeline.stages.pretrain.augment import augment_wave, change_rate, spoil_mel
-from pipeline.stages.pretrain.loop import Losses, train
-from pipeline.stages.pretrain.prepare import SAMPLE_RATE_HZ, Clip, Corpus
-from pipeline.stages.pretrain.recipe import Stage
+from pipeline.pretrain.align import Phone
+from pipeline.pretrain.augment import augment_wave, change_rate, spoil_mel
+from pipeline.pretrain.loop import Losses, train
+from pipeline.pretrain.prepare import SAMPLE_RATE_HZ, Clip, Corpus
+from pipeline.pretrain.recipe import Stage
 from pipeline.text.edits import edit_distance
 
 RATE_SPREAD = 0.16  # of the natural log of the playing speed

@@ -16,16 +16,16 @@ from models.guidance import TextGuide
 from models.synthesizer import Synthesizer
 from models.text2semantic import Text2Semantic
 from pipeline.errors import SettingsError
-from pipeline.stages.pretrain.content import train_content
-from pipeline.stages.pretrain.discriminators import Contest, train_discriminators
-from pipeline.stages.pretrain.features import clip_tokens, speaker_vectors
-from pipeline.stages.pretrain.gpt import Spans, set_guide, train_gpt
-from pipeline.stages.pretrain.loop import CHECKPOINT, load_network
-from pipeline.stages.pretrain.posterior import train_posterior
-from pipeline.stages.pretrain.prepare import Corpus, prepare
-from pipeline.stages.pretrain.quantizer import fit_quantizer
-from pipeline.stages.pretrain.recipe import Recipe, Stage
-from pipeline.stages.pretrain.synthesizer import TokenSegments, pitch_tracks, set_contrast, train_synthesizer
+from pipeline.pretrain.content import train_content
+from pipeline.pretrain.discriminators import Contest, train_discriminators
+from pipeline.pretrain.features import clip_tokens, speaker_vectors
+from pipeline.pretrain.gpt import Spans, set_guide, train_gpt
+from pipeline.pretrain.loop import CHECKPOINT, load_network
+from pipeline.pretrain.posterior import train_posterior
+from pipeline.pretrain.prepare import Corpus, prepare
+from pipeline.pretrain.quantizer import fit_quantizer
+from pipeline.pretrain.recipe import Recipe, Stage
+from pipeline.pretrain.synthesizer import TokenSegments, pitch_tracks, set_contrast, train_synthesizer
 
 CODEBOOK = "codebook.safetensors"
 

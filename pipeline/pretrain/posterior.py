@@ -11,12 +11,12 @@ from torch.nn import functional as F
 from models.losses import MelLoss, StftLoss
 from models.spectrogram import Spectrogram, compress
 from models.synthesizer import Synthesizer
-from pipeline.stages.pretrain.augment import change_rate
-from pipeline.stages.pretrain.content import speaker_weights
-from pipeline.stages.pretrain.features import speaker_vector
-from pipeline.stages.pretrain.loop import CHECKPOINT, Losses, train
-from pipeline.stages.pretrain.prepare import Corpus
-from pipeline.stages.pretrain.recipe import Stage
+from pipeline.pretrain.augment import change_rate
+from pipeline.pretrain.content import speaker_weights
+from pipeline.pretrain.features import speaker_vector
+from pipeline.pretrain.loop import CHECKPOINT, Losses, train
+from pipeline.pretrain.prepare import Corpus
+from pipeline.pretrain.recipe import Stage
 
 MARGIN_FRAMES = 8  # seen by the posterior on each side of what is decoded
 REFERENCE_FRAMES = 100

@@ -12,8 +12,8 @@ from models.ge2e import embed_speaker
 from models.guidance import TextGuide
 from models.synthesizer import Synthesizer
 from models.transcribed import follow_text
+from pipeline.pretrain.prepare import Clip, Corpus
 from pipeline.signal.speaker import speaker_mel
-from pipeline.stages.pretrain.prepare import Clip, Corpus
 from pipeline.text.frontend import phonemize
 from pipeline.text.languages import known_language
 from pipeline.text.symbols import symbol_ids

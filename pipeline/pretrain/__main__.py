@@ -1,16 +1,16 @@
-"""`python -m pipeline.stages.pretrain RECIPE --data FOLDER`: the same where typer is not installed."""
+"""`python -m pipeline.pretrain RECIPE --data FOLDER`: the same where typer is not installed."""
 
 import argparse
 from pathlib import Path
 
 import torch
 
-from pipeline.stages.pretrain.recipe import read_recipe
-from pipeline.stages.pretrain.run import run_pretraining
+from pipeline.pretrain.recipe import read_recipe
+from pipeline.pretrain.run import run_pretraining
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="pipeline.stages.pretrain")
+    parser = argparse.ArgumentParser(prog="pipeline.pretrain")
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("work/pretrain"))

@@ -21,9 +21,9 @@ from models.masks import length_mask
 from models.prior_loss import AUDIBLE
 from models.spectrogram import Spectrogram, compress, expand, float32_region, mel_filters
 from models.synthesizer import Synthesizer
-from pipeline.stages.pretrain.loop import Losses, train
-from pipeline.stages.pretrain.recipe import Stage
-from pipeline.stages.pretrain.synthesizer import Batch, TokenSegments
+from pipeline.pretrain.loop import Losses, train
+from pipeline.pretrain.recipe import Stage
+from pipeline.pretrain.synthesizer import Batch, TokenSegments
 
 COPIED_ROWS = 3  # of a batch are also decoded from the posterior, to a wave
 LOW_BINS = 192  # up to 3 kHz, where single harmonics are seen
