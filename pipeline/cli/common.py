@@ -260,13 +260,18 @@ def signer_here() -> Signer | None:
     return find_signer(_signing_key.get(), os.environ)
 
 
-def registry_of(settings: Settings) -> Registry:
-    """The registry of the settings, with whom this machine believes and who signs here."""
+def registry_of(settings: Settings, *, flag: str | None = None) -> Registry:
+    """The registry of the settings, with whom this machine believes and who signs here.
+
+    Args:
+        flag: what was typed as --registry, if anything was; see ``typed``.
+    """
     from pipeline.io.registry import open_registry
     from pipeline.io.registry_trust import trust_of
 
     trust = trust_of(settings.registry.trusted_keys, signer_here(), os.environ)
-    return open_registry(settings.voxline.registry, root=repository_root(), trust=trust)
+    with typed(flag):
+        return open_registry(settings.voxline.registry, root=repository_root(), trust=trust)
 
 
 def notify_here(found: ClipReport, settings: NotifySettings, reporter: Reporter) -> None:

@@ -43,7 +43,7 @@ def export(
         raise UsageError(f"--format {format_}: only gpt-sovits can be written", hint="leave --format out")
     settings = resolve_settings({"voxline.registry": registry}).settings
     general = settings.voxline
-    release, folder = registry_of(settings).verified(voice, channel, below=EXPORTED)
+    release, folder = registry_of(settings, flag=registry).verified(voice, channel, below=EXPORTED)
     written = export_release(
         release,
         folder,

@@ -426,7 +426,7 @@ def open_line(name: str, flags: Mapping[str, Any], reporter: Reporter) -> Line:
         version=release_version(digest, base.digest, recipe),
         root=root,
         store=Store(work),
-        registry=registry_of(settings),
+        registry=registry_of(settings, flag=flags.get("voxline.registry")),
         machine=machine,
         reporter=reporter,
     )

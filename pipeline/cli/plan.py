@@ -138,7 +138,7 @@ def make_plan_here(
     return make_plan(
         root=root,
         voices=general.voices,
-        registry=registry_of(settings),
+        registry=registry_of(settings, flag=flags.get("voxline.registry")),
         identifier=Identifier(root, os.environ, flags, judging_code(), governing),
         base=since,
         head=head,

@@ -289,7 +289,7 @@ STYLES = {
 def _open(url: str | None) -> Registry:
     from pipeline.cli.common import registry_of, resolve_settings
 
-    return registry_of(resolve_settings({"voxline.registry": url}).settings)
+    return registry_of(resolve_settings({"voxline.registry": url}).settings, flag=url)
 
 
 def _must_be_published(opened: Registry, voice: str | None) -> None:

@@ -105,7 +105,7 @@ def _retire(voice: str, flags: Mapping[str, Any]) -> VoiceRun:
 
     require_trusted(f"retiring {voice}", "merge it: the protected branch's pipeline retires")
     root = repository_root()
-    registry = registry_of(resolve_settings(flags).settings)
+    registry = registry_of(resolve_settings(flags).settings, flag=flags.get("voxline.registry"))
     events = registry.retire(voice, find_mover(root, os.environ, FOLDER_DELETED))
     return VoiceRun(voice, status="retired" if events else "unchanged", message=FOLDER_DELETED)
 

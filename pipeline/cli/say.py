@@ -103,7 +103,8 @@ def say(
     flags = {"voxline.registry": registry, "voxline.device": device}
     settings = resolve_settings(flags).settings
     machine = prepare_machine(settings.voxline)
-    speaker, note = _find_speaker(voice, channel, flags, registry_of(settings), candidate)
+    opened = registry_of(settings, flag=registry)
+    speaker, note = _find_speaker(voice, channel, flags, opened, candidate)
     if note:
         tell(f"{voice} {speaker.version}: {note}", style="yellow", stderr=True)
     options = {

@@ -125,7 +125,18 @@ def chain_findings(
         Finding(f"{message}{'; looked at and signed since' if at < vouched else ''}", is_damage=at >= vouched)
         for at, message in sorted(found)
     ]
-    return [*findings, *_remarks(known, channel, trusted_keys)]
+    return [*findings, *_remarks(known, channel, trusted_keys), *_unfinished(events, known)]
+
+
+def _unfinished(events: Sequence[Event], known: Sequence[Event]) -> Iterator[Finding]:
+    """The move that the channel's file holds alone. Somebody who removed the move's own file leaves the same."""
+    if len(known) > len(events):
+        head = known[-1]
+        yield Finding(
+            f"{named(head)} has no file of its own, as a publisher that was killed leaves it:"
+            f" channels/{head.channel}.json holds the event, and the next move of {head.channel} completes it",
+            is_damage=False,
+        )
 
 
 def _head_problems(known: Sequence[Event], head: Event) -> Iterator[tuple[int, str]]:

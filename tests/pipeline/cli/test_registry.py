@@ -74,14 +74,28 @@ def test_rollback_promote_and_retire_move_the_channel_and_leave_a_trace(publishe
         (["promote", "ana"], 2, "nothing on channel candidate"),
         (["rollback", "ana", "--to", "ffffffffffff"], 2, "no version"),
         (["verify", "ben"], 2, "never published"),
-        (["list", "--registry", "ftp://x"], 3, "ftp://x"),
-        (["list", "--registry", "/srv/voices"], 3, "--registry file:/srv/voices"),
+        (["list", "--registry", "ftp://x"], 2, "ftp://x"),
+        (["list", "--registry", "/srv/voices"], 2, "--registry file:/srv/voices"),
         (["gc", "--unused-days", "0"], 2, "unused-days"),
     ],
 )
 def test_what_is_not_there_is_told_with_the_next_step(published, voxline, arguments, code, message):
     answer = voxline("registry", *arguments)
     assert (answer.code, message in answer.err) == (code, True), answer.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["registry list", "plan", "validate ana", "run ana", "say ana Hello. -o x.wav", "export ana -o x"],
+)
+def test_a_registry_nobody_can_open_is_usage_where_it_was_typed_else_a_setting(
+    published, voxline, monkeypatch, command
+):
+    typed = voxline(*command.split(), "--registry", "ftp://x")
+    assert (typed.code, "ftp://x" in typed.err) == (2, True), typed.err
+    monkeypatch.setenv("VOXLINE_REGISTRY", "ftp://x")
+    told = voxline(*command.split())
+    assert (told.code, "ftp://x" in told.err) == (3, True), told.err
 
 
 def test_a_rollback_twice_says_where_production_is(published, voxline):
@@ -155,3 +169,12 @@ def test_moves_are_told_to_scripts(published, voxline):
 def test_versions_are_listed_whole_in_a_narrow_terminal(published, voxline, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     assert published.version("ana") in voxline("registry", "list").out
+
+
+def test_a_move_that_a_killed_publisher_left_unfinished_is_a_remark_of_verify(published, voxline):
+    last = published.registry.history("ana")[-1]
+    (published.root / "registry" / "ana" / "events" / f"{last.id}.json").unlink()
+    answer = voxline("registry", "verify", "ana")
+    assert (answer.code, "damages: 0" in answer.out, last.id in answer.out) == (0, True, True), answer.out
+    (remark,) = json.loads(voxline("registry", "verify", "ana", "--json").out)["remarks"]
+    assert "the next move of production completes it" in remark

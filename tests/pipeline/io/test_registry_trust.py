@@ -173,12 +173,18 @@ def test_damage_to_the_history_is_named(registry, place, damage, words):
 
 
 def test_the_last_event_without_a_file_of_its_own_is_what_a_killed_publisher_leaves(registry, place):
-    events_of(place)[2].unlink()
-    assert registry.verify("ana") == []
+    last = events_of(place)[2]
+    assert not [finding for finding in registry.examine("ana") if last.stem in finding.message]
+    last.unlink()
+    (told,) = [finding for finding in registry.examine("ana") if last.stem in finding.message]
+    assert not told.is_damage
+    assert f"event 3 ({last.stem}) has no file of its own" in told.message
+    assert "the next move of production completes it" in told.message
     assert registry.verified("ana")[0].version == THIRD
     registry.rollback("ana", None, SOMEBODY)
     assert [event.sequence for event in registry.history("ana")] == [1, 2, 3, 4]
-    assert registry.verify("ana") == []
+    assert last.is_file()
+    assert not [finding for finding in registry.examine("ana") if last.stem in finding.message]
 
 
 def test_a_folder_of_another_voice_is_named_and_does_not_speak(registry, place):
