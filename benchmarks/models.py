@@ -38,7 +38,7 @@ def main() -> None:
 
 def run(section: str, threads: int, repeats: int) -> None:
     sys.path[0] = str(HERE.parent)  # this file's name would hide the package `models`
-    from models.threads import choose_waiting
+    from models.machine.threads import choose_waiting
 
     choose_waiting(os.environ)  # as the voxline command does
 

@@ -11,10 +11,10 @@ import torch
 from benchmarks.models_machine import memory
 from benchmarks.report import Measurement, fill, median_s
 from models.configs.text2semantic import SamplingConfig, Text2SemanticConfig
-from models.decoding import Decoder, Request, compare_weights
-from models.processor import lack, works
-from models.projections import WeightKind
-from models.text2semantic import Text2Semantic
+from models.machine.processor import lack, works
+from models.text2semantic.decoding import Decoder, Request, compare_weights
+from models.text2semantic.network import Text2Semantic
+from models.text2semantic.projections import WeightKind
 
 # Two idle cores of an AMD EPYC (Zen 4), upstream as it is; floors are what its memory delivers.
 UPSTREAM_TOKENS_PER_S = {1: 31.7, 8: 122.0}

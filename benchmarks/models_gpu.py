@@ -8,9 +8,9 @@ from torch import Tensor
 
 from benchmarks import models_decoding, models_synthesizer
 from benchmarks.report import Measurement, median_s
-from models.bases import load_base
-from models.decoding import Decoder
-from models.kv_cache import DenseMemory
+from models.loading.bases import load_base
+from models.text2semantic.decoding import Decoder
+from models.text2semantic.kv_cache import DenseMemory
 
 UPSTREAM_RTF = 0.014  # published for an RTX 4090
 NEW_TOKENS, SECONDS = models_decoding.NEW_TOKENS, 10

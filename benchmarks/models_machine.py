@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.report import Measurement, median_s
-from models.kernels import product
+from models.machine.kernels import product
 
 WIDTH, FEED_FORWARD, LAYERS = 512, 2048, 24
 

@@ -14,12 +14,12 @@ from safetensors.torch import save_file
 
 from benchmarks.models_decoding import exactly
 from benchmarks.report import REPOSITORY, Measurement, fill, median_s
-from models.bases import Base, load_base
 from models.compat import prepare_torchaudio
-from models.networks import build_network
-from models.processor import lack, works
-from models.voice import Reference, Sentence, Voice
-from models.voice_loading import PRECISIONS, choose_options, load_voice
+from models.loading.bases import Base, load_base
+from models.loading.networks import build_network
+from models.machine.processor import lack, works
+from models.speaking.voice import Reference, Sentence, Voice
+from models.speaking.voice_loading import PRECISIONS, choose_options, load_voice
 from pipeline.text.frontend import phonemize_for_synthesis
 from pipeline.text.symbols import symbol_ids
 
@@ -32,12 +32,12 @@ START = """
 import json, os, sys, time
 from pathlib import Path
 started = time.perf_counter()
-from models.threads import choose_waiting
+from models.machine.threads import choose_waiting
 choose_waiting(os.environ)
 import torch
 import pipeline.jobs.speak
-from models.bases import load_base
-from models.voice_loading import load_voice
+from models.loading.bases import load_base
+from models.speaking.voice_loading import load_voice
 imported = time.perf_counter()
 load_voice(load_base(sys.argv[1]), Path(sys.argv[2]), torch.device("cpu"))
 print(json.dumps([imported - started, time.perf_counter() - imported]))

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.report import Measurement, fill, median_s
-from models.bases import load_base
-from models.synthesizer import Synthesizer
+from models.loading.bases import load_base
+from models.synthesizer.vits import Synthesizer
 
 # RTF on two idle cores of an AMD EPYC (Zen 4) in float32, weight norm on: upstream's own `decode`.
 UPSTREAM_RTF = {("gpt-sovits-v2proplus", 4): 0.558, ("gpt-sovits-v2proplus", 10): 0.624, ("gpt-sovits-v2pro", 4): 0.248}

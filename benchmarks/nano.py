@@ -38,19 +38,19 @@ sys.path[0] = str(HERE.parent)  # this file's name would hide nothing, its neigh
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from models.bases import load_base  # noqa: E402
-from models.content import PhoneEncoder  # noqa: E402
-from models.decoding import Decoder  # noqa: E402
-from models.finetuning_prior import PriorLearner  # noqa: E402
-from models.ge2e import embed_speaker  # noqa: E402
-from models.lora import merge  # noqa: E402
-from models.networks import load_content_encoder, load_synthesizer, load_text2semantic  # noqa: E402
-from models.sounds import sounds_of_symbols  # noqa: E402
-from models.spectrogram import Spectrogram  # noqa: E402
-from models.synthesizer import Synthesizer  # noqa: E402
-from models.transcribed import follow_text  # noqa: E402
-from models.voice import Reference, Sentence, Voice  # noqa: E402
-from models.voice_loading import VoiceOptions, vits_renderer  # noqa: E402
+from models.adapters.lora import merge  # noqa: E402
+from models.encoders.content import PhoneEncoder  # noqa: E402
+from models.encoders.ge2e import embed_speaker  # noqa: E402
+from models.learners.prior import PriorLearner  # noqa: E402
+from models.loading.bases import load_base  # noqa: E402
+from models.loading.networks import load_content_encoder, load_synthesizer, load_text2semantic  # noqa: E402
+from models.phones.phone_classes import sounds_of_symbols  # noqa: E402
+from models.sound.spectrogram import Spectrogram  # noqa: E402
+from models.speaking.voice import Reference, Sentence, Voice  # noqa: E402
+from models.speaking.voice_loading import VoiceOptions, vits_renderer  # noqa: E402
+from models.synthesizer.vits import Synthesizer  # noqa: E402
+from models.text2semantic.decoding import Decoder  # noqa: E402
+from models.text2semantic.transcribed import follow_text  # noqa: E402
 from pipeline.io.audio import read_audio, resample, write_audio  # noqa: E402
 from pipeline.pretrain.align import WORD, Recogniser  # noqa: E402
 from pipeline.pretrain.prepare import normalise_level  # noqa: E402

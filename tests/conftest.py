@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from models.compat import prepare_torchaudio
-from models.switches import switch_off
+from models.machine.switches import switch_off
 from pipeline.records.settings import switched_off
 
 prepare_torchaudio()

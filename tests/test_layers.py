@@ -146,3 +146,22 @@ def _is_light(name: str) -> bool:
         or top == "typer"
         or name.startswith(("pipeline.cli", "pipeline.errors", "pipeline.trust"))
     )
+
+
+ROOM = re.compile(r"^\| `(\w+)` \|", re.M)
+
+
+def test_rooms_of_models_import_downwards_in_the_order_of_their_table():
+    page = (REPOSITORY / "docs/networks.md").read_text(encoding="utf-8")
+    table = page.partition("## The rooms of `models/`")[2].partition("\n## ")[0]
+    rooms = ROOM.findall(table)
+    folders = {path.name for path in (REPOSITORY / "models").iterdir() if (path / "__init__.py").exists()}
+    assert {*rooms, "configs"} == folders, "every room has its row, and nothing else"
+    wrong = []
+    for module, path in modules().items():
+        room = module.split(".")[1] if module.startswith("models.") and module.count(".") > 1 else ""
+        for imported in imports_of(path) if module.startswith("models.") else []:
+            other = imported.split(".")[1]
+            if other in rooms and other != room and (room not in rooms or rooms.index(other) < rooms.index(room)):
+                wrong.append(f"{module} imports {imported}")
+    assert wrong == []

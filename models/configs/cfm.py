@@ -1,4 +1,5 @@
-"""Numbers of GPT-SoVITS v3 and v4: the encoder they share with v2 and the flow-matching decoder (SPEC section 4)."""
+"""Numbers of GPT-SoVITS v3 and v4: the encoder they share with v2 and the flow-matching decoder
+(docs/networks/flow-matching.md)."""
 
 from pydantic import Field, PositiveInt
 
@@ -35,7 +36,7 @@ class FlowMatchingConfig(StrictConfig):
 
 
 class CfmSynthesizerConfig(StrictConfig):
-    """Everything `models.synthesizer_cfm.CfmSynthesizer` needs. Defaults are those of v4."""
+    """Everything `models.synthesizer.cfm_synthesizer.CfmSynthesizer` needs. Defaults are those of v4."""
 
     encoder: SynthesizerConfig = SynthesizerConfig()  # its flow, posterior encoder and decoder do not exist here
     mel: MelConfig = MelConfig(n_fft=1280, win_samples=1280, hop_samples=320, n_mels=100)

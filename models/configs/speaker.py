@@ -1,4 +1,4 @@
-"""Numbers of the ERes2NetV2 speaker encoder and its Kaldi filter bank (SPEC section 7)."""
+"""Numbers of the ERes2NetV2 speaker encoder and its Kaldi filter bank (docs/networks/signals.md)."""
 
 from pydantic import PositiveInt
 

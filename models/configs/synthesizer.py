@@ -1,4 +1,4 @@
-"""Numbers of the v2-family synthesizer, its decoders and its discriminator (SPEC sections 1 to 3).
+"""Numbers of the v2-family synthesizer, its decoders and its discriminator (docs/networks/signals.md).
 
 Defaults are those of GPT-SoVITS v2; what a base changes stands in its base.yaml. Free of torch.
 """
@@ -45,7 +45,7 @@ class MagnitudeConfig(StrictConfig):
 
 
 class HifiGanDecoderConfig(StrictConfig):
-    """HiFi-GAN v1 type decoder: transposed convolutions up to the wave (SPEC 2.6)."""
+    """HiFi-GAN v1 type decoder: transposed convolutions up to the wave (docs/networks/synthesizer.md)."""
 
     kind: Literal["hifigan"] = "hifigan"
     resblock_kernel_sizes: tuple[PositiveInt, ...] = (3, 7, 11)
@@ -91,7 +91,7 @@ DecoderConfig = Annotated[HifiGanDecoderConfig | IstftDecoderConfig, Field(discr
 
 
 class SynthesizerConfig(StrictConfig):
-    """Everything `models.synthesizer.Synthesizer` needs; SPEC names in brackets where they differ."""
+    """Everything `models.synthesizer.vits.Synthesizer` needs; upstream's names in brackets where they differ."""
 
     spectrogram: SpectrogramConfig = SpectrogramConfig()
     mel: MelConfig = MelConfig()  # of the mel loss
@@ -122,7 +122,8 @@ class SynthesizerConfig(StrictConfig):
     posterior_skip: bool = False  # linear path magnitude -> latent beside the posterior encoder, set from a PCA
     noise_scale: float = Field(default=0.5, ge=0)  # of the prior's deviation, where a caller does not say
     prior_contrast: bool = False  # at synthesis the prior's mean is spread to the variance of speech, by a stored gain
-    pitch: bool = False  # z begins with pitch and voicing, and harmonics are drawn from them (`models/harmonics.py`)
+    # z begins with pitch and voicing, and harmonics are drawn from them (`models/sound/harmonics.py`)
+    pitch: bool = False
     decoder: DecoderConfig = HifiGanDecoderConfig()
 
     @model_validator(mode="after")
@@ -158,7 +159,7 @@ def _upstream_scale_layers() -> tuple[ScaleLayer, ...]:
 
 
 class DiscriminatorConfig(StrictConfig):
-    """One discriminator on the wave and one for every period (SPEC section 3)."""
+    """One discriminator on the wave and one for every period (docs/networks/synthesizer.md)."""
 
     periods: tuple[PositiveInt, ...] = (2, 3, 5, 7, 11)
     scale_layers: tuple[ScaleLayer, ...] = Field(default_factory=_upstream_scale_layers)

@@ -19,13 +19,14 @@ class SamplingConfig(StrictConfig):
 
 
 class GuideConfig(StrictConfig):
-    """How the network and its sampler follow the text (`models/guidance.py`); for codes that tell their phone."""
+    """How the network and its sampler follow the text (`models/text2semantic/guidance.py`); for codes that tell their
+    phone."""
 
     classes: tuple[str, ...] = Field(default=PHONE_CLASSES, description="of the content encoder, silence first")
     longest_tokens: int = Field(default=14, ge=1, description="a phone that lasts longer counts as lasting this long")
     embedding_dim: int = Field(default=64, ge=1)
     strength: float = Field(default=1.0, ge=0, description="of the sampler's respect for the text; 0 for none")
-    # What recordings do not pass (`models.coverage.Coverage`), so that generated tokens must not either:
+    # What recordings do not pass (`models.text2semantic.coverage.Coverage`), so that generated tokens must not either:
     longest_gap: int = Field(default=3, ge=0, description="phones in a row that no token says")
     longest_addition: int = Field(default=8, ge=0, description="tokens in a row that say nothing of the text")
     largest_error_rate: float = Field(default=0.6, ge=0, description="edits per phone")

@@ -1,4 +1,4 @@
-"""Numbers of the vocoders: BigVGAN-v2 for v3, a HiFi-GAN type generator for v4 (SPEC section 5)."""
+"""Numbers of the vocoders: BigVGAN-v2 for v3, a HiFi-GAN type generator for v4 (docs/networks/flow-matching.md)."""
 
 from math import prod
 from typing import Annotated, Literal

@@ -11,7 +11,7 @@ from pipeline.cli.common import JsonOption, complete_base, typed
 from pipeline.cli.terminal import print_json, print_table, table, tell, write_document
 
 if TYPE_CHECKING:
-    from models.bases import Base
+    from models.loading.bases import Base
 
 BaseArgument = Annotated[
     str,
@@ -104,7 +104,7 @@ def summarise(base: Base) -> dict[str, str]:
 
 def all_bases() -> list[Base]:
     """Every base that can be named here."""
-    from models.bases import find_base, find_bases
+    from models.loading.bases import find_base, find_bases
     from pipeline.cli.common import repository_root, resolve_settings
 
     general = resolve_settings().settings.voxline
@@ -114,7 +114,7 @@ def all_bases() -> list[Base]:
 
 def _tell_shadows() -> None:
     """Say which of the repository's own bases are not used, and why."""
-    from models.bases import find_shadows
+    from models.loading.bases import find_shadows
     from pipeline.cli.common import repository_root, resolve_settings
 
     general = resolve_settings().settings.voxline

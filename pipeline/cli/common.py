@@ -76,7 +76,7 @@ def _speaking() -> Iterable[str]:
 
 
 def _bases() -> Iterable[str]:
-    from models.bases import find_bases
+    from models.loading.bases import find_bases
 
     return find_bases(repository_root() / resolve_settings().settings.voxline.bases)
 
@@ -231,7 +231,7 @@ def resolve_settings(
 
 def prepare_machine(general: GeneralSettings) -> Machine:
     """How and where this command computes. To be called before torch is first imported, which asks the processor."""
-    from models.switches import switch_off
+    from models.machine.switches import switch_off
     from pipeline.records.job import Machine
     from pipeline.records.settings import switched_off
 

@@ -13,7 +13,7 @@ from pipeline.cli.common import JsonOption
 from pipeline.cli.terminal import print_json, tell
 
 if TYPE_CHECKING:
-    from models.processor import Part
+    from models.machine.processor import Part
 
 # Extras without which no voice is trained; the others are worth a remark.
 NEEDED_EXTRAS = ("core", "audio", "train")
@@ -130,7 +130,7 @@ def _processor() -> list[Finding]:
     cores = f"{os.cpu_count()} cores"
     if find_spec("torch") is None:
         return [Finding("processor", "architecture", "ok", f"{platform.machine()}, {cores}")]
-    from models.processor import architecture, instructions, works
+    from models.machine.processor import architecture, instructions, works
 
     parts = [_part("onednn", "quick matrix products"), _part("bf16", "multiplied in hardware"), _part("int8", "works")]
     offered = " or ".join(part.name for part in parts[1:] if part.state == "ok")
@@ -145,8 +145,8 @@ def _processor() -> list[Finding]:
 
 
 def _part(part: Part, good: str) -> Finding:
-    from models.processor import claims_bfloat16, fault, lack
-    from models.switches import is_off
+    from models.machine.processor import claims_bfloat16, fault, lack
+    from models.machine.switches import is_off
 
     reason = lack(part)
     if reason and not is_off(part) and (part != "bf16" or claims_bfloat16()):

@@ -79,7 +79,7 @@ def import_adapter(
     """
     from dataclasses import asdict
 
-    from models.bases import find_base, find_bases
+    from models.loading.bases import find_base, find_bases
     from pipeline.cli.common import ConsoleReporter, repository_root, resolve_settings
     from pipeline.errors import UsageError
     from pipeline.jobs.exchange import import_files, inspect_file

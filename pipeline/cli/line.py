@@ -21,7 +21,7 @@ from pipeline.errors import (
 )
 
 if TYPE_CHECKING:
-    from models.bases import Base
+    from models.loading.bases import Base
     from pipeline.io.registry import Registry
     from pipeline.io.store import Store
     from pipeline.io.voices import Voice

@@ -100,7 +100,7 @@ def voxline(
 
 def main() -> None:
     """Entry point of the console script: runs the command and exits with its code."""
-    from models.threads import choose_waiting
+    from models.machine.threads import choose_waiting
 
     choose_waiting(os.environ)  # read when torch is first imported
     sys.excepthook = print_bug

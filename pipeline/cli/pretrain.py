@@ -32,7 +32,7 @@ def pretrain(
     prepare_machine(resolve_settings().settings.voxline)
     import torch  # only now: it asks the processor
 
-    from models.networks import choose_device
+    from models.loading.networks import choose_device
     from pipeline.pretrain.recipe import read_recipe
     from pipeline.pretrain.run import run_pretraining
 

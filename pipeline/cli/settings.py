@@ -72,8 +72,8 @@ def settings(
 
 def _with_card(resolved: Resolved, weaker: list[Setting]) -> list[Setting]:
     """The settings with the gate in force, which the base's card can raise; what it raises goes to ``weaker``."""
-    from models.bases import find_base
     from models.errors import ModelsError
+    from models.loading.bases import find_base
     from pipeline.cli.common import repository_root
     from pipeline.config import Setting
 

@@ -158,7 +158,7 @@ def _tensors(file: ArtifactFile, local: Path) -> dict[str, Any]:
     from torch import Tensor
 
     from models.errors import WeightsError
-    from models.torch_archive import read_torch_archive
+    from models.upstream.torch_archive import read_torch_archive
 
     state = read_torch_archive(local)
     state = state.get(file.key) if file.key and isinstance(state, dict) else state

@@ -21,11 +21,12 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.bases import Base
+from models.adapters.lora import load_adapter, merge, read_adapter
+from models.blocks.weight_norm import unfold_state_dict
 from models.errors import ModelsError, WeightsError
-from models.lora import load_adapter, merge, read_adapter
-from models.networks import build_network, load_synthesizer, load_text2semantic
-from models.upstream import (
+from models.loading.bases import Base
+from models.loading.networks import build_network, load_synthesizer, load_text2semantic
+from models.upstream.files import (
     TRAINING_ONLY,
     UpstreamFile,
     read_upstream,
@@ -34,8 +35,7 @@ from models.upstream import (
     write_synthesizer,
     write_text2semantic,
 )
-from models.upstream_lora import upstream_lora_merge, upstream_lora_split, upstream_lora_weights
-from models.weight_norm import unfold_state_dict
+from models.upstream.lora import upstream_lora_merge, upstream_lora_split, upstream_lora_weights
 from models.weights import load_weights, require_finite
 from pipeline.errors import ConsentError, SettingsError, UsageError
 from pipeline.io.files import open_regular

@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.bases import Base, WeightFile
 from models.errors import ModelsError, WeightsError
-from models.networks import build_network
-from models.torch_archive import read_torch_archive
-from models.upstream import read_upstream
+from models.loading.bases import Base, WeightFile
+from models.loading.networks import build_network
+from models.upstream.files import read_upstream
+from models.upstream.torch_archive import read_torch_archive
 from models.weights import load_weights
 from pipeline.errors import SettingsError
 from pipeline.io.files import write_atomically

@@ -13,16 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from models.bases import find_base
-from models.bert import BertFeatures
+from models.encoders.bert import BertFeatures
+from models.encoders.ge2e import SAMPLE_RATE_HZ, embed_speaker
 from models.errors import ModelsError
-from models.ge2e import SAMPLE_RATE_HZ, embed_speaker
-from models.generation import Watch, unwatched
-from models.networks import choose_device, load_bert
-from models.processor import ProcessorError, works
-from models.symbols import phones_to_ids
-from models.voice import Reference, Sentence, Speech, SpokenSentence
-from models.voice_loading import AdapterFolders, Precision, choose_options, load_voice
+from models.loading.bases import find_base
+from models.loading.networks import choose_device, load_bert
+from models.machine.processor import ProcessorError, works
+from models.phones.symbols import phones_to_ids
+from models.speaking.voice import Reference, Sentence, Speech, SpokenSentence
+from models.speaking.voice_loading import AdapterFolders, Precision, choose_options, load_voice
+from models.text2semantic.attempts import Watch, unwatched
 from pipeline.errors import ConsentError, NoAccessError, SettingsError, UsageError
 from pipeline.io.audio import AudioFileError, read_audio, resample, write_audio
 from pipeline.io.files import read_regular

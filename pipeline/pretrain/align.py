@@ -1,8 +1,8 @@
 """Which phone is spoken when: forced alignment of transcripts with PocketSphinx' bundled English model.
 
 Only the times and the choice among a word's pronunciations come from the aligner; the phones are the dictionary's.
-Mandarin syllables are aligned by the nearest English sounds (`models/sounds.py`). Speech without a transcript gets
-PocketSphinx' guess, good enough to teach the content encoder other speakers.
+Mandarin syllables are aligned by the nearest English sounds (`models/phones/phone_classes.py`). Speech without a
+transcript gets PocketSphinx' guess, good enough to teach the content encoder other speakers.
 """
 
 import re
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.sounds import sounds_of_symbols
+from models.phones.phone_classes import sounds_of_symbols
 from pipeline.text.frontend import phonemize
 from pipeline.text.symbols import PAUSES as PAUSE_SYMBOLS
 
@@ -37,7 +37,7 @@ class Phone:
     sound_starts_s: tuple[float, ...] = ()  # of each of its sounds, where it has not just one
 
     def sounds(self) -> Iterator[tuple[str, float, float]]:
-        """The classes of `models.sounds` it is made of, with their times; a pause gives silence."""
+        """The classes of `models.phones.phone_classes` it is made of, with their times; a pause gives silence."""
         spelled = sounds_of_symbols()[self.symbol]
         if self.word < 0:
             yield SILENCE, self.start_s, self.end_s

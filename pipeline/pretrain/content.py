@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.content import HOP_SAMPLES, PhoneEncoder
+from models.encoders.content import HOP_SAMPLES, PhoneEncoder
 from pipeline.pretrain.align import Phone
 from pipeline.pretrain.augment import augment_wave, change_rate, spoil_mel
 from pipeline.pretrain.loop import Losses, train

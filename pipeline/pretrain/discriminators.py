@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from models.decoder import IstftDecoder
-from models.discriminator import SpectrumDiscriminator
-from models.harmonics import PITCH_CHANNELS
-from models.losses import MelLoss, StftLoss, discriminator_loss, feature_loss, generator_loss
-from models.masks import length_mask
-from models.prior_loss import AUDIBLE
-from models.spectrogram import Spectrogram, compress, expand, float32_region, mel_filters
-from models.synthesizer import Synthesizer
+from models.learners.discriminator import SpectrumDiscriminator
+from models.learners.losses import MelLoss, StftLoss, discriminator_loss, feature_loss, generator_loss
+from models.learners.prior_loss import AUDIBLE
+from models.sound.harmonics import PITCH_CHANNELS
+from models.sound.masks import length_mask
+from models.sound.spectrogram import Spectrogram, compress, expand, float32_region, mel_filters
+from models.synthesizer.vits import Synthesizer
+from models.synthesizer.wave_heads import IstftDecoder
 from pipeline.pretrain.loop import Losses, train
 from pipeline.pretrain.recipe import Stage
 from pipeline.pretrain.synthesizer import Batch, TokenSegments

@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.content import PhoneEncoder
-from models.ge2e import embed_speaker
-from models.guidance import TextGuide
-from models.synthesizer import Synthesizer
-from models.transcribed import follow_text
+from models.encoders.content import PhoneEncoder
+from models.encoders.ge2e import embed_speaker
+from models.synthesizer.vits import Synthesizer
+from models.text2semantic.guidance import TextGuide
+from models.text2semantic.transcribed import follow_text
 from pipeline.pretrain.prepare import Clip, Corpus
 from pipeline.signal.speaker import speaker_mel
 from pipeline.text.frontend import phonemize

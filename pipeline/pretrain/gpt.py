@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.configs.text2semantic import GuideConfig
-from models.guidance import TextGuide
-from models.text2semantic import SelfAttention, Text2Semantic, sequence_mask
+from models.text2semantic.guidance import TextGuide
+from models.text2semantic.network import SelfAttention, Text2Semantic, sequence_mask
 from pipeline.pretrain.align import Phone
 from pipeline.pretrain.loop import Losses, train
 from pipeline.pretrain.prepare import Clip, Corpus

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.losses import MelLoss, StftLoss
-from models.spectrogram import Spectrogram, compress
-from models.synthesizer import Synthesizer
+from models.learners.losses import MelLoss, StftLoss
+from models.sound.spectrogram import Spectrogram, compress
+from models.synthesizer.vits import Synthesizer
 from pipeline.pretrain.augment import change_rate
 from pipeline.pretrain.content import speaker_weights
 from pipeline.pretrain.features import speaker_vector

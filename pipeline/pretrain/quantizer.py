@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.content import PhoneEncoder
-from models.synthesizer import Synthesizer
+from models.encoders.content import PhoneEncoder
+from models.synthesizer.vits import Synthesizer
 from pipeline.pretrain.features import clip_features
 from pipeline.pretrain.prepare import Corpus
 

@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from models.bases import Base, load_base
 from models.configs.content import PhoneEncoderConfig
-from models.content import PhoneEncoder
+from models.encoders.content import PhoneEncoder
 from models.errors import ConfigError
-from models.guidance import TextGuide
-from models.synthesizer import Synthesizer
-from models.text2semantic import Text2Semantic
+from models.loading.bases import Base, load_base
+from models.synthesizer.vits import Synthesizer
+from models.text2semantic.guidance import TextGuide
+from models.text2semantic.network import Text2Semantic
 from pipeline.errors import SettingsError
 from pipeline.pretrain.content import train_content
 from pipeline.pretrain.discriminators import Contest, train_discriminators

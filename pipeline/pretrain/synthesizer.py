@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.harmonics import PITCH_CHANNELS, pitch_latent
-from models.masks import length_mask
-from models.pitch import PitchTracker
-from models.prior_loss import WEIGHTS, prior_losses
-from models.spectrogram import Spectrogram
-from models.synthesizer import Synthesizer
+from models.learners.prior_loss import WEIGHTS, prior_losses
+from models.sound.harmonics import PITCH_CHANNELS, pitch_latent
+from models.sound.masks import length_mask
+from models.sound.pitch import PitchTracker
+from models.sound.spectrogram import Spectrogram
+from models.synthesizer.vits import Synthesizer
 from pipeline.pretrain.content import speaker_weights
 from pipeline.pretrain.loop import Losses, train
 from pipeline.pretrain.prepare import SAMPLE_RATE_HZ, Clip, Corpus

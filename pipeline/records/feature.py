@@ -15,7 +15,7 @@ class ClipFeatures(Record):
 
     ``tokens`` (T25,); ``phones`` (P,); ``speaker`` (speaker_dim,) where the base takes a speaker vector; ``bert``
     (bert_dim, P) where the base has BERT features and the text has Chinese in it. Its wave, spectrogram and mel are
-    computed from the prepared clip again, see ``models.recordings``.
+    computed from the prepared clip again, see ``models.loading.recordings``.
 
     Attributes:
         clip: the prepared clip, a path inside the folder of the validate stage.

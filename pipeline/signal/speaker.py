@@ -1,4 +1,5 @@
-"""What the GE2E speaker encoder (`models/ge2e.py`) hears: one level and one mel spectrogram, wherever it is asked."""
+"""What the GE2E speaker encoder (`models/encoders/ge2e.py`) hears: one level and one mel spectrogram, wherever it is
+asked."""
 
 from __future__ import annotations
 

@@ -124,7 +124,8 @@ def _silero_session() -> Any:
 
 
 def find_speech(frames: Frames, silero: Detector = silero_probabilities) -> Speech:
-    """Both detectors on one clip. `silero`: the network as it comes, or the same in less time (`models/silero.py`)."""
+    """Both detectors on one clip. `silero`: the network as it comes, or the same in less time
+    (`models/judges/silero.py`)."""
     count = frames.power.shape[1]
     webrtc = on_grid(webrtc_flags(frames.samples), WEBRTC_FRAME_SAMPLES, count)
     return Speech(webrtc, on_grid(silero(frames.samples), SILERO_FRAME_SAMPLES, count))

@@ -19,18 +19,18 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.bases import Base, find_base
-from models.content import PhoneEncoder
-from models.ge2e import embed_speaker
-from models.lora import adapters_off
-from models.networks import choose_device, load_bert, load_content_encoder
-from models.recogniser import load_recogniser
-from models.recordings import RecordingFeatures
-from models.resynthesis import Resynthesizer, load_resynthesizer
-from models.sounds import sounds_of_symbols
-from models.symbols import phones_to_ids
-from models.voice import Reference, Sentence, Speech
-from models.voice_loading import AdapterFolders, load_voice
+from models.adapters.lora import adapters_off
+from models.encoders.content import PhoneEncoder
+from models.encoders.ge2e import embed_speaker
+from models.judges.transcriber import load_recogniser
+from models.loading.bases import Base, find_base
+from models.loading.networks import choose_device, load_bert, load_content_encoder
+from models.loading.recordings import RecordingFeatures
+from models.phones.phone_classes import sounds_of_symbols
+from models.phones.symbols import phones_to_ids
+from models.speaking.resynthesis import Resynthesizer, load_resynthesizer
+from models.speaking.voice import Reference, Sentence, Speech
+from models.speaking.voice_loading import AdapterFolders, load_voice
 from pipeline.errors import TransientError
 from pipeline.io.audio import encode_audio, read_at_rates, resample
 from pipeline.io.files import write_atomically
@@ -51,7 +51,10 @@ from pipeline.text.languages import known_language
 SENTENCES = Path(__file__).resolve().parent.parent / "templates" / "gate_sentences.json"
 MEASURE_RATE_HZ = 16_000
 MAX_DELAY_S = 0.1
-REFERENCE_S = (3.0, 10.0)  # what the text-to-semantic network was trained to be prompted with (SPEC 9.1)
+REFERENCE_S = (
+    3.0,
+    10.0,
+)  # what the text-to-semantic network was trained to be prompted with (docs/networks/speaking.md)
 REFERENCE_BEST_S = 5.0
 PHONES_PER_S = (4.0, 30.0)  # outside, nobody is speaking
 SILENT_DBFS = -50.0

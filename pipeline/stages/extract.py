@@ -20,14 +20,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from models.bases import Base, find_base
-from models.bert import BertFeatures
 from models.configs.speaker import FbankConfig
-from models.content import HubertEncoder, PhoneEncoder
-from models.fbank import fbank
-from models.ge2e import EMBEDDING_SIZE, embed_speaker
-from models.guidance import TextGuide
-from models.networks import (
+from models.encoders.bert import BertFeatures
+from models.encoders.content import HubertEncoder, PhoneEncoder
+from models.encoders.eres2net import SpeakerEncoder
+from models.encoders.ge2e import EMBEDDING_SIZE, embed_speaker
+from models.loading.bases import Base, find_base
+from models.loading.networks import (
     choose_device,
     load_any_synthesizer,
     load_bert,
@@ -35,13 +34,14 @@ from models.networks import (
     load_speaker_encoder,
     load_text2semantic,
 )
-from models.recordings import AtRate, RecordingFeatures
-from models.speaker import SpeakerEncoder
-from models.symbols import phones_to_ids
-from models.synthesizer import Synthesizer
-from models.synthesizer_cfm import CfmSynthesizer
-from models.transcribed import follow_text
-from models.waves import CONTENT_SCALE, mix_levels, resample_sinc
+from models.loading.recordings import AtRate, RecordingFeatures
+from models.phones.symbols import phones_to_ids
+from models.sound.fbank import fbank
+from models.sound.upstream_audio import CONTENT_SCALE, mix_levels, resample_sinc
+from models.synthesizer.cfm_synthesizer import CfmSynthesizer
+from models.synthesizer.vits import Synthesizer
+from models.text2semantic.guidance import TextGuide
+from models.text2semantic.transcribed import follow_text
 from pipeline.errors import SettingsError, TransientError, VoiceRefused
 from pipeline.io.audio import read_audio, resample
 from pipeline.io.files import write_atomically

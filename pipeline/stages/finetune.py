@@ -21,11 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from models.bases import Base, find_base
-from models.finetuning import Clip, Learner, SynthesizerLearner, Text2SemanticLearner
-from models.finetuning_cfm import CfmLearner
-from models.finetuning_prior import PriorLearner
-from models.lora import (
+from models.adapters.lora import (
     adapter_parameters,
     adapter_state,
     count_parameters,
@@ -34,16 +30,20 @@ from models.lora import (
     scaled,
     set_adapter_state,
 )
-from models.networks import (
+from models.learners.cfm import CfmLearner
+from models.learners.prior import PriorLearner
+from models.learners.prior_loss import can_judge_prior
+from models.learners.vits import Clip, Learner, SynthesizerLearner, Text2SemanticLearner
+from models.loading.bases import Base, find_base
+from models.loading.networks import (
     choose_device,
     load_any_synthesizer,
     load_discriminator,
     load_text2semantic,
     training_precision,
 )
-from models.prior_loss import can_judge_prior
-from models.recordings import RecordingFeatures
-from models.synthesizer_cfm import CfmSynthesizer
+from models.loading.recordings import RecordingFeatures
+from models.synthesizer.cfm_synthesizer import CfmSynthesizer
 from pipeline.errors import OutOfMemoryError, TransientError
 from pipeline.io.audio import read_at_rates
 from pipeline.io.files import write_atomically

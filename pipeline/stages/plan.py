@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from models.bases import Base, find_base
 from models.errors import ModelsError
+from models.loading.bases import Base, find_base
 from pipeline.config import Resolved, resolve, weaker_gate
 from pipeline.errors import ConsentError, SettingsError, UsageError
 from pipeline.io.ci import repository_name

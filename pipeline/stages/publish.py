@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from models.bases import Base
+from models.loading.bases import Base
 from pipeline.errors import GateBlocked
 from pipeline.io.card import render_card
 from pipeline.io.files import write_atomically

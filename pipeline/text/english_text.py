@@ -1,7 +1,7 @@
 """English text to words that can be looked up: numbers, money, dates, times, units, symbols, abbreviations.
 
 Two tables of rules, applied in order. ``OUR_RULES`` is the default. ``UPSTREAM_RULES`` is what GPT-SoVITS
-does (SPEC section 10), for comparisons with it; docs/text.md lists where the two differ and why.
+does (docs/text.md), for comparisons with it; docs/text.md lists where the two differ and why.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from pipeline.text.scripts import Stretch, split_languages
 from pipeline.text.symbols import PAUSES
 
 FEWEST_PHONES = 6
-"""Shorter input makes the official text-to-semantic network repeat or leak the reference (SPEC 9.2)."""
+"""Shorter input makes the official text-to-semantic network repeat or leak the reference
+(docs/networks/speaking.md)."""
 
 
 class Reading(NamedTuple):

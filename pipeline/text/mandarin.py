@@ -1,6 +1,6 @@
 """Mandarin to initials and toned finals: jieba's words, pypinyin's readings, tone sandhi, erhua, syllable spelling.
 
-The same sequence as upstream's with G2PW switched off (SPEC section 10); G2PW, a net for characters with several
+The same sequence as upstream's with G2PW switched off (docs/text.md); G2PW, a net for characters with several
 readings, would have to be downloaded.
 """
 

@@ -1,6 +1,6 @@
 """Chinese text to Chinese characters and pauses: dates, times, numbers, money, units, telephone numbers, symbols.
 
-Upstream's rules (SPEC section 10) are one table; ours are the same with some replaced and some in front. docs/text.md
+Upstream's rules (docs/text.md) are one table; ours are the same with some replaced and some in front. docs/text.md
 lists where the two differ and why. Every rule sees the text between two punctuation marks, without spaces.
 """
 

@@ -1,4 +1,4 @@
-"""Long text to sentences: our own method, and upstream's six as they are (SPEC section 9.2).
+"""Long text to sentences: our own method, and upstream's six as they are (docs/networks/speaking.md).
 
 Ours ends a piece at the end of a sentence, joins very short sentences to the next one, cuts long ones at a clause, then
 at a blank, and never inside a number, an abbreviation or an address; closing quotation marks stay with their sentence.

@@ -1,6 +1,6 @@
 """The phone inventories the networks were trained with: a symbol's id is its position in the list.
 
-The one copy of each list lies beside the networks (``models/symbols/symbols-<table>.json``) and is read as data.
+The one copy of each list lies beside the networks (``models/phones/tables/symbols-<table>.json``) and is read as data.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def symbol_table(table: str = "v2") -> tuple[str, ...]:
     Raises:
         SettingsError: there is no such table.
     """
-    path = files("models") / "symbols" / f"symbols-{table}.json"
+    path = files("models") / "phones" / "tables" / f"symbols-{table}.json"
     if not path.is_file():
-        raise SettingsError(f"there is no symbol table {table!r}", hint="the tables are in models/symbols")
+        raise SettingsError(f"there is no symbol table {table!r}", hint="the tables are in models/phones/tables")
     return tuple(json.loads(path.read_text(encoding="utf-8"))["symbols"])
 
 

@@ -58,9 +58,9 @@ def compute() -> dict[str, Tensor]:
         SpectrogramConfig,
         SynthesizerConfig,
     )
-    from models.discriminator import Discriminator
-    from models.losses import MelLoss, StftLoss, discriminator_loss, feature_loss, generator_loss, kl_loss
-    from models.synthesizer import Synthesizer
+    from models.learners.discriminator import Discriminator
+    from models.learners.losses import MelLoss, StftLoss, discriminator_loss, feature_loss, generator_loss, kl_loss
+    from models.synthesizer.vits import Synthesizer
 
     spectrogram = SpectrogramConfig(sample_rate_hz=16000, n_fft=256, win_samples=256, hop_samples=80)
     sizes = {

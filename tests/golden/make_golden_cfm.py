@@ -32,10 +32,10 @@ def compute() -> dict[str, Tensor]:
 
 
 def synthesizer() -> dict[str, Tensor]:
-    from models.cfm import FlowDraws
     from models.configs.cfm import CfmSynthesizerConfig, DiTConfig
     from models.configs.synthesizer import MelConfig, SynthesizerConfig
-    from models.synthesizer_cfm import CfmSynthesizer
+    from models.synthesizer.cfm import FlowDraws
+    from models.synthesizer.cfm_synthesizer import CfmSynthesizer
 
     encoder = SynthesizerConfig(
         n_symbols=30, ssl_dim=12, codebook_size=16, inter_channels=8, hidden_channels=8, filter_channels=16,
@@ -77,13 +77,13 @@ def synthesizer() -> dict[str, Tensor]:
 
 
 def others() -> dict[str, Tensor]:
-    from models.bigvgan import BigVGAN
     from models.configs.speaker import FbankConfig, SpeakerEncoderConfig
     from models.configs.synthesizer import HifiGanDecoderConfig
     from models.configs.vocoder import BigVGANConfig, VocoderConfig
-    from models.fbank import fbank
-    from models.speaker import SpeakerEncoder
-    from models.vocoder import MelVocoder
+    from models.encoders.eres2net import SpeakerEncoder
+    from models.sound.fbank import fbank
+    from models.synthesizer.bigvgan import BigVGAN
+    from models.synthesizer.vocoder import MelVocoder
 
     kernels = {"resblock_kernel_sizes": (3, 5), "resblock_dilation_sizes": ((1, 3), (1, 2))}
     mel = pseudo_random("vocoded", (1, 6, 9))

@@ -22,9 +22,9 @@ def compute() -> dict[str, Tensor]:
 
 def network_values() -> dict[str, Tensor]:
     from models.configs.text2semantic import SamplingConfig, Text2SemanticConfig
-    from models.decoding import Decoder, Request
-    from models.sampling import mark_seen, penalise, token_probabilities
-    from models.text2semantic import Text2Semantic, preference_loss
+    from models.text2semantic.decoding import Decoder, Request
+    from models.text2semantic.network import Text2Semantic, preference_loss
+    from models.text2semantic.sampling import mark_seen, penalise, token_probabilities
 
     config = Text2SemanticConfig(
         phoneme_vocab_size=30, vocab_size=41, hidden_dim=32, heads=4, layers=3, feedforward_dim=64, bert_dim=6
@@ -53,7 +53,7 @@ def network_values() -> dict[str, Tensor]:
 
 
 def optimizer_values() -> dict[str, Tensor]:
-    from models.scaled_adam import ScaledAdam
+    from models.text2semantic.scaled_adam import ScaledAdam
 
     weights = {
         "matrix": pseudo_random("matrix", (4, 5)),

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from models.bases import BASES, load_base
-from models.decoding import Decoder, Request
-from models.ge2e import embed_speaker
-from models.generation import Task, find_misreadings, generate_checked, listen
-from models.networks import load_content_encoder, load_synthesizer, load_text2semantic
-from models.spectrogram import Spectrogram
+from models.encoders.ge2e import embed_speaker
+from models.loading.bases import BASES, load_base
+from models.loading.networks import load_content_encoder, load_synthesizer, load_text2semantic
+from models.sound.spectrogram import Spectrogram
+from models.text2semantic.attempts import Task, find_misreadings, generate_checked, listen
+from models.text2semantic.decoding import Decoder, Request
 from pipeline.io.audio import read_audio
 from pipeline.signal.quality import stoi
 from pipeline.signal.speaker import speaker_mel
@@ -77,7 +77,7 @@ def test_a_longer_text_makes_longer_speech_and_most_attempts_end(base):
         phones = torch.tensor(symbol_ids(phonemize(text, "en").symbols))
         attempts = decoder.generate([Request(phones, seed=seed) for seed in range(6)], sampling)
         ended = [len(one.tokens) / 25 for one in attempts if one.ended]
-        assert len(ended) >= 4  # `models.voice` tries a sentence that does not end again
+        assert len(ended) >= 4  # `models.speaking.voice` tries a sentence that does not end again
         lengths.append(float(np.median(ended)))
     assert 0.4 < lengths[0] < 2.5 < lengths[1] < 9.0
 

@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.bases import list_bases, load_base
-from models.cfm import FlowDraws
 from models.configs.cfm import CfmSynthesizerConfig, DiTConfig
 from models.configs.synthesizer import MelConfig, SynthesizerConfig
-from models.dit import ConditionEmbedding, RotaryEmbedding
-from models.synthesizer_cfm import CfmSynthesizer
+from models.loading.bases import list_bases, load_base
+from models.synthesizer.cfm import FlowDraws
+from models.synthesizer.cfm_synthesizer import CfmSynthesizer
+from models.synthesizer.dit import ConditionEmbedding, RotaryEmbedding
 from models.weights import load_weights
 
 SMALL_TOLERANCE, FULL_TOLERANCE, RELATIVE_TOLERANCE = 2e-5, 2e-4, 1e-3

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from models.bases import list_bases, load_base
 from models.configs.synthesizer import DiscriminatorConfig, MelConfig
-from models.discriminator import Discriminator
-from models.losses import MelLoss, discriminator_loss, feature_loss, generator_loss
+from models.learners.discriminator import Discriminator
+from models.learners.losses import MelLoss, discriminator_loss, feature_loss, generator_loss
+from models.loading.bases import list_bases, load_base
 
 RELATIVE = 1e-4
 

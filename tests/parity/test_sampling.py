@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from models.sampling import draw, mark_seen, penalise, token_probabilities
-from models.text2semantic import make_rejected
+from models.text2semantic.network import make_rejected
+from models.text2semantic.sampling import draw, mark_seen, penalise, token_probabilities
 
 
 @pytest.mark.reference("s1_sampling")

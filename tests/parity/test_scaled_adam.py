@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.scaled_adam import ScaledAdam
+from models.text2semantic.scaled_adam import ScaledAdam
 
 
 def loud_step(fixture) -> tuple[int, float]:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from models.bases import list_bases, load_base
 from models.configs.speaker import FbankConfig, SpeakerEncoderConfig
-from models.fbank import fbank
-from models.speaker import SpeakerEncoder
+from models.encoders.eres2net import SpeakerEncoder
+from models.loading.bases import list_bases, load_base
+from models.sound.fbank import fbank
 
 SMALL_TOLERANCE, FULL_TOLERANCE = 1e-4, 2e-3
 FBANK_TOLERANCE = 1e-3  # logarithms of small energies

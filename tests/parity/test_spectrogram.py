@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from models.configs.synthesizer import MelConfig, SpectrogramConfig
-from models.spectrogram import MelSpectrogram, Spectrogram, scale_mel, unscale_mel
+from models.sound.spectrogram import MelSpectrogram, Spectrogram, scale_mel, unscale_mel
 
 MEL_TOLERANCE, SPEC_TOLERANCE = 1e-5, 1e-4
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.bases import list_bases, load_base
 from models.configs.synthesizer import HifiGanDecoderConfig, SynthesizerConfig
-from models.losses import kl_loss
-from models.synthesizer import Synthesizer
+from models.learners.losses import kl_loss
+from models.loading.bases import list_bases, load_base
+from models.synthesizer.vits import Synthesizer
 
 SMALL_TOLERANCE, FULL_TOLERANCE, GRADIENT_RELATIVE = 2e-5, 1e-4, 1e-3
 NUMBERS = ("one", "two", "three", "four", "five")

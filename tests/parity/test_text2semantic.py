@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from models.configs.text2semantic import SamplingConfig, Text2SemanticConfig
-from models.decoding import Decoder, Request
-from models.text2semantic import Prediction, Text2Semantic, preference_loss
+from models.text2semantic.decoding import Decoder, Request
+from models.text2semantic.network import Prediction, Text2Semantic, preference_loss
 
 
 class InFile(nn.Module):

@@ -16,11 +16,11 @@ from torch import Tensor
 from models.configs.cfm import CfmSynthesizerConfig, DiTConfig
 from models.configs.synthesizer import HifiGanDecoderConfig, MelConfig, SynthesizerConfig
 from models.configs.text2semantic import Text2SemanticConfig
-from models.synthesizer import Synthesizer
-from models.synthesizer_cfm import CfmSynthesizer
-from models.text2semantic import Text2Semantic
-from models.upstream import TRAINING_ONLY, UpstreamFile, read_upstream, write_synthesizer, write_text2semantic
-from models.upstream_lora import upstream_lora_merge, upstream_lora_split, upstream_lora_weights
+from models.synthesizer.cfm_synthesizer import CfmSynthesizer
+from models.synthesizer.vits import Synthesizer
+from models.text2semantic.network import Text2Semantic
+from models.upstream.files import TRAINING_ONLY, UpstreamFile, read_upstream, write_synthesizer, write_text2semantic
+from models.upstream.lora import upstream_lora_merge, upstream_lora_split, upstream_lora_weights
 from models.weights import load_weights
 
 LORA_TOLERANCE = 2e-5

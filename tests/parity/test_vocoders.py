@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from models.bases import list_bases, load_base
-from models.bigvgan import BigVGAN
+from models.blocks.weight_norm import fold_weight_norm
 from models.configs.synthesizer import HifiGanDecoderConfig
 from models.configs.vocoder import BigVGANConfig, VocoderConfig
-from models.vocoder import MelVocoder, build_vocoder
-from models.weight_norm import fold_weight_norm
+from models.loading.bases import list_bases, load_base
+from models.synthesizer.bigvgan import BigVGAN
+from models.synthesizer.vocoder import MelVocoder, build_vocoder
 
 SMALL_TOLERANCE, FULL_TOLERANCE = 1e-5, 1e-4
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.waves import CONTENT_SCALE, mix_levels, resample_sinc, to_int16
+from models.sound.upstream_audio import CONTENT_SCALE, mix_levels, resample_sinc, to_int16
 from pipeline.io.audio import resample
 
 TOLERANCE = 1e-5

@@ -16,14 +16,14 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from models.bases import Base, load_base
-from models.networks import build_network, load_cfm_synthesizer, load_vocoder
-from models.recordings import RecordingFeatures
-from models.resynthesis import load_resynthesizer
-from models.spectrogram import unscale_mel
-from models.upstream import read_upstream
-from models.voice import Reference, Sentence
-from models.voice_loading import AdapterFolders, load_voice
+from models.loading.bases import Base, load_base
+from models.loading.networks import build_network, load_cfm_synthesizer, load_vocoder
+from models.loading.recordings import RecordingFeatures
+from models.sound.spectrogram import unscale_mel
+from models.speaking.resynthesis import load_resynthesizer
+from models.speaking.voice import Reference, Sentence
+from models.speaking.voice_loading import AdapterFolders, load_voice
+from models.upstream.files import read_upstream
 from pipeline.cli.main import run_command
 from pipeline.io.audio import read_at_rates
 from pipeline.jobs.exchange import export_release, import_files

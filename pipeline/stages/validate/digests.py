@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from models.bases import load_base
 from models.configs.deepfilter import weights_digest
 from models.configs.ge2e import WEIGHTS as GE2E_WEIGHTS
 from models.errors import WeightsError
+from models.loading.bases import load_base
 from pipeline.io.denoiser_weights import deepfilternet_folder
 from pipeline.records.settings import ValidateSettings
 from pipeline.signal.packaged import dnsmos_file, silero_file

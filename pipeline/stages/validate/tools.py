@@ -23,7 +23,7 @@ from pipeline.stages.validate.digests import RECOGNISER_BASE, denoiser_folder, r
 from pipeline.text.frontend import phonemize
 
 if TYPE_CHECKING:
-    from models.listening import PhoneListener
+    from models.encoders.fast_phone_encoder import PhoneListener
 
 PARTIAL_STEP_FRAMES = 50
 RECOGNISED = ("en", "zh")
@@ -77,8 +77,8 @@ def _load_silero() -> Detector:
     import torch
 
     from models.errors import WeightsError
-    from models.precision import quick_dtype
-    from models.silero import load_silero
+    from models.judges.silero import load_silero
+    from models.machine.precision import quick_dtype
 
     try:
         network = load_silero(path, quick_dtype())
@@ -109,7 +109,7 @@ def _load_recogniser(absent: dict[str, str], cache: Path) -> Callable[[Floats], 
 
 def _speller(absent: dict[str, str]) -> Callable[[str, str], list[str] | None]:
     """Texts in the classes of the recogniser; a front end that is not installed is noted in `absent` when needed."""
-    from models.sounds import sounds_of_symbols
+    from models.phones.phone_classes import sounds_of_symbols
 
     def spell(text: str, language: str) -> list[str] | None:
         if language not in RECOGNISED or f"text_by_acoustic_model_{language}" in absent:
@@ -125,11 +125,11 @@ def _speller(absent: dict[str, str]) -> Callable[[str, str], list[str] | None]:
 
 
 def _recogniser(cache: Path) -> PhoneListener:
-    from models.bases import load_base
-    from models.content import PhoneEncoder
-    from models.listening import PhoneListener
-    from models.networks import load_content_encoder
-    from models.precision import quick_dtype
+    from models.encoders.content import PhoneEncoder
+    from models.encoders.fast_phone_encoder import PhoneListener
+    from models.loading.bases import load_base
+    from models.loading.networks import load_content_encoder
+    from models.machine.precision import quick_dtype
 
     encoder = load_content_encoder(load_base(RECOGNISER_BASE), cache)
     if not isinstance(encoder, PhoneEncoder):
@@ -147,7 +147,7 @@ def _load_dnsmos(absent: dict[str, str]) -> Callable[[Floats], Opinion] | None:
         return None
     import torch
 
-    from models.dnsmos import load_dnsmos
+    from models.judges.dnsmos import load_dnsmos
 
     network = load_dnsmos(path)
 
@@ -160,8 +160,8 @@ def _load_dnsmos(absent: dict[str, str]) -> Callable[[Floats], Opinion] | None:
 def _load_embedder() -> Callable[[Floats], Floats]:
     import torch
 
-    from models.ge2e import embed_partials
-    from models.precision import quick_dtype
+    from models.encoders.ge2e import embed_partials
+    from models.machine.precision import quick_dtype
 
     def embed(speech: Floats) -> Floats:
         mel = torch.from_numpy(speaker_mel(speech))
@@ -187,7 +187,7 @@ def _load_denoiser(
     from models.errors import WeightsError
 
     try:
-        from models.deepfilter import Denoiser
+        from models.judges.deepfilter import Denoiser
 
         denoiser = Denoiser(folder)
     except (WeightsError, ModuleNotFoundError) as error:

@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.bases import find_base, load_base
-from models.voice import Reference
+from models.loading.bases import find_base, load_base
+from models.speaking.voice import Reference
 from pipeline.cli.line import gate_floors, open_line
 from pipeline.io.audio import read_audio
 from pipeline.records.feature import FEATURES_FILE

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from models.bases import BASES, find_base, find_shadows
+from models.loading.bases import BASES, find_base, find_shadows
 
 LOW = """\
 display_name: Low

@@ -97,7 +97,7 @@ def test_every_command_that_computes_says_what_to_do_without_before_torch_asks_t
     commands = [[stage, "ana"] for stage in ("validate", "extract", "finetune", "evaluate", "publish", "run")]
     commands += [["say", "ana", "Hello."], ["doctor"], ["pretrain", "recipe.yaml", "--data", "."]]
     code = (
-        "import os, sys\nfrom models import switches\nfrom pipeline.cli.main import run_command\n"
+        "import os, sys\nfrom models.machine import switches\nfrom pipeline.cli.main import run_command\n"
         "class Told(BaseException): pass\n"
         "def tell(names, environment):\n    assert 'torch' not in sys.modules\n    raise Told(*names)\n"
         "switches.switch_off = tell\n"

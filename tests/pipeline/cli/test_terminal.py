@@ -236,7 +236,7 @@ def writes(tree):
                 yield node.lineno, called
 
 
-@pytest.mark.parametrize("module", ["pipeline.cli.main", "typer", "pipeline.cli.run", "models.threads"])
+@pytest.mark.parametrize("module", ["pipeline.cli.main", "typer", "pipeline.cli.run", "models.machine.threads"])
 def test_ctrl_c_while_it_starts_leaves_without_a_traceback(repository, tmp_path, module):
     """Ctrl-C arrives while this module is being imported by the console script, as pyproject.toml names it."""
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]

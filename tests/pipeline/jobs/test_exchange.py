@@ -16,17 +16,17 @@ from safetensors.torch import load_file, save_file
 from small_networks import DIT, PRO, SYNTHESIZER, TEXT2SEMANTIC
 from torch import Tensor, nn
 
-from models.bases import Base, load_base
-from models.lora import inject, merge, save_adapter, set_adapter_state
-from models.networks import build_network, load_synthesizer, load_text2semantic
-from models.upstream import (
+from models.adapters.lora import inject, merge, save_adapter, set_adapter_state
+from models.loading.bases import Base, load_base
+from models.loading.networks import build_network, load_synthesizer, load_text2semantic
+from models.upstream.files import (
     read_upstream,
     synthesizer_config,
     text2semantic_config,
     write_synthesizer,
     write_text2semantic,
 )
-from models.upstream_lora import upstream_lora_merge, upstream_lora_split, upstream_lora_weights
+from models.upstream.lora import upstream_lora_merge, upstream_lora_split, upstream_lora_weights
 from pipeline.cli.main import run_command
 from pipeline.errors import ConsentError, SettingsError, UsageError
 from pipeline.io.registry import Registry, open_registry
@@ -167,7 +167,7 @@ def test_an_exported_v2_voice_is_the_merged_voice_in_half_precision(
     assert content["weight"].keys() == {name for name in expected if not name.startswith("enc_q")}
     assert content["config"]["model"]["gin_channels"] == base.synthesizer.gin_channels  # type: ignore[union-attr]
 
-    from models.lora import load_adapter
+    from models.adapters.lora import load_adapter
 
     adapted = load_synthesizer(base, cache)
     load_adapter(adapted, folder / "adapter" / "synthesizer")
@@ -211,7 +211,7 @@ def test_an_exported_v3_or_v4_voice_is_a_lora_file_with_the_scale_in_it(
     network = build_network(base, "synthesizer")
     network.load_state_dict(load_file(base.weight_path("synthesizer", tmp_path / "cache")))
     merged = upstream_lora_merge(network.state_dict(), upstream_lora_split(read_upstream(path)))
-    from models.lora import load_adapter
+    from models.adapters.lora import load_adapter
 
     load_adapter(network, folder / "adapter" / "synthesizer")
     ours = merge(network).state_dict()

@@ -18,10 +18,10 @@ import yaml
 from safetensors.torch import load_file
 from small_networks import SYNTHESIZER, TEXT2SEMANTIC
 
-from models.bases import Base, list_bases, load_base
-from models.networks import build_network
-from models.synthesizer import Synthesizer
-from models.text2semantic import Text2Semantic
+from models.loading.bases import Base, list_bases, load_base
+from models.loading.networks import build_network
+from models.synthesizer.vits import Synthesizer
+from models.text2semantic.network import Text2Semantic
 from pipeline.cli.main import run_command
 from pipeline.errors import SettingsError, TransientError
 from pipeline.io.hub import WantedFile, pull, read_lock

@@ -11,10 +11,10 @@ from models.configs.synthesizer import (
     SpectrogramConfig,
     SynthesizerConfig,
 )
-from models.harmonics import PITCH_CHANNELS, pitch_latent
-from models.pitch import PitchTracker
-from models.spectrogram import Spectrogram, compress, expand
-from models.synthesizer import Synthesizer
+from models.sound.harmonics import PITCH_CHANNELS, pitch_latent
+from models.sound.pitch import PitchTracker
+from models.sound.spectrogram import Spectrogram, compress, expand
+from models.synthesizer.vits import Synthesizer
 from pipeline.pretrain.discriminators import Contest, Pictures, train_discriminators
 from pipeline.pretrain.loop import load_network
 from pipeline.pretrain.recipe import Stage

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.bases import load_base
-from models.networks import load_content_encoder, load_synthesizer, load_text2semantic
-from models.sounds import sounds_of_symbols
+from models.loading.bases import load_base
+from models.loading.networks import load_content_encoder, load_synthesizer, load_text2semantic
+from models.phones.phone_classes import sounds_of_symbols
 from pipeline.pretrain.features import clip_tokens
 from pipeline.pretrain.prepare import ALL_USES, Clip, Corpus, read_clip
 from pipeline.text.edits import edit_distance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.bases import load_base
+from models.loading.bases import load_base
 from pipeline.cli.line import gate_floors
 from pipeline.records.quality import BRIEF_PESQ_WB, Check, Floor, Floors
 from pipeline.records.settings import Settings

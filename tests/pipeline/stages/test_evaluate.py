@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.bases import find_base
-from models.lora import adapter_parameters
-from models.resynthesis import VitsResynthesizer
+from models.adapters.lora import adapter_parameters
+from models.loading.bases import find_base
+from models.speaking.resynthesis import VitsResynthesizer
 from pipeline.records.quality import Floor, Floors
 from pipeline.records.settings import EvaluateSettings
 from pipeline.signal import gate
@@ -30,13 +30,13 @@ def studio(walked, tmp_path: Path) -> Studio:
     job = walked.job(tmp_path, ("validate", "extract", "finetune"), EvaluateSettings())
     made = Studio(job, find_base("tiny", walked.root / "bases"))
     frames = torch.cat([made.clip(index)["spectrogram"] for index in made.training], dim=1).T
-    from models.lora import adapters_off
+    from models.adapters.lora import adapters_off
 
     network = made.resynthesizer.network
     skips = [network.enc_q.skip, network.dec.skip]
     assert all(skip is not None for skip in skips)
     with adapters_off(network):
-        from models.synthesizer import Synthesizer
+        from models.synthesizer.vits import Synthesizer
 
         plain = Synthesizer(wider(network.config)).remove_weight_norm()
         plain.set_pca(frames)
@@ -52,7 +52,7 @@ def wider(config):
 
 def adapted(network):
     """Fresh adapters, which change nothing yet."""
-    from models.lora import inject
+    from models.adapters.lora import inject
 
     for parameter in network.parameters():
         parameter.requires_grad_(False)

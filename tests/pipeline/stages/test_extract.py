@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.bases import find_base
-from models.recordings import RecordingFeatures
+from models.loading.bases import find_base
+from models.loading.recordings import RecordingFeatures
 from pipeline.errors import TransientError, VoiceRefused
 from pipeline.io.audio import read_at_rates
 from pipeline.records.feature import FEATURES_FILE

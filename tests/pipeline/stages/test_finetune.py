@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.bases import find_base
+from models.adapters.lora import adapter_state, load_adapter
 from models.configs.synthesizer import DiscriminatorConfig, ScaleLayer
-from models.discriminator import Discriminator
-from models.lora import adapter_state, load_adapter
-from models.networks import load_synthesizer
+from models.learners.discriminator import Discriminator
+from models.loading.bases import find_base
+from models.loading.networks import load_synthesizer
 from pipeline.errors import OutOfMemoryError, TransientError
 from pipeline.records.feature import ClipFeatures
 from pipeline.records.settings import FinetuneSettings

@@ -1,0 +1,232 @@
+"""Bases: what a voice is trained on. Numbers, weights and limits of each stand in `bases/<name>/base.yaml`.
+
+Free of torch, so that listing bases and planning stay light.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, Field, PositiveInt, StringConstraints, ValidationError
+
+from models.configs.cfm import CfmSynthesizerConfig
+from models.configs.speaker import SpeakerEncoderConfig
+from models.configs.strict import StrictConfig
+from models.configs.synthesizer import DiscriminatorConfig, SynthesizerConfig
+from models.configs.text2semantic import Text2SemanticConfig
+from models.configs.vocoder import AnyVocoderConfig
+from models.errors import ConfigError, WeightsError
+
+BASES = Path(__file__).resolve().parents[1] / "bases"
+MAX_YAML_BYTES = 256 * 1024
+
+# A network another family or size brings is one import and one annotation below.
+
+
+def _inside(name: str) -> str:
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
+        raise ValueError("leads out of its folder")
+    return name
+
+
+InsidePath = Annotated[str, AfterValidator(_inside)]
+RepositoryName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
+
+
+class WeightFile(StrictConfig):
+    """One file, or one folder of a hub repository, that holds weights.
+
+    `repository` None: the file lies beside base.yaml. `revision` and `sha256` may be filled from a lock.
+    """
+
+    path: InsidePath  # inside the repository, or relative to base.yaml
+    repository: RepositoryName | None = None
+    revision: str = "main"
+    layout: Literal["safetensors", "upstream", "folder"] = "safetensors"
+    sha256: str | None = None  # of one file
+    files: dict[InsidePath, str] = Field(default_factory=dict)  # of a folder: name -> sha256
+    md5_first_8192: str | None = None  # by which upstream itself recognises its pretrained files
+
+
+class License(StrictConfig):
+    """Terms under which the weights may be used."""
+
+    name: str
+    url: str = ""
+    notice: str = ""
+
+
+class TextConfig(StrictConfig):
+    """Phone table and languages of the text side."""
+
+    symbols: Literal["v1", "v2"] = "v2"
+    languages: tuple[str, ...] = ("zh", "en", "ja", "ko", "yue")
+    bert_dim: PositiveInt = 1024  # zeros are fed where a language or a base has no BERT features
+
+
+class GateFloors(StrictConfig):
+    """The least a voice on this base must reach, and how the numbers were found."""
+
+    pesq_wb: float = 3.5
+    stoi: float = Field(default=0.85, ge=0, le=1)
+    # How far free speech may stay behind the speaker's own recordings, by the same tool:
+    dnsmos_loss: float = Field(default=1.0, ge=0)
+    similarity_loss: float = Field(default=0.2, ge=0, le=1)  # GE2E cosine
+    phone_errors_more: float = Field(default=0.3, ge=0, le=1)
+    cer_more: float = Field(default=0.1, ge=0, le=1)
+    # Required measurements that this base is published without -> why, and what stands in for them.
+    waived: dict[str, str] = Field(default_factory=dict)
+    measured: str = "default of the project; not measured for this base"
+    n_clips: int = Field(default=0, ge=0)
+
+    def minima(self) -> dict[str, float]:
+        """The floors that settings can raise, by the setting's name in section gate."""
+        return {"pesq_wb_min": self.pesq_wb, "stoi_min": self.stoi}
+
+
+class Base(StrictConfig):
+    """One base: family, numbers of its networks, where its weights come from, licence, gate floors."""
+
+    name: str
+    description: str = ""
+    family: Literal["v2", "v2pro", "v3", "v4"]
+    upstream_version: Literal["v2", "v2Pro", "v2ProPlus", "v3", "v4"] | None = None
+    sample_rate_hz: PositiveInt  # of the speech it makes
+    hop_samples: PositiveInt  # of one 50 Hz frame at the synthesizer's own rate
+    text: TextConfig = TextConfig()
+    synthesizer: SynthesizerConfig | None = None
+    discriminator: DiscriminatorConfig | None = None
+    text2semantic: Text2SemanticConfig | None = None
+    cfm: CfmSynthesizerConfig | None = None  # v3 and v4, in place of synthesizer
+    vocoder: AnyVocoderConfig | None = None
+    speaker: SpeakerEncoderConfig | None = None
+    content: dict[str, Any] | None = None
+    weights: dict[str, WeightFile] = Field(default_factory=dict)  # role -> file
+    license: License
+    gate: GateFloors = GateFloors()
+    folder: Path = Field(exclude=True)  # where base.yaml lies
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of what decides the sound: the numbers and the weights, not licence, words or gate floors."""
+        told = self.model_dump(mode="json", exclude={"name", "description", "license", "gate"})
+        for role, file in self.weights.items():
+            if file.repository is None:
+                told["weights"][role]["sha256"] = _file_sha256(self.folder / file.path, self.name)
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def is_packaged(self) -> bool:
+        """Whether it comes with voxline; else it lies in a repository's own folder."""
+        return self.folder.parent == BASES
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether every file of weights lies in this repository, so that nothing is downloaded."""
+        return all(file.repository is None for file in self.weights.values())
+
+    @property
+    def random_roles(self) -> tuple[str, ...]:
+        """Networks of this base that have no weights file at all, so that they start from random numbers."""
+        needed = {
+            "synthesizer": self.synthesizer or self.cfm,
+            "text2semantic": self.text2semantic,
+            "content": True,
+            "vocoder": self.vocoder,
+        }
+        return tuple(role for role, config in needed.items() if config is not None and role not in self.weights)
+
+    def missing_weights(self, cache: Path) -> list[str]:
+        """Roles whose weights are neither in this repository nor in the cache of pulled bases."""
+        return [role for role in self.weights if not self.weight_path(role, cache).exists()]
+
+    def weight_path(self, role: str, cache: Path) -> Path:
+        """Where the weights of a role lie: beside base.yaml, or pulled to `<cache>/bases/<name>/`."""
+        file = self.weights[role]
+        if file.repository is None:
+            return self.folder / file.path
+        name = role if file.layout == "folder" else f"{role}.safetensors"
+        return cache / "bases" / self.name / name
+
+
+def find_bases(own: Path) -> list[str]:
+    """Names of all bases: those under `own`, a repository's own folder, and those of the package."""
+    return sorted({*list_bases(own), *list_bases()})
+
+
+def find_base(name: str, own: Path, replaced: Collection[str] = ()) -> Base:
+    """`load_base` from the package, or from a repository's own folder.
+
+    An own one takes the place of one of the package only where `replaced` names it: else a file in a folder of voices
+    would decide what nano's gate asks for.
+    """
+    is_own = name in list_bases(own) and (name in replaced or name not in list_bases())
+    return load_base(name, own if is_own else BASES)
+
+
+def find_shadows(own: Path, replaced: Collection[str] = ()) -> list[str]:
+    """Bases under `own` that are not used, because the package has one of the same name."""
+    return sorted({*list_bases(own)} & {*list_bases()} - {*replaced})
+
+
+def list_bases(root: Path = BASES) -> list[str]:
+    """Names of the bases under `root`, sorted."""
+    return sorted(path.parent.name for path in root.glob("*/base.yaml") if path.is_file())
+
+
+def load_base(name: str, root: Path = BASES) -> Base:
+    """Read `<root>/<name>/base.yaml`; raises `ConfigError` naming file, key and value."""
+    path = root / name / "base.yaml"
+    if name not in list_bases(root):
+        raise ConfigError(f"no base {name!r}; there are: {', '.join(list_bases(root)) or 'none'}")
+    content = _read_yaml(path)
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: holds no table of keys")
+    if content.get("name", name) != name:
+        raise ConfigError(f"{path}: name: {content['name']!r} is not the name of its folder")
+    try:
+        return Base.model_validate({**content, "name": name, "folder": path.parent})
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{path}: {_told(item)}" for item in error.errors())) from error
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Reads no aliases: a few lines of them can stand for gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias; write the value out")
+        return super().compose_node(parent, index)
+
+
+def _read_yaml(path: Path) -> Any:
+    """A base.yaml may come from a stranger's branch: plain data only, and bounded."""
+    with path.open("rb") as stream:
+        content = stream.read(MAX_YAML_BYTES + 1)
+    if len(content) > MAX_YAML_BYTES:
+        raise ConfigError(f"{path}: larger than {MAX_YAML_BYTES} bytes")
+    try:
+        return yaml.load(content.decode(), Loader=_PlainLoader)  # noqa: S506 - a safe loader that reads less
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 at byte {error.start}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from error
+
+
+def _told(item: Any) -> str:
+    key = ".".join(str(part) for part in item["loc"]) or "base"
+    reason = "unknown key" if item["type"] == "extra_forbidden" else item["msg"]
+    value = repr(item["input"])
+    return f"{key}: {reason} (value: {value if len(value) <= 80 else value[:77] + '...'})"
+
+
+def _file_sha256(path: Path, name: str) -> str:
+    if not path.is_file():
+        raise WeightsError(f"{path}: weights of base {name!r} are missing; fetch them (git lfs pull) or train them")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

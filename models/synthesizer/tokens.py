@@ -1,0 +1,47 @@
+"""What both kinds of synthesizer begin with: semantic tokens from content features, a speaker from a spectrogram.
+
+Letters: B batch, D width of the content features, T 50 Hz frames, F spectrogram bins, G width of the condition ge.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from models.blocks.style import StyleEncoder
+from models.configs.synthesizer import SynthesizerConfig
+from models.synthesizer.quantizer import Quantizer
+
+
+class TokensAndSpeaker(nn.Module):
+    """Base of `Synthesizer` and `CfmSynthesizer`; each adds the parts where its files have them."""
+
+    ref_enc: StyleEncoder
+    ssl_proj: nn.Conv1d
+    quantizer: Quantizer
+
+    def __init__(self, numbers: SynthesizerConfig) -> None:
+        super().__init__()
+        self.numbers = numbers  # of the parts that both kinds have
+
+    def _add_parts(self) -> None:
+        """Make `ref_enc`, `ssl_proj` and `quantizer`, in the order of the files."""
+        numbers, step = self.numbers, self.numbers.frames_per_token
+        self.ref_enc = StyleEncoder(
+            numbers.style_bins, numbers.style_hidden, numbers.gin_channels, numbers.style_heads, numbers.style_dropout
+        )
+        self.ssl_proj = nn.Conv1d(numbers.ssl_dim, numbers.ssl_dim, step, stride=step)
+        self.quantizer = Quantizer(numbers.codebook_size, numbers.ssl_dim)
+
+    @torch.no_grad()
+    def extract_tokens(self, ssl: Tensor) -> Tensor:
+        """Semantic tokens of content features: (B, D, T) -> (B, 1, T // 2), int64."""
+        return self.quantizer.encode(self.ssl_proj(ssl))
+
+    def token_frames(self, codes: Tensor) -> Tensor:
+        """Codebook vectors at the frame rate: (B, 1, T // 2) -> (B, D, T)."""
+        return self.quantizer.decode(codes).repeat_interleave(self.numbers.frames_per_token, dim=-1)
+
+    def condition(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """ref_enc of reference spectrograms, their lowest bins: (B, F, T) -> (B, G, 1)."""
+        if lengths is None:
+            lengths = torch.full((spec.shape[0],), spec.shape[-1], device=spec.device)
+        return self.ref_enc(spec[:, : self.numbers.style_bins], lengths)
