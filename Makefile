@@ -6,7 +6,7 @@ STAMP   = $(VENV)/.installed
 
 export VOXLINE_SHARED ?= $(abspath ../shared)
 
-.PHONY: demo test quick lint install fuzz docs clean
+.PHONY: demo test quick lint install fuzz docs picture clean
 
 install: $(STAMP)
 
@@ -32,6 +32,10 @@ lint: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python scripts/cli_docs.py
 	$(BIN)/voxline schema --write schemas
+
+# README's picture of a quality report, from a run of some minutes; needs Chromium (apt-get install chromium).
+picture: $(STAMP)
+	$(BIN)/python scripts/report_picture.py
 
 clean:
 	rm -rf work registry .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,68 @@
+"""README's picture shows what the gate asks today. `make picture` makes it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import report_picture
+
+from models.loading.bases import load_base
+from pipeline.records.quality import Floors
+from pipeline.signal import gate
+
+STALE = "docs/report.png is stale: make picture"
+
+
+@pytest.fixture
+def shown(repository: Path) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((repository / "docs" / "report.json").read_text(encoding="utf-8"))
+    return told
+
+
+def test_the_figures_are_those_of_the_picture(shown, repository) -> None:
+    picture = (repository / "docs" / "report.png").read_bytes()
+    assert hashlib.sha256(picture).hexdigest() == shown["picture_sha256"], STALE
+    assert len(picture) <= report_picture.LIMIT_BYTES
+
+
+def test_the_picture_shows_the_floors_of_its_base(shown) -> None:
+    floors = load_base(shown["base"]).gate
+    for name in ("pesq_wb", "stoi", "dnsmos_loss", "similarity_loss", "phone_errors_more", "cer_more"):
+        assert shown["floors"][name]["value"] == getattr(floors, name), STALE
+    assert shown["floors"]["pesq_wb"]["measured"] == floors.measured, STALE
+    assert shown["floors"]["waived"] == floors.waived, STALE
+    assert shown["floors"].keys() == Floors.model_fields.keys(), STALE
+    limits = {check["id"]: check["limit"] for check in shown["checks"]}
+    assert limits["copy_synthesis.pesq_wb"] == floors.pesq_wb, STALE
+    assert limits["copy_synthesis.stoi"] == floors.stoi, STALE
+
+
+def test_the_picture_shows_the_checks_of_the_gate(shown) -> None:
+    floors = Floors.model_validate(shown["floors"])
+    nothing, against = gate.Resynthesis({}, {}, {}), gate.Against({}, {})
+    checks = [
+        *gate.base_checks((), "en", ("en",)),
+        *gate.copy_synthesis_checks({}, {}, floors),
+        *gate.resynthesis_checks(nothing, nothing, {name: {} for name in gate.SHOWN}),
+        *gate.free_speech_checks({}, against, against, against, against, floors, needs_phone_errors=True),
+    ]
+    today = [(check.id, check.title, check.unit) for check in checks]
+    assert [(check["id"], check["title"], check["unit"]) for check in shown["checks"]] == today, STALE
+
+
+def test_a_missing_browser_is_told_with_its_package(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match="apt-get install chromium"):
+        report_picture.find_browser()
+
+
+def test_the_sandbox_is_left_only_by_root(tmp_path) -> None:
+    page, picture, profile = (tmp_path / name for name in ("index.html", "report.png", "profile"))
+    for is_root in (True, False):
+        command = report_picture.browser_command("chromium", page, picture, profile, is_root=is_root)
+        assert ("--no-sandbox" in command) == is_root
+        assert (command[0], command[-1]) == ("chromium", page.as_uri())
