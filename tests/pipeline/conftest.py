@@ -263,8 +263,9 @@ def imported() -> None:
     """What the stages import, once: child processes that are forked inherit it."""
     for module in ("peft", "transformers", "scipy.signal", "scipy.stats", "onnxruntime", "pesq", "matplotlib"):
         importlib.import_module(module)
-    for stage in ("validate.stage", "extract", "finetune", "evaluate", "publish", "speak"):
+    for stage in ("validate.stage", "extract", "finetune", "evaluate", "publish"):
         importlib.import_module(f"pipeline.stages.{stage}")
+    importlib.import_module("pipeline.jobs.speak")
 
 
 @pytest.fixture

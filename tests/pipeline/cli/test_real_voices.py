@@ -20,8 +20,8 @@ def repository_of(shared, tmp_path: Path, monkeypatch, voxline, write_tiny_base)
     def make(folder: str, name: str, language: str) -> Path:
         write_tiny_base(tmp_path)
         settings = tmp_path / "pipeline.toml"
-        short = "[finetune]\nepochs = 1\nrank = 2\nheldout_clips = 2\n"
-        settings.write_text(settings.read_text().replace("speech_min_s = 10", "speech_min_s = 60") + short)
+        written = settings.read_text().replace("speech_min_s = 10", "speech_min_s = 60")
+        settings.write_text(written.replace("[finetune]\n", "[finetune]\nepochs = 1\nrank = 2\n"))
         monkeypatch.chdir(tmp_path)
         source = str(shared / "data" / "voices" / folder)
         answer = voxline("import", source, "--name", name, "--language", language, *IMPORT)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 STAGES = ("validate", "extract", "finetune", "evaluate")
 NEVER = 10**9
-ROOM_BYTES = 20_000  # of the files that a stage writes, each of the four has larger ones
+ROOM_BYTES = 2_000  # of the files that a stage writes, each of the four has larger ones
 
 
 def run_ana() -> int:
