@@ -19,7 +19,7 @@ from pipeline.text.symbols import PAUSES as PAUSE_SYMBOLS
 FRAMES_PER_SECOND = 100  # of the aligner
 SILENCE = "SIL"
 PAUSE_S = 0.24  # a silence this long inside a clip is written as a comma
-WORD = re.compile(r"[a-z']+")
+WORD = re.compile(r"'*[a-z][a-z']*")  # an apostrophe alone is none
 VARIANT = re.compile(r"\(\d+\)")  # at the end of the second and later pronunciations of a word
 
 Pronounce = Callable[[str], list[list[str]]]
@@ -108,7 +108,7 @@ class Aligner:
     def _english(self, text: str) -> list[str | None]:
         """Names in the aligner's dictionary of the words; None for one without a pronunciation."""
         return [
-            self._add(f"vx_{word}", [tuple(phones) for phones in self._pronounce(word)])
+            self._add(f"vx_{word}", [tuple(phones) for phones in self._pronounce(word) if phones])
             for word in WORD.findall(text.lower())
         ]
 
@@ -126,7 +126,10 @@ class Aligner:
         ]
 
     def _add(self, name: str, pronunciations: list[tuple[str, ...]]) -> str | None:
-        """Put a word into the aligner's dictionary at first sight; its name there, None without a pronunciation."""
+        """Put a word into the aligner's dictionary at first sight; its name there, None without a pronunciation.
+
+        The aligner's process dies of a word without sounds.
+        """
         if name not in self._variants:
             for index, symbols in enumerate(pronunciations):
                 sounds = tuple(sounds_of_symbols()[symbol] for symbol in symbols)

@@ -135,6 +135,15 @@ def test_mandarin_speech_is_aligned_syllable_by_syllable(shared):
     assert Aligner(pronounce).align(samples[:1600], "其中有两个是内因的指标", "zh") is None
 
 
+def test_what_has_no_sound_does_not_end_the_aligners_process(repository):
+    pytest.importorskip("pocketsphinx", reason="the aligner is an optional package")
+    samples = read_clip(repository / "voices" / "sample" / "wavs" / "001.flac")
+    text = "Good morning, and welcome to the first lecture of the new term."
+    plain = Aligner(pronounce).align(samples, text)
+    assert plain and Aligner(pronounce).align(samples, text.replace("and", "' and '") + "'") == plain
+    assert Aligner(lambda word: [[]]).align(samples, text) is None
+
+
 def test_a_span_is_whole_words_with_tokens_that_cover_them():
     rng = np.random.default_rng(0)
     tokens = np.arange(55)
