@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 BIN = Path(sys.executable).parent
+TESTS_OF = Path(__file__).resolve().parent.parent / "tests"
 PYTEST = (sys.executable, "-m", "pytest")
 # One file's tests stay in one process, for what they make once; in the order of collection, which has slow files first.
 SHARED_OUT = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
@@ -32,10 +33,18 @@ class Told(NamedTuple):
     text: str
 
 
+def places_marked(marker: str) -> tuple[str, ...]:
+    """Files that mark a test so, and folders whose conftest.py does: to import all the others takes seconds."""
+    marked = [path for path in sorted(TESTS_OF.rglob("*.py")) if f"mark.{marker}" in path.read_text(encoding="utf-8")]
+    return tuple(str(path.parent if path.name == "conftest.py" else path) for path in marked)
+
+
 LINT = (Command((str(BIN / "ruff"), "check", ".")), Command((str(BIN / "ruff"), "format", "--check", ".")))
 TYPES = Command((str(BIN / "mypy"),))
 # Without bf16 and AVX-512, by which torch and oneDNN are held to AVX2: what is tested is not up to the machine.
-ON_PLAIN_AVX2 = Command((*PYTEST, "-q", "-m", "processor"), {"VOXLINE_PROCESSOR": "no bf16, no avx512"})
+ON_PLAIN_AVX2 = Command(
+    (*PYTEST, "-q", "-m", "processor", *places_marked("processor")), {"VOXLINE_PROCESSOR": "no bf16, no avx512"}
+)
 TESTS = Command((*PYTEST, *SHARED_OUT))
 QUICK_TESTS = Command((*PYTEST, *SHARED_OUT, "-x", "--failed-first", "-m", "not slow and not parity"))
 RUNS = {
@@ -56,27 +65,37 @@ def main(name: str) -> int:
     return max(code, *(one.code for one in told))
 
 
+def environment_of(command: Command) -> dict[str, str]:
+    """Compiled files are kept: every process of the tests would compile and rewrite all of them again otherwise."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, **command.environment}
+
+
 def run_quietly(command: Command) -> Told:
     """Everything that a command says, under its own line."""
     clock = time.monotonic()
     done = subprocess.run(
         command.words,
-        env={**os.environ, **command.environment},
+        env=environment_of(command),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
     settings = "".join(f"{name}={value!r} " for name, value in command.environment.items())
-    line = " ".join([Path(command.words[0]).name, *command.words[1:]])
+    line = " ".join([Path(command.words[0]).name, *map(shortened, command.words[1:])])
     return Told(abs(done.returncode), f"$ {settings}{line}  ({time.monotonic() - clock:.0f} s)\n{done.stdout}")
+
+
+def shortened(word: str) -> str:
+    return word.removeprefix(f"{TESTS_OF.parent}{os.sep}")
 
 
 def run_aloud(command: Command) -> Told:
     """Show what the tests say as they say it, but their last line."""
     colours = ("--color=yes",) if sys.stdout.isatty() else ()
     process = subprocess.Popen(
-        (*command.words, *colours), env={**os.environ, **command.environment}, stdout=subprocess.PIPE, text=True
+        (*command.words, *colours), env=environment_of(command), stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     held = ""

@@ -26,3 +26,20 @@ def test_a_command_that_was_killed_fails(monkeypatch, capfd) -> None:
     killed = checks.Command((sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"))
     monkeypatch.setitem(checks.RUNS, "all", ((killed,), says("7 passed")))
     assert checks.main("all") != 0
+
+
+def test_compiled_files_are_kept_whatever_the_shell_says(monkeypatch, capfd) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    asks = checks.Command((sys.executable, "-c", "import sys; print('keeps', not sys.dont_write_bytecode)"))
+    monkeypatch.setitem(checks.RUNS, "all", ((asks,), asks))
+    assert checks.main("all") == 0
+    assert capfd.readouterr().out.count("keeps True") == 2
+
+
+def test_every_place_of_a_marker_is_found(monkeypatch, tmp_path) -> None:
+    (tmp_path / "marking").mkdir()
+    (tmp_path / "marking" / "conftest.py").write_text("import pytest\nhere = pytest.mark.processor\n")
+    (tmp_path / "test_marked.py").write_text("import pytest\npytestmark = [pytest.mark.processor]\n")
+    (tmp_path / "test_other.py").write_text("def test_nothing(): ...\n")
+    monkeypatch.setattr(checks, "TESTS_OF", tmp_path)
+    assert checks.places_marked("processor") == (str(tmp_path / "marking"), str(tmp_path / "test_marked.py"))
