@@ -67,7 +67,8 @@ def normalise(
         if more is None:
             break
         limited, gains = _turned_down(limited, more, block), gains * more
-    return Normalised(limited, gain_db, -amplitude_db(float(gains.min(initial=1.0))), float((gains < 0.999).mean()))
+    limited_db = 0.0 - amplitude_db(float(gains.min(initial=1.0)))  # 0.0, not -0.0, where nothing was limited
+    return Normalised(limited, gain_db, limited_db, float((gains < 0.999).mean()))
 
 
 def _block_peaks(samples: Floats, sample_rate_hz: int, level: float) -> Floats:

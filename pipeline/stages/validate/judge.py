@@ -50,6 +50,7 @@ MAX_MAGNITUDE = 1e6  # of full scale: float files scaled like 16-bit integers ar
 MAX_RATE_HZ = 48_000  # higher rates hold nothing that a network here reproduces
 SEVERITIES: tuple[Verdict, ...] = ("reject", "repair", "warn")
 _REPAIRS_SHOWN_FROM_S = 0.3
+_LIMITED_SHOWN_FROM_DB = 0.1
 SHORT_PAUSE_S = 0.12  # a breath between phrases: long files are cut there
 _SLICED_SHARE_MIN = 0.97  # of the speech: a slice that was left out takes its words with it
 
@@ -312,11 +313,12 @@ def _prepare_one(
         repairs.append(Repair(code="trimmed", before=before, after=after))
     gain_db = round(made.normalised.gain_db, 2)
     limited_db = round(made.normalised.limited_db, 2)
+    limited = f", peaks limited by {limited_db:.1f} dB" if limited_db >= _LIMITED_SHOWN_FROM_DB else ""
     repairs.append(
         Repair(
             code="gain",
             before=f"speech at {seen.speech_dbfs:.1f} dBFS",
-            after=f"{settings.target_rms_dbfs:.1f} dBFS ({gain_db:+.1f} dB, peaks limited by {limited_db:.1f} dB)",
+            after=f"{settings.target_rms_dbfs:.1f} dBFS ({gain_db:+.1f} dB{limited})",
         )
     )
     pcm = np.round(np.clip(samples, -1.0, 1.0) * 32767).astype("<i2")

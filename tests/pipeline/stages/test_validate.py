@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -197,7 +198,7 @@ def test_the_page_is_bounded_and_keeps_room_for_what_is_rejected_last(folder, mo
     page = (folder.parent / "out" / "report.html").read_text(encoding="utf-8")
     assert page.count("<article>") == 2
     assert page.index("<article>") < page.index(f"4. wavs/{last.name}") < page.index("1. wavs/")
-    assert page.count("<td>wavs/") == 3
+    assert page.count('<td class="file">wavs/') == 3
     assert "3 of 4 are listed" in page
     assert len(page) < 500_000
 
@@ -479,3 +480,11 @@ def test_advice_is_in_the_language_of_the_voice_and_english(folder, language, ha
     page = "".join(validation_report.render_html(report, {}))
     assert ('lang="zh"' in page, "请补录" in page) == (has_chinese, has_chinese)
     assert "Please record again" in page
+
+
+def test_a_limiter_that_did_nothing_is_not_told(folder):
+    repairs = [repair for clip in run(folder).clips for repair in clip.repairs if repair.code == "gain"]
+    assert repairs
+    limited = [match for repair in repairs if (match := re.search(r"limited by (-?[\d.]+) dB", repair.after))]
+    assert all(float(match[1]) > 0 for match in limited)
+    assert len(limited) < len(repairs)
