@@ -293,7 +293,7 @@ def test_deepfilternet_of_random_weights_runs_through_the_stage(folder, tmp_path
 def deepfilternet(tmp_path_factory):
     import importlib.util
 
-    path = Path(__file__).resolve().parents[2] / "models" / "test_deepfilter.py"
+    path = Path(__file__).resolve().parents[2] / "models" / "judges" / "test_deepfilter.py"
     specification = importlib.util.spec_from_file_location("deepfilter_weights", path)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
