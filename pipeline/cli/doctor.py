@@ -58,8 +58,9 @@ def doctor(as_json: JsonOption = False) -> None:
         styles = {"ok": "green", "missing": "red", "note": "yellow"}
         for one in findings:
             start = Text.assemble((f"{one.state:8}", styles[one.state]), f"{one.topic:13} {one.name}: {one.detail}")
-            advice = f"\n{'':22} -> {one.advice}" if one.advice else ""
-            tell(start.append(advice))  # whole lines, so that they can be copied
+            tell(start)  # whole lines, so that they can be copied
+            if one.advice:
+                tell(f"{'':22} -> {one.advice}")
     if needed:
         raise SettingsError(f"missing: {', '.join(one.name for one in needed)}", hint=needed[0].advice)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.common import JsonOption
-from pipeline.cli.terminal import print_json, print_table, table, tell, write_document
+from pipeline.cli.terminal import print_json, tell, write_document
 
 commands = typer.Typer(no_args_is_help=True, help="Keys that releases are signed with.")
 
@@ -96,8 +96,7 @@ def list_keys(as_json: JsonOption = False) -> None:
     if not listed:
         tell("no key is trusted here, and you have none; voxline keys new makes one")
         return
-    shown = table("id", "trusted", "yours", "public key")
-    for key in listed:
-        source = own.source if own and key == public else ""
-        shown.add_row(key_id(key), "yes" if key in trusted else "no", source, key)
-    print_table(shown)
+    for key in listed:  # lines, not a table: a key is there to be copied
+        words = ["trusted" if key in trusted else "not trusted"]
+        words += [f"yours, {own.source}"] if own and key == public else []
+        tell(f"{key_id(key)}  {key}  {'; '.join(words)}")
