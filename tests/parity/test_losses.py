@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,6 +25,20 @@ def discriminator_config(version: str) -> DiscriminatorConfig:
     raise AssertionError(f"no base declares the discriminator of {version}")
 
 
+@pytest.fixture(scope="module")
+def network_of() -> Callable[[Any], Discriminator]:
+    """The network of a fixture, filled once: neither of its tests changes it. One at a time is held."""
+    made: dict[str, Discriminator] = {}
+
+    def filled(fixture: Any) -> Discriminator:
+        if str(fixture) not in made:
+            made.clear()
+            made[str(fixture)] = fixture.load(Discriminator(discriminator_config(fixture.meta["config"]["version"])))
+        return made[str(fixture)]
+
+    return filled
+
+
 def mel_call(fixture: Any) -> tuple[float, MelConfig]:
     """Weight and numbers of the mel loss, as the json's `calls` say."""
     told = fixture.meta["calls"]["*"]
@@ -43,9 +58,9 @@ def test_names_and_shapes_are_those_of_the_files(described: Any) -> None:
 
 
 @pytest.mark.reference("s2_losses_")
-def test_logits_losses_and_gradient(fixture: Any) -> None:
+def test_logits_losses_and_gradient(fixture: Any, network_of: Callable[[Any], Discriminator]) -> None:
     """The generator's side is checked by the norm of its gradient to the generated wave."""
-    network = fixture.load(Discriminator(discriminator_config(fixture.meta["config"]["version"])))
+    network = network_of(fixture)
     scalars = fixture.meta["scalars"]
     wave, generated = fixture["y"], fixture["y_hat"].clone().requires_grad_()
 
@@ -69,8 +84,8 @@ def test_logits_losses_and_gradient(fixture: Any) -> None:
 
 
 @pytest.mark.reference("s2_losses_")
-def test_judging_two_batches_at_once_changes_nothing(fixture: Any) -> None:
-    network = fixture.load(Discriminator(discriminator_config(fixture.meta["config"]["version"])))
+def test_judging_two_batches_at_once_changes_nothing(fixture: Any, network_of: Callable[[Any], Discriminator]) -> None:
+    network = network_of(fixture)
     with torch.no_grad():
         alone, _ = network(fixture["y_hat"])
         (_, _), (together, _) = network.compare(fixture["y"], fixture["y_hat"])

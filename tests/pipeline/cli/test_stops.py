@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,9 +34,15 @@ def publish_ana() -> int:
 
 
 def with_little_room(action: Callable[[], int]) -> Callable[[], int]:
-    """The same with a limit to the size of files, which the system reports as it does a full disk."""
+    """The same with a limit to the size of files, which the system reports as it does a full disk.
+
+    Python 3.11 takes a compiled file for whole that was cut off there, and fails where it is next imported: it writes
+    none here.
+    """
 
     def limited() -> int:
+        sys.dont_write_bytecode = True
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM_BYTES, ROOM_BYTES))
         return action()
@@ -44,9 +52,12 @@ def with_little_room(action: Callable[[], int]) -> Callable[[], int]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_that_is_stopped_leaves_nothing_half_written_and_is_continued(
-    copy: Path, strike, walk, stage: str
+    copy: Path, repository_with_voice: Path, strike, walk, stage: str
 ) -> None:
-    """``kill -9``, Ctrl-C, SIGTERM and a full disk, one after the other, each with its own exit code."""
+    """``kill -9``, Ctrl-C, SIGTERM and a full disk, one after the other, each with its own exit code.
+
+    Then the stage leaves byte for byte what it left when nothing stopped it: the stages after it need not run again.
+    """
     before = walk.results(copy)
     walk.forget_from(copy, stage)
     folder = copy / "work" / "ana" / stage
@@ -58,8 +69,11 @@ def test_a_stage_that_is_stopped_leaves_nothing_half_written_and_is_continued(
     walk.forget_from(copy, stage)
     assert strike(with_little_room(run_ana), signal.SIGKILL, NEVER, copy)[0] == 75
     assert walk.finished(copy, stage) == []
+    later = walk.bring_back_after(stage, repository_with_voice, copy)
     assert strike(run_ana, signal.SIGKILL, NEVER, copy)[0] == 11
     assert walk.results(copy) == before
+    assert {path: path.read_bytes() for path in later} == later
+    assert len(later) == len(STAGES) - 1 - STAGES.index(stage)
 
 
 @pytest.fixture(scope="module")
