@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from pipeline.io.protected import Governing
     from pipeline.io.registry import Registry
     from pipeline.io.signing import Signer
-    from pipeline.records.clip_report import ClipReport
-    from pipeline.records.job import Machine, Reporter
-    from pipeline.records.settings import GeneralSettings, NotifySettings, Settings
+    from pipeline.records.job import Machine
+    from pipeline.records.settings import GeneralSettings, Settings
 
 Item = TypeVar("Item")
 
@@ -272,16 +271,6 @@ def registry_of(settings: Settings, *, flag: str | None = None) -> Registry:
     trust = trust_of(settings.registry.trusted_keys, signer_here(), os.environ)
     with typed(flag):
         return open_registry(settings.voxline.registry, root=repository_root(), trust=trust)
-
-
-def notify_here(found: ClipReport, settings: NotifySettings, reporter: Reporter) -> None:
-    """Tell whoever asked to be told that a voice was refused. Nothing that happens here changes the verdict."""
-    from pipeline.io.notify import notify_refused
-
-    if is_untrusted_here() and settings.command:
-        reporter.log("notify.command is not run with a stranger's files: what it starts may lie among them")
-        settings = settings.model_copy(update={"command": ()})
-    notify_refused(found, settings, os.environ, reporter.log)
 
 
 class ConsoleReporter:

@@ -39,29 +39,31 @@ def evaluate(
         voxline evaluate sample --json
     """
     from pipeline.cli.common import ConsoleReporter, require_trusted
-    from pipeline.cli.line import VoiceRun, open_line
+    from pipeline.cli.line import open_workspace
     from pipeline.errors import GateBlocked
     from pipeline.io.ci import address_of, summarise
+    from pipeline.line.verdict import recording_refusal
+    from pipeline.line.walk import VoiceRun, run_until
     from pipeline.plain import one_line
 
     if record:
         require_trusted("evaluate --record", "leave --record out: the registry belongs to the protected branch")
     flags = {"voxline.base": base, "voxline.registry": registry, "voxline.work": work}
-    line = open_line(voice, flags, ConsoleReporter(quiet=as_json))
-    run = VoiceRun(line.voice.name)
+    workspace = open_workspace(voice, flags, ConsoleReporter(quiet=as_json))
+    run = VoiceRun(workspace.voice.name)
     try:
-        with line.recording_refusal(wanted=record):
-            line.run_until("evaluate", run)
+        with recording_refusal(workspace, wanted=record):
+            run_until(workspace, "evaluate", run)
     except GateBlocked as blocked:
-        summarise(f"## Voice {line.voice.name}: blocked\n\n    {one_line(blocked.message)}\n", os.environ)
+        summarise(f"## Voice {workspace.voice.name}: blocked\n\n    {one_line(blocked.message)}\n", os.environ)
         if as_json:
             print_json(_report(run.report))
         raise
-    summarise(f"## Voice {line.voice.name}: passed, version {line.version}\n", os.environ)
+    summarise(f"## Voice {workspace.voice.name}: passed, version {workspace.version}\n", os.environ)
     if as_json:
         print_json(_report(run.report))
         return
-    tell(f"{line.voice.name} {line.version}: passed; report: {address_of(run.report, os.environ)}")
+    tell(f"{workspace.voice.name} {workspace.version}: passed; report: {address_of(run.report, os.environ)}")
 
 
 def _report(page: str) -> object:

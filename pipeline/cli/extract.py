@@ -27,17 +27,18 @@ def extract(
         voxline extract sample --base nano --json
     """
     from pipeline.cli.common import ConsoleReporter
-    from pipeline.cli.line import open_line
+    from pipeline.cli.line import open_workspace
+    from pipeline.line.walk import run_until
 
     flags = {"voxline.base": base, "voxline.work": work}
-    line = open_line(voice, flags, ConsoleReporter(quiet=as_json))
-    outcome = line.run_until("extract")["extract"]
+    workspace = open_workspace(voice, flags, ConsoleReporter(quiet=as_json))
+    outcome = run_until(workspace, "extract")["extract"]
     if as_json:
         print_json(outcome.result)
         return
     record = outcome.record
     tell(
-        f"{line.voice.name}: {len(record.clips)} clips, {record.duration_s:.1f} s for base {record.base}"
+        f"{workspace.voice.name}: {len(record.clips)} clips, {record.duration_s:.1f} s for base {record.base}"
         f" -> {outcome.folder}"
     )
     for one in record.left_out:

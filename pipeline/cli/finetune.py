@@ -32,7 +32,8 @@ def finetune(
         voxline finetune sample --rank 16 --epochs 20
     """
     from pipeline.cli.common import ConsoleReporter
-    from pipeline.cli.line import open_line
+    from pipeline.cli.line import open_workspace
+    from pipeline.line.walk import run_until
 
     flags = {
         "voxline.base": base,
@@ -41,12 +42,12 @@ def finetune(
         "finetune.rank": rank,
         "finetune.epochs": epochs,
     }
-    line = open_line(voice, flags, ConsoleReporter(quiet=as_json))
-    outcome = line.run_until("finetune")["finetune"]
+    workspace = open_workspace(voice, flags, ConsoleReporter(quiet=as_json))
+    outcome = run_until(workspace, "finetune")["finetune"]
     if as_json:
         print_json(outcome.result)
         return
     for part in outcome.record.parts:
         for group in part.groups:
-            tell(f"{line.voice.name}: {part.summary(group)}")
+            tell(f"{workspace.voice.name}: {part.summary(group)}")
     tell(f"-> {outcome.folder}")

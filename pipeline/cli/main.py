@@ -19,22 +19,18 @@ from pipeline.cli import (
     artifacts,
     bases,
     doctor,
-    evaluate,
     exchange,
-    extract,
-    finetune,
     import_,
     keys,
     new,
     plan,
     pretrain,
-    publish,
     registry,
     run,
     say,
     schema,
     settings,
-    validate,
+    stage,
 )
 from pipeline.cli.common import signing_key_withheld
 from pipeline.cli.terminal import print_bug, print_error, tell
@@ -48,16 +44,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-# In the order of --help. Each module has register(app), which adds its command or group of commands.
+# In the order of --help. Each module has register(app), which adds its command or group of commands; `stage` adds those
+# of the stages.
 for module in (
     new,
     import_,
     plan,
-    validate,
-    extract,
-    finetune,
-    evaluate,
-    publish,
+    stage,
     run,
     say,
     registry,
@@ -75,7 +68,7 @@ for module in (
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from pipeline.run import voxline_version
+        from pipeline.line.run_stage import voxline_version
 
         tell(f"voxline {voxline_version()}")
         raise typer.Exit()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from pipeline.cli.common import JsonOption, RegistryOption, UntrustedOption
 from pipeline.cli.terminal import print_table, table, tell, write_document
+from pipeline.line import table as stages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +31,8 @@ class Format(StrEnum):
 class Through(StrEnum):
     """The last stage that generated jobs run."""
 
-    VALIDATE = "validate"
-    PUBLISH = "publish"
+    VALIDATE = stages.first().name
+    PUBLISH = stages.last().name
 
 
 def register(app: typer.Typer) -> None:
@@ -50,7 +51,8 @@ def plan(
     form: Annotated[Format, typer.Option("--format", help="For people, scripts or a CI engine.")] = Format.TABLE,
     as_json: JsonOption = False,
     through: Annotated[
-        Through, typer.Option("--through", help="Last stage of generated jobs; merge requests stop at validate.")
+        Through,
+        typer.Option("--through", help=f"Last stage of generated jobs; merge requests stop at {Through.VALIDATE}."),
     ] = Through.PUBLISH,
     changed_only: Annotated[
         bool, typer.Option("--changed-only", help="Leave out voices that did not change since the base.")
@@ -79,7 +81,7 @@ def plan(
     """
     from pipeline.cli.common import is_untrusted_here
     from pipeline.errors import UsageError
-    from pipeline.io.plan_formats import Frame, github_matrix, gitlab_pipeline, jenkins_branches
+    from pipeline.line.plan_formats import Frame, github_matrix, gitlab_pipeline, jenkins_branches
 
     flags = {"voxline.registry": registry, "voxline.base": base_model}
     made = make_plan_here(flags, since=since, head=head, worktree=worktree, retry_refused=retry_refused)
@@ -128,7 +130,7 @@ def make_plan_here(
     import os
 
     from pipeline.cli.common import governing_here, registry_of, repository_root, resolve_settings
-    from pipeline.run import judging_code
+    from pipeline.line.run_stage import judging_code
     from pipeline.stages.plan import Identifier, make_plan
 
     root = repository_root()
@@ -176,9 +178,9 @@ def _matters(entry: PlanEntry) -> bool:
 
 
 def _summary(made: Plan) -> str:
-    from pipeline.records.plan import COMMANDS
+    from pipeline.records.plan import PlanAction
 
-    counts = {action: sum(entry.action == action for entry in made.entries) for action in COMMANDS}
+    counts = {action: sum(entry.action == action for entry in made.entries) for action in get_args(PlanAction)}
     refused = sum(entry.is_refused for entry in made.entries)
     told = ", ".join(f"{count} {action}" for action, count in counts.items())
     told += f", of which {refused} refused" if refused else ""

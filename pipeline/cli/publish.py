@@ -10,7 +10,7 @@ from pipeline.cli.common import BaseOption, JsonOption, RegistryOption, Untruste
 from pipeline.cli.terminal import print_json, tell
 
 if TYPE_CHECKING:
-    from pipeline.cli.line import VoiceRun
+    from pipeline.line.walk import VoiceRun
 
 
 def register(app: typer.Typer) -> None:
@@ -37,8 +37,9 @@ def publish(
         voxline publish sample --registry file:registry --channel candidate
     """
     from pipeline.cli.common import ConsoleReporter, require_trusted
-    from pipeline.cli.line import VoiceRun, open_line
+    from pipeline.cli.line import open_workspace
     from pipeline.errors import ReviewPending
+    from pipeline.line.walk import VoiceRun, walk
 
     require_trusted("publish", "merge it: the protected branch's pipeline publishes")
     flags = {
@@ -47,10 +48,10 @@ def publish(
         "voxline.registry": registry,
         "publish.channel": channel,
     }
-    line = open_line(voice, flags, ConsoleReporter(quiet=as_json))
-    run = VoiceRun(line.voice.name, line.version)
+    workspace = open_workspace(voice, flags, ConsoleReporter(quiet=as_json))
+    run = VoiceRun(workspace.voice.name, workspace.version)
     try:
-        line.walk(run)
+        walk(workspace, run)
     except ReviewPending:
         if as_json:
             print_json(_plain(run))

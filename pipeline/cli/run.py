@@ -18,16 +18,19 @@ from pipeline.cli.common import (
     complete_words,
 )
 from pipeline.cli.terminal import print_json, print_table, table, tell
+from pipeline.line import table as stages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pipeline.cli.line import VoiceRun
+    from pipeline.line.walk import VoiceRun
+    from pipeline.records.job import Reporter
     from pipeline.records.plan import Plan
 
 
 def register(app: typer.Typer) -> None:
-    app.command("run", rich_help_panel="The line")(run)
+    told = (run.__doc__ or "").format(stages=", ".join(stages.names()))
+    app.command("run", rich_help_panel="The line", help=told)(run)
 
 
 def run(
@@ -44,17 +47,17 @@ def run(
     until: Annotated[
         str,
         typer.Option(
-            help="Last stage: validate, extract, finetune, evaluate or publish.",
-            autocompletion=complete_words("validate", "extract", "finetune", "evaluate", "publish"),
+            help=f"Last stage: {stages.told('or')}.",
+            autocompletion=complete_words(*stages.names()),
         ),
-    ] = "publish",
+    ] = stages.last().name,
     base: BaseOption = None,
     registry: RegistryOption = None,
     work: WorkOption = None,
     untrusted: UntrustedOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Walk the whole line: validate, extract, finetune, evaluate, publish. What is done already costs nothing.
+    """Walk the whole line: {stages}. What is done already costs nothing.
 
     Several voices run one after another; one that fails does not stop the others, and the exit code is the worst of
     them.
@@ -64,20 +67,22 @@ def run(
         voxline run --plan auto --json
     """
     from pipeline.cli.common import ConsoleReporter, require_trusted
-    from pipeline.cli.line import STAGE_ORDER, run_voice, worst_exit_code
     from pipeline.errors import UsageError
+    from pipeline.line.walk import worst_exit_code
 
-    if until not in STAGE_ORDER:
-        raise UsageError(f"--until {until}: no such stage", hint=f"one of {', '.join(STAGE_ORDER)}")
+    if until not in stages.STAGES:
+        raise UsageError(f"--until {until}: no such stage", hint=f"one of {', '.join(stages.names())}")
     if bool(voices) == bool(plan):
         raise UsageError("name voices, or give --plan, not both", hint="voxline run sample")
-    if until == "publish":
-        require_trusted("run up to publish", "--until evaluate, or merge it: the protected branch's pipeline publishes")
+    if stages.STAGES[until].writes:
+        unpublished = stages.stored()[-1].name
+        hint = f"--until {unpublished}, or merge it: the protected branch's pipeline publishes"
+        require_trusted(f"run up to {until}", hint)
     flags = {"voxline.base": base, "voxline.registry": registry, "voxline.work": work}
     reporter = ConsoleReporter(quiet=as_json)
     runs: list[VoiceRun] = []
     for name, retires in _voices_of(plan, flags) if plan else [(voice, False) for voice in voices or []]:
-        runs.append(_retire(name, flags) if retires else run_voice(name, flags, reporter, until=until))
+        runs.append(_retire(name, flags) if retires else _walk(name, flags, reporter, until))
         if not as_json:
             _print_failure(runs[-1])
     if as_json:
@@ -85,6 +90,13 @@ def run(
     else:
         _print_summary(runs)
     raise typer.Exit(worst_exit_code(runs))
+
+
+def _walk(name: str, flags: Mapping[str, Any], reporter: Reporter, until: str) -> VoiceRun:
+    from pipeline.cli.line import open_workspace
+    from pipeline.line.walk import run_voice
+
+    return run_voice(name, lambda: open_workspace(name, flags, reporter), until)
 
 
 def _voices_of(plan: str, flags: Mapping[str, Any]) -> list[tuple[str, bool]]:
@@ -99,8 +111,8 @@ def _retire(voice: str, flags: Mapping[str, Any]) -> VoiceRun:
     """The folder is gone, so is the voice; its releases stay."""
 
     from pipeline.cli.common import registry_of, repository_root, require_trusted, resolve_settings
-    from pipeline.cli.line import VoiceRun
     from pipeline.io.provenance import find_mover
+    from pipeline.line.walk import VoiceRun
     from pipeline.records.plan import FOLDER_DELETED
 
     require_trusted(f"retiring {voice}", "merge it: the protected branch's pipeline retires")
@@ -140,11 +152,10 @@ def _print_failure(run: VoiceRun) -> None:
 
 
 def _print_summary(runs: list[VoiceRun]) -> None:
-    from pipeline.cli.line import STAGE_ORDER
     from pipeline.io.ci import address_of
 
     rows = table(header_style="bold", padding=(0, 1, 0, 0))
-    for column in ("voice", "version", *STAGE_ORDER, "outcome"):
+    for column in ("voice", "version", *stages.names(), "outcome"):
         rows.add_column(column, no_wrap=column != "outcome", min_width=12 if column == "outcome" else None)
     for run in runs:
         times = {line.stage: "done" if line.was_cached else f"{line.duration_s:.1f}s" for line in run.stages}
@@ -152,7 +163,7 @@ def _print_summary(runs: list[VoiceRun]) -> None:
         outcome = f"{run.status} on {run.channel}" if shown else run.status
         style = "green" if run.exit_code == 0 else "yellow" if run.exit_code == 12 else "red"
         rows.add_row(
-            run.voice, run.version or "-", *(times.get(name, "-") for name in STAGE_ORDER), outcome, style=style
+            run.voice, run.version or "-", *(times.get(name, "-") for name in stages.names()), outcome, style=style
         )
     print_table(rows)
     for run in runs:

@@ -57,10 +57,11 @@ def validate(
         voxline validate ana --report out/
         voxline validate ana --write-metadata
     """
-    from pipeline.cli.common import ConsoleReporter, notify_here, require_trusted, resolve_settings
+    from pipeline.cli.common import ConsoleReporter, is_untrusted_here, require_trusted, resolve_settings
     from pipeline.errors import VoiceRefused
     from pipeline.io.ci import summarise
     from pipeline.io.validation_report import headline, render_markdown
+    from pipeline.line.verdict import tell_refused
 
     if record:
         require_trusted("validate --record", "leave --record out: the registry belongs to the protected branch")
@@ -81,7 +82,8 @@ def validate(
         for line in _lines(found, folder):
             tell(line)
     if not found.accepted:
-        notify_here(found, resolve_settings(flags).settings.notify, ConsoleReporter())
+        settings = resolve_settings(flags).settings.notify
+        tell_refused(found, settings, ConsoleReporter(), is_untrusted=is_untrusted_here())
         hint = "record again what the report names"
         if found.lacks_texts_only:
             hint = f"voxline validate {voice} --write-metadata writes the lines to fill in, where there are none"
@@ -108,12 +110,14 @@ def _run(
         )
     if not is_voice:
         return _bare_folder(folder, language, report, flags, reporter), report
-    from pipeline.cli.line import open_line
+    from pipeline.cli.line import open_workspace
+    from pipeline.line import table
+    from pipeline.line.verdict import record_refusal
 
-    line = open_line(voice, flags, reporter)
-    outcome = line.validate()
+    workspace = open_workspace(voice, flags, reporter)
+    outcome = workspace.run(table.first(), {})
     if record and not outcome.record.accepted:
-        line.record_refusal(VoiceRefused(headline(outcome.record)))
+        record_refusal(workspace, VoiceRefused(headline(outcome.record)))
     if report is not None:
         _copy(outcome.folder, report)
     return outcome.record, report or outcome.folder

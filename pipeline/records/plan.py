@@ -11,21 +11,6 @@ from pipeline.records.voice import VoiceName
 PlanAction = Literal["train", "republish", "retire", "skip"]
 Change = Literal["added", "changed", "renamed", "deleted", "unchanged", "unknown"]
 
-# The commands of each action, in order; every CI engine and `voxline run` take them from here.
-COMMANDS: dict[PlanAction, tuple[str, ...]] = {
-    "train": ("validate", "extract", "finetune", "evaluate", "publish"),
-    "republish": ("publish",),
-    "retire": ("retire",),
-    "skip": (),
-}
-# Whose results a stage needs: its key covers theirs, and their files have to lie where it runs.
-READS: dict[str, tuple[str, ...]] = {
-    "validate": (),
-    "extract": ("validate",),
-    "finetune": ("validate", "extract"),
-    "evaluate": ("validate", "extract", "finetune"),
-    "publish": ("validate", "extract", "finetune", "evaluate"),
-}
 FOLDER_DELETED = "folder deleted"
 
 

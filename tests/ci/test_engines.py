@@ -18,7 +18,7 @@ import yaml
 from command_lines import unknown_words
 from gitlab_rules import effective, forwarded, jobs_created
 
-from pipeline.io.plan_formats import Frame, github_matrix, gitlab_pipeline, jenkins_branches, steps_of
+from pipeline.line.plan_formats import Frame, github_matrix, gitlab_pipeline, jenkins_branches, steps_of
 from pipeline.records.plan import FOLDER_DELETED, Plan, PlanEntry
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -541,7 +541,7 @@ def test_jenkins_retries_twice_on_75_and_20_and_not_at_all_on_others(tmp_path):
 
 
 def test_jenkins_tries_again_what_the_plan_names(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.io.plan_formats.RETRY", {"max": 1, "exit_codes": [42]})
+    monkeypatch.setattr("pipeline.line.plan_formats.RETRY", {"max": 1, "exit_codes": [42]})
     lines = run_jenkins(tmp_path, "42,75", "")
     assert lines.count("sh voxline validate ana --record") == 2
     assert "failed ana: voxline validate ana --record: exit 75" in lines

@@ -17,8 +17,10 @@ from safetensors.torch import load_file, save_file
 from models.loading.bases import find_base, load_base
 from models.speaking.resynthesis import VitsResynthesizer
 from models.speaking.voice import Reference
-from pipeline.cli.line import gate_floors, open_line
+from pipeline.cli.line import open_workspace
 from pipeline.io.audio import read_audio
+from pipeline.line.floors import gate_floors
+from pipeline.line.walk import run_until
 from pipeline.records.feature import FEATURES_FILE
 from pipeline.records.job import Input, Job, Machine
 from pipeline.records.quality import QualityReport
@@ -53,7 +55,7 @@ def trained(shared, repository, tmp_path_factory) -> dict[str, Input]:
         consent = ["--license", "CC-BY-4.0", "--consent-speaker", "Somebody", "--consent-date", "2026-01-09"]
         source = str(shared / "data" / "voices" / SPEAKER)
         assert run_command(["import", source, "--name", "ben", "--language", "en", *consent]) == 0
-        outcomes = open_line("ben", {}, Silent()).run_until("finetune")
+        outcomes = run_until(open_workspace("ben", {}, Silent()), "finetune")
         return {name: outcome.as_input() for name, outcome in outcomes.items()}
     finally:
         os.chdir(before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from models.loading.bases import load_base
-from pipeline.cli.line import gate_floors
+from pipeline.line.floors import gate_floors
 from pipeline.records.quality import BRIEF_PESQ_WB, Check, Floor, Floors
 from pipeline.records.settings import Settings
 from pipeline.signal import gate

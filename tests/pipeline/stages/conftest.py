@@ -58,13 +58,14 @@ class Walked:
 @pytest.fixture(scope="session")
 def walked(repository_with_voice: Path) -> Walked:
     """What the walk left in each stage; the gate blocked, as it must on random numbers."""
-    from pipeline.cli.line import open_line
+    from pipeline.cli.line import open_workspace
+    from pipeline.line import table
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(repository_with_voice)
-        line = open_line("ana", {}, Silent())
+        workspace = open_workspace("ana", {}, Silent())
         outcomes: dict[str, Any] = {}
-        for stage in ("validate", "extract", "finetune", "evaluate"):
-            outcomes[stage] = line._run_stage(stage, outcomes)
-            assert outcomes[stage].was_cached
+        for stage in table.stored():
+            outcomes[stage.name] = workspace.run(stage, outcomes)
+            assert outcomes[stage.name].was_cached
     return Walked(repository_with_voice, outcomes)

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import run
 from pipeline.errors import TransientError
 from pipeline.io.store import DamagedResult, Store
+from pipeline.line import run_stage as run
+from pipeline.line import table
 from pipeline.records.base import Record
 from pipeline.records.job import FileMark
 from pipeline.records.settings import ExtractSettings
@@ -57,8 +58,12 @@ def judge_numbers(job):
     return Counted(steps=1)
 
 
-STAGE = run.Stage("count", "1", f"{__name__}:count_to_ten", f"{__name__}:Counted", hands_on=("numbers.txt",))
-JUDGE = run.Stage("judge", "1", f"{__name__}:judge_numbers", f"{__name__}:Counted", ("sum.txt",), is_verdict=True)
+STAGE = table.Stage(
+    "count", "a number", "1", f"{__name__}:count_to_ten", f"{__name__}:Counted", hands_on=("numbers.txt",)
+)
+JUDGE = table.Stage(
+    "judge", "a sum", "1", f"{__name__}:judge_numbers", f"{__name__}:Counted", hands_on=("sum.txt",), is_verdict=True
+)
 
 
 def mark(content: bytes) -> FileMark:
@@ -67,9 +72,9 @@ def mark(content: bytes) -> FileMark:
 
 @pytest.fixture(autouse=True)
 def counting_stage(monkeypatch):
-    monkeypatch.setitem(run.STAGES, "count", STAGE)
-    monkeypatch.setitem(run.STAGES, "judge", JUDGE)
-    monkeypatch.setattr(run, "_load", lambda reference: globals()[reference.rpartition(":")[2]])
+    monkeypatch.setitem(table.STAGES, "count", STAGE)
+    monkeypatch.setitem(table.STAGES, "judge", JUDGE)
+    monkeypatch.setattr(run, "load", lambda reference: globals()[reference.rpartition(":")[2]])
 
 
 def count(folder: Path, check=lambda: None, **parameters):
@@ -203,9 +208,9 @@ def start(folder: Path, hang_at: int) -> subprocess.Popen[bytes]:
         "import sys, importlib.util, pathlib\n"
         f"spec = importlib.util.spec_from_file_location('counting', {str(Path(__file__))!r})\n"
         "counting = importlib.util.module_from_spec(spec); spec.loader.exec_module(counting)\n"
-        "from pipeline import run\n"
-        "run.STAGES['count'] = counting.STAGE\n"
-        "run._load = lambda reference: vars(counting)[reference.rpartition(':')[2]]\n"
+        "from pipeline.line import run_stage as run, table\n"
+        "table.STAGES['count'] = counting.STAGE\n"
+        "run.load = lambda reference: vars(counting)[reference.rpartition(':')[2]]\n"
         "from pipeline.errors import PipelineError\n"
         f"try: counting.count(pathlib.Path({str(folder)!r}), hang_at={hang_at})\n"
         "except PipelineError as error: sys.exit(error.exit_code)\n"

@@ -9,24 +9,14 @@ from typing import Any
 
 import yaml
 
-from pipeline.records.plan import COMMANDS, FOLDER_DELETED, READS, Plan, PlanEntry
+from pipeline.line import table
+from pipeline.line.table import Stage
+from pipeline.records.plan import FOLDER_DELETED, Plan, PlanEntry
 
 # The exit codes that are worth another try, and how often: out of memory after degrading, and transient failures.
 RETRY = {"max": 2, "exit_codes": [20, 75]}
-NEEDS_GPU = frozenset({"finetune"})
-JUDGES = frozenset({"validate", "evaluate"})  # the stages that refuse, and leave a JUnit report
 KEEP_FOR = "2 weeks"
-
-# What of work/<voice>/<stage>/<key>/ later jobs read or a person opens. Sounds that the page of `evaluate` plays, too,
-# and records that `result.json` holds stay behind.
-KEPT: dict[str, tuple[str, ...]] = {
-    "validate": ("result.json", "report.html", "clips/*"),
-    "extract": ("result.json", "features.safetensors"),
-    "finetune": ("result.json", "adapter/*/*"),
-    "evaluate": ("result.json", "reference/*", "report/*"),
-}
-
-PAGES = {"validate": "report.html", "evaluate": "report/index.html"}  # what a person opens
+RETIRE = "retire"  # the one job that runs no stage
 
 # GitLab: a yaml default in the pipeline that runs the jobs ranks below the project's variables; one that is forwarded
 # from the pipeline above would win over them.
@@ -65,6 +55,7 @@ class Step:
     """One job of a voice's chain.
 
     Attributes:
+        writes: it moves what the registry serves: one at a time for each voice, on protected machines.
         reads: earlier steps of this chain whose files it needs.
         keeps: patterns of the files that later steps read or a person opens, from the top of the repository.
         page, junit: patterns of its report for people and for the engine; empty where it leaves none.
@@ -73,6 +64,7 @@ class Step:
     name: str
     command: str
     needs_gpu: bool
+    writes: bool = False
     reads: tuple[str, ...] = ()
     keeps: tuple[str, ...] = ()
     page: str = ""
@@ -81,24 +73,42 @@ class Step:
 
 def steps_of(entry: PlanEntry, frame: Frame) -> list[Step]:
     """The jobs of one voice, in order."""
-    names = [name for name in COMMANDS[entry.action] if name == "validate" or not frame.only_validate]
-    return [_step(name, entry.voice, names, _command(name, entry, frame), frame) for name in names]
+    if entry.action == "retire":
+        return [] if frame.only_validate else [_retirement(entry, frame)]
+    chain = [stage for stage in _stages_of(entry) if stage.takes_strangers or not frame.only_validate]
+    return [_step(stage, entry.voice, chain, frame) for stage in chain]
 
 
-def _step(name: str, voice: str, chain: list[str], command: str, frame: Frame) -> Step:
+def _stages_of(entry: PlanEntry) -> list[Stage]:
+    """What an action runs: everything, or only what writes to the registry."""
+    if entry.action == "skip":
+        return []
+    return [stage for stage in table.STAGES.values() if entry.action == "train" or stage.writes]
+
+
+def _retirement(entry: PlanEntry, frame: Frame) -> Step:
+    """No stage: the folder is gone, or its consent, and so is the voice."""
+    reason = FOLDER_DELETED if entry.reason == FOLDER_DELETED else "consent missing or expired"
+    words = ["voxline", "registry", "retire", entry.voice, "--reason", reason, *_option("--registry", frame.registry)]
+    return Step(RETIRE, shlex.join(words), needs_gpu=False, writes=True)
+
+
+def _step(stage: Stage, voice: str, chain: list[Stage], frame: Frame) -> Step:
+    command = _command(stage, voice, frame)
     if frame.only_validate:  # no later job: what a person opens, where a link can point to
         folder = _report_folder(voice)
-        page = f"{folder}/{PAGES[name]}"
-        return Step(name, command, needs_gpu=False, keeps=(page,), page=page, junit=f"{folder}/junit.xml")
-    folder = f"work/{voice}/{name}/*"
+        page = f"{folder}/{stage.page}"
+        return Step(stage.name, command, needs_gpu=False, keeps=(page,), page=page, junit=f"{folder}/junit.xml")
+    folder = f"work/{voice}/{stage.name}/*"
     return Step(
-        name,
+        stage.name,
         command,
-        needs_gpu=name in NEEDS_GPU,
-        reads=tuple(stage for stage in READS.get(name, ()) if stage in chain),
-        keeps=tuple(f"{folder}/{kept}" for kept in KEPT.get(name, ())),
-        page=f"{folder}/{PAGES[name]}" if name in PAGES else "",
-        junit=f"work/{voice}/{name}/**/junit.xml" if name in JUDGES else "",
+        needs_gpu=stage.needs_gpu,
+        writes=stage.writes,
+        reads=tuple(earlier.name for earlier in chain if earlier.name in stage.reads),
+        keeps=tuple(f"{folder}/{kept}" for kept in stage.keeps),
+        page=f"{folder}/{stage.page}" if stage.page else "",
+        junit=f"work/{voice}/{stage.name}/**/junit.xml" if stage.refuses else "",
     )
 
 
@@ -106,25 +116,25 @@ def _report_folder(voice: str) -> str:
     return f"reports/{voice}"
 
 
-def _command(name: str, entry: PlanEntry, frame: Frame) -> str:
+def _command(stage: Stage, voice: str, frame: Frame) -> str:
     # Only checked names, fixed words and what `plan` itself was told may stand in a command line: reasons quote what
     # users wrote.
-    if name == "retire":
-        reason = FOLDER_DELETED if entry.reason == FOLDER_DELETED else "consent missing or expired"
-        words = ["voxline", "registry", "retire", entry.voice, "--reason", reason]
-    else:
-        words = ["voxline", name, entry.voice]
-    if name in JUDGES and not frame.only_validate:
+    words = ["voxline", stage.name, voice]
+    if stage.refuses and not frame.only_validate:
         words.append("--record")  # a merge request must not write into the registry, not even that it was refused
     if frame.only_validate:
-        words += ["--report", _report_folder(entry.voice)]
-    if frame.is_untrusted and name != "retire":
+        words += ["--report", _report_folder(voice)]
+    if frame.is_untrusted:
         words.append("--untrusted")
-    if frame.registry is not None and name in {*JUDGES, "publish", "retire"}:
-        words += ["--registry", frame.registry]
-    if frame.base is not None and name not in ("validate", "retire"):
-        words += ["--base", frame.base]
+    if stage.refuses or stage.writes:
+        words += _option("--registry", frame.registry)
+    if stage.takes_base:
+        words += _option("--base", frame.base)
     return shlex.join(words)
+
+
+def _option(flag: str, value: str | None) -> list[str]:
+    return [] if value is None else [flag, value]
 
 
 def gitlab_pipeline(plan: Plan, frame: Frame | None = None) -> str:
@@ -135,10 +145,10 @@ def gitlab_pipeline(plan: Plan, frame: Frame | None = None) -> str:
         for step in steps_of(entry, frame):
             jobs[f"{step.name}:{entry.voice}"] = _gitlab_job(entry.voice, step, frame)
     if not jobs:
-        jobs["nothing to do"] = {"stage": "validate", "script": ["voxline --version"], **_gitlab_place(frame)}
+        jobs["nothing to do"] = {"stage": table.first().name, "script": ["voxline --version"], **_gitlab_place(frame)}
     allowed = [IS_MERGE_REQUEST, IS_BRANCH] if frame.only_validate else [IS_PROTECTED]
     document = {
-        "stages": ["validate", "extract", "finetune", "evaluate", "publish"],
+        "stages": list(table.names()),
         "variables": dict(IMAGES),
         # Without it GitLab creates no job of a child pipeline whose parent is a merge request's.
         "workflow": {"rules": [{"if": condition} for condition in allowed]},
@@ -154,9 +164,8 @@ def _gitlab_place(frame: Frame) -> dict[str, Any]:
 
 
 def _gitlab_job(voice: str, step: Step, frame: Frame) -> dict[str, Any]:
-    is_writing = step.name in ("publish", "retire")
     job: dict[str, Any] = {
-        "stage": "publish" if is_writing else step.name,
+        "stage": table.last().name if step.name == RETIRE else step.name,
         "needs": [f"{earlier}:{voice}" for earlier in step.reads],
         **_gitlab_place(frame),
     }
@@ -168,7 +177,7 @@ def _gitlab_job(voice: str, step: Step, frame: Frame) -> dict[str, Any]:
         unfinished = f"work/{voice}/{step.name}/*.partial/"
         key = f"protected-{voice}-$CI_COMMIT_REF_SLUG"
         job["cache"] = {"key": key, "paths": [unfinished], "when": "always", "unprotect": False}
-    if is_writing:
+    if step.writes:
         job["resource_group"] = f"voice/{voice}"
         job["interruptible"] = False
     if frame.is_untrusted:
@@ -199,6 +208,7 @@ def jenkins_branches(plan: Plan, frame: Frame | None = None) -> str:
                 "name": step.name,
                 "command": step.command,
                 "gpu": step.needs_gpu,
+                "writes": step.writes,
                 "reads": list(step.reads),
                 "keeps": ", ".join(step.keeps),
                 "page": step.page,
@@ -218,7 +228,7 @@ def github_matrix(plan: Plan, frame: Frame | None = None) -> str:
         steps = steps_of(entry, frame or Frame())
         first_gpu = next((index for index, step in enumerate(steps) if step.needs_gpu), None)
         # A voice that needs no GPU either only validates or only writes to the registry.
-        cut = first_gpu if first_gpu is not None else sum(step.name == "validate" for step in steps)
+        cut = first_gpu if first_gpu is not None else sum(not step.writes for step in steps)
         parts = {
             "before": steps[:cut],
             "gpu": [step for step in steps[cut:] if step.needs_gpu],

@@ -6,7 +6,6 @@ has to run, so a run in which everything is done already costs milliseconds.
 
 from __future__ import annotations
 
-import importlib
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,67 +23,10 @@ from pipeline.errors import Interrupted, SettingsError, TransientError
 from pipeline.io.ci import fold
 from pipeline.io.files import disk_full_is_transient
 from pipeline.io.store import Store, check_marks, digest_of_marks, list_marks, stage_key
-from pipeline.records.adapter import ADAPTER_FOLDER
+from pipeline.line import table
+from pipeline.line.table import Stage, load
 from pipeline.records.base import Record
-from pipeline.records.feature import FEATURES_FILE
 from pipeline.records.job import FileMark, Input, Job, Machine, Reporter, StageResult
-from pipeline.records.reference import REFERENCE_FOLDER
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What a stage is called, where its code lies and what it leaves.
-
-    Attributes:
-        version: part of the key; raise it when the same inputs give another result.
-        hands_on: the files and folders that later stages read of it.
-        is_verdict: what it says holds for the very files it read, so a result that does not name them is none.
-        entry: ``module:function``, imported only when the stage runs; ``function(job) -> record``.
-        record: ``module:class`` of what it returns.
-    """
-
-    name: str
-    version: str
-    entry: str
-    record: str
-    hands_on: tuple[str, ...] = ()
-    is_verdict: bool = False
-
-
-STAGES: dict[str, Stage] = {
-    stage.name: stage
-    for stage in (
-        Stage(
-            "validate",
-            "2",
-            "pipeline.stages.validate.stage:work",
-            "pipeline.records.clip_report:ClipReport",
-            hands_on=("clips",),
-        ),
-        Stage(
-            "extract",
-            "3",
-            "pipeline.stages.extract:work",
-            "pipeline.records.feature:FeatureRecord",
-            hands_on=(FEATURES_FILE,),
-        ),
-        Stage(
-            "finetune",
-            "2",
-            "pipeline.stages.finetune:work",
-            "pipeline.records.adapter:AdapterRecord",
-            hands_on=(ADAPTER_FOLDER,),
-        ),
-        Stage(
-            "evaluate",
-            "1",
-            "pipeline.stages.evaluate:work",
-            "pipeline.records.quality:QualityReport",
-            hands_on=(REFERENCE_FOLDER, "report"),
-            is_verdict=True,
-        ),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -106,12 +48,17 @@ class Outcome:
     @property
     def handed_on(self) -> dict[str, FileMark]:
         """Of the files that the stage left, those that others read."""
-        entries = STAGES[self.result.stage].hands_on
+        entries = table.STAGES[self.result.stage].hands_on
         return {name: mark for name, mark in (self.result.files or {}).items() if name.partition("/")[0] in entries}
+
+    @property
+    def page(self) -> Path:
+        """The report that a person opens."""
+        return self.folder / table.STAGES[self.result.stage].page
 
     def check(self) -> None:
         """Raises DamagedResult where the files that others read are not those the stage left."""
-        check_marks(self.folder, self.handed_on, STAGES[self.result.stage].hands_on)
+        check_marks(self.folder, self.handed_on, table.STAGES[self.result.stage].hands_on)
 
 
 def find_stage(
@@ -125,7 +72,7 @@ def find_stage(
     parameters: Mapping[str, Any] | None = None,
 ) -> Outcome | None:
     """What an earlier run of this very job left; None when there was none. Arguments as for ``run_stage``."""
-    stage = STAGES[name]
+    stage = table.STAGES[name]
     key = stage_key(stage.name, stage.version, _plain(settings, parameters), _all_digests(digests, inputs))
     return _find(store, stage, voice, key, _read(inputs))
 
@@ -170,7 +117,7 @@ def run_stage(
         Interrupted, TransientError: the job stopped early; its checkpoint stays.
         DamagedResult: an earlier stage's files are not what it left.
     """
-    stage = STAGES[name]
+    stage = table.STAGES[name]
     inputs, parameters = inputs or {}, parameters or {}
     all_digests, plain_settings = _all_digests(digests, inputs), _plain(settings, parameters)
     key = stage_key(stage.name, stage.version, plain_settings, all_digests)
@@ -200,7 +147,7 @@ def run_stage(
                 machine=machine or Machine(),
                 voxline_version=voxline_version(),
             )
-            record: Record = _load(stage.entry)(job)
+            record: Record = load(stage.entry)(job)
             check()
             result = StageResult(
                 stage=name,
@@ -253,13 +200,8 @@ def _find(store: Store, stage: Stage, voice: str, key: str, read: Mapping[str, s
     folder = store.folder(voice, stage.name, key)
     if result.files is None:
         result = result.model_copy(update={"files": list_marks(folder, stage.hands_on)})
-    record = _load(stage.record).model_validate(result.output)
+    record = load(stage.record).model_validate(result.output)
     return Outcome(result, record, folder, was_cached=True)
-
-
-def _load(reference: str) -> Any:
-    module, _, name = reference.partition(":")
-    return getattr(importlib.import_module(module), name)
 
 
 @cache
@@ -273,7 +215,7 @@ def voxline_version() -> str:
 
 def judging_code() -> str:
     """Version of the code that judges voices: a refusal by another one is no reason not to try again."""
-    return " ".join([voxline_version(), *(f"{stage.name}:{stage.version}" for stage in STAGES.values())])
+    return " ".join([voxline_version(), *(f"{stage.name}:{stage.version}" for stage in table.stored())])
 
 
 @contextmanager

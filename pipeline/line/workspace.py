@@ -1,0 +1,133 @@
+"""A voice with everything its stages need, resolved once, and what each stage is handed of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.loading.bases import Base
+from pipeline.errors import TransientError
+from pipeline.io.registry import Registry
+from pipeline.io.store import Store
+from pipeline.io.voices import Voice, content_digest
+from pipeline.line.floors import gate_floors
+from pipeline.line.run_stage import Outcome, find_stage, run_stage
+from pipeline.line.table import Stage
+from pipeline.records.base import Record
+from pipeline.records.job import Machine, Reporter
+from pipeline.records.release import Channel, recipe_digest, release_version
+from pipeline.records.settings import Settings
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One voice, ready for its stages. Nothing in here has imported torch.
+
+    Attributes:
+        is_untrusted: the files are a stranger's.
+    """
+
+    voice: Voice
+    settings: Settings
+    base: Base
+    content_digest: str
+    recipe_digest: str
+    version: str
+    root: Path
+    store: Store
+    registry: Registry
+    machine: Machine
+    reporter: Reporter
+    is_untrusted: bool = False
+
+    @property
+    def channel(self) -> Channel:
+        """Where a passed version goes: to production, unless a person wants to hear it first."""
+        return "candidate" if self.voice.manifest.review == "required" else self.settings.publish.channel
+
+    def find(self, stage: Stage, earlier: Mapping[str, Outcome]) -> Outcome | None:
+        """What an earlier run of the present version left of this stage."""
+        return find_stage(stage.name, **self.job(stage, earlier))
+
+    def run(self, stage: Stage, earlier: Mapping[str, Outcome]) -> Outcome:
+        """Run a stage, or find that it was run before."""
+        return run_stage(
+            stage.name,
+            voice_folder=self.voice.folder,
+            reporter=self.reporter,
+            machine=self.machine,
+            check=self._check_unchanged if "content" in stage.digests else lambda: None,
+            **self.job(stage, earlier),
+        )
+
+    def job(self, stage: Stage, earlier: Mapping[str, Outcome]) -> dict[str, Any]:
+        """What names a stage's job: the same of all these, the same result."""
+        return {
+            "store": self.store,
+            "voice": self.voice.name,
+            "settings": getattr(self.settings, stage.section) if stage.section else Record(),
+            "digests": {name: digest for kind in stage.digests for name, digest in DIGESTS[kind](self).items()},
+            "inputs": {name: earlier[name] for name in stage.reads},
+            "parameters": {name: PARAMETERS[name](self) for name in stage.parameters},
+        }
+
+    def _check_unchanged(self) -> None:
+        """A file saved while the voice was read would be trained on under the version of the old one."""
+        if content_digest(self.voice.folder) != self.content_digest:
+            raise TransientError(f"{self.voice.folder}: changed while it was read", hint="run again")
+
+
+def _tools(workspace: Workspace) -> dict[str, str]:
+    """The networks that judge recordings: with other weights they are judged again."""
+    from pipeline.stages.validate.digests import tool_digests
+
+    tools = tool_digests(workspace.settings.validate_, workspace.machine.cache)
+    return {f"tool:{name}": digest for name, digest in tools.items()}
+
+
+# What a row of the table may name besides earlier stages.
+DIGESTS: dict[str, Callable[[Workspace], dict[str, str]]] = {
+    "content": lambda workspace: {"content": workspace.content_digest},
+    "tools": _tools,
+    "base": lambda workspace: {"base": workspace.base.digest},
+}
+PARAMETERS: dict[str, Callable[[Workspace], Any]] = {
+    "base": lambda workspace: workspace.base.name,
+    "version": lambda workspace: workspace.version,
+    "language": lambda workspace: workspace.voice.manifest.language,
+    "statement": lambda workspace: workspace.voice.manifest.consent.statement,
+    "floors": lambda workspace: gate_floors(workspace.settings, workspace.base).model_dump(mode="json"),
+}
+
+
+def make_workspace(
+    voice: Voice,
+    settings: Settings,
+    base: Base,
+    *,
+    root: Path,
+    registry: Registry,
+    machine: Machine,
+    reporter: Reporter,
+    is_untrusted: bool,
+) -> Workspace:
+    """Look at the voice's files, and with them at its version."""
+    work = root / settings.voxline.work
+    digest = content_digest(voice.folder, cache=work / voice.name / ".digests.json")
+    recipe = recipe_digest(settings)
+    return Workspace(
+        voice=voice,
+        settings=settings,
+        base=base,
+        content_digest=digest,
+        recipe_digest=recipe,
+        version=release_version(digest, base.digest, recipe),
+        root=root,
+        store=Store(work),
+        registry=registry,
+        machine=machine,
+        reporter=reporter,
+        is_untrusted=is_untrusted,
+    )

@@ -1,0 +1,130 @@
+"""The table of stages: nothing else names them, their keys stay what they were, and a row is all that a stage needs."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from models.loading.bases import GateFloors
+from pipeline.errors import GateBlocked, VoiceRefused
+from pipeline.io.store import stage_key
+from pipeline.line import run_stage, table
+from pipeline.line.workspace import Workspace
+from pipeline.records.adapter import ADAPTER_FOLDER
+from pipeline.records.feature import FEATURES_FILE
+from pipeline.records.reference import REFERENCE_FOLDER
+from pipeline.records.settings import Settings
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+# Taken before the stages moved into their table. Another key trains every voice of everybody again: it changes with a
+# stage's version or its settings, and never by moving code.
+KEYS = {
+    "validate": "5d62bd48b6edea2d62dc0ec0c07865a0",
+    "extract": "a60b101ac82fb1b232b3dc5e95378049",
+    "finetune": "d815520e9ab1681226a6a69da1f7048b",
+    "evaluate": "4db7bfd12508995ab0932d385a495db6",
+}
+
+
+def a_workspace() -> Workspace:
+    """Everything that a key covers, and nothing else."""
+    manifest = SimpleNamespace(language="en", consent=SimpleNamespace(statement="statement.wav"), review="none")
+    return Workspace(
+        voice=SimpleNamespace(name="ana", folder=Path("voices/ana"), manifest=manifest),
+        settings=Settings(),
+        base=SimpleNamespace(name="tiny", digest="b" * 64, gate=GateFloors()),
+        content_digest="c" * 64,
+        recipe_digest="d" * 64,
+        version="0123456789ab",
+        root=Path(),
+        store=None,
+        registry=None,
+        machine=SimpleNamespace(cache=Path("cache")),
+        reporter=None,
+    )
+
+
+def test_every_stage_has_the_key_that_it_had_before_it_stood_in_the_table(monkeypatch):
+    monkeypatch.setattr("pipeline.stages.validate.digests.tool_digests", lambda *_: {"judge": "5" * 64})
+    workspace, outcomes, keys = a_workspace(), {}, {}
+    for stage in table.stored():
+        job = workspace.job(stage, outcomes)
+        settings = run_stage._plain(job["settings"], job["parameters"])
+        digests = run_stage._all_digests(job["digests"], job["inputs"])
+        keys[stage.name] = stage_key(stage.name, stage.version, settings, digests)
+        outcomes[stage.name] = SimpleNamespace(result=SimpleNamespace(key=keys[stage.name]))
+    assert keys == KEYS
+
+
+def test_who_judged_is_said_by_the_stages_with_a_version_and_no_others():
+    """Another word here, and every refused voice is tried again."""
+    versions = run_stage.judging_code().removeprefix(f"{run_stage.voxline_version()} ")
+    assert versions == "validate:2 extract:3 finetune:2 evaluate:1"
+
+
+def test_what_a_row_points_to_is_there():
+    for stage in table.STAGES.values():
+        for reference in filter(None, (stage.entry, stage.record, stage.verdict, stage.notice)):
+            assert callable(table.load(reference)), reference
+        assert not stage.section or hasattr(Settings(), stage.section)
+        earlier = table.names()[: table.names().index(stage.name)]
+        assert set(stage.reads) <= set(earlier), f"{stage.name} reads what comes after it"
+
+
+def test_the_files_that_rows_name_are_called_as_the_records_call_them():
+    assert table.STAGES["extract"].hands_on == (FEATURES_FILE,)
+    assert table.STAGES["finetune"].hands_on == (ADAPTER_FOLDER,)
+    assert table.STAGES["evaluate"].hands_on[0] == REFERENCE_FOLDER
+
+
+def test_a_verdict_leaves_with_the_exit_code_of_its_row():
+    refused = SimpleNamespace(
+        accepted=False, speech_usable_s=1.0, speech_needed_s=60.0, findings=(), lacks_texts_only=False
+    )
+    blocked = SimpleNamespace(passed=False, reasons=("too quiet",), checks=())
+    for name, record, error in (("validate", refused, VoiceRefused), ("evaluate", blocked, GateBlocked)):
+        stage = table.STAGES[name]
+        outcome = SimpleNamespace(record=record, page=Path("report.html"))
+        with pytest.raises(error) as caught:
+            table.load(stage.verdict)("ana", outcome)
+        assert caught.value.exit_code == stage.refuses
+        assert table.refusing(caught.value.exit_code) is stage
+
+
+def test_no_other_module_lists_the_stages():
+    """A tuple, list, set or table of theirs elsewhere would have to be found and changed for every new one."""
+    lists = {}
+    for path in sorted((REPOSITORY / "pipeline").rglob("*.py")):
+        if path == REPOSITORY / "pipeline/line/table.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            found = _stages_in(node)
+            if len(found) > 2:  # two may be what somebody reads, or sections of the settings
+                lists[f"{path.relative_to(REPOSITORY)}:{node.lineno}"] = sorted(found)
+    assert lists == {}
+
+
+def _stages_in(node: ast.AST) -> set[str]:
+    if isinstance(node, ast.Tuple | ast.List | ast.Set):
+        children = node.elts
+    elif isinstance(node, ast.Dict):
+        children = [key for key in node.keys if key is not None]
+    elif isinstance(node, ast.Call):
+        children = node.args
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str) and re.search(r", extract,", node.value):
+        return set(re.findall(r"\w+", node.value)) & set(table.STAGES)
+    else:
+        return set()
+    return {child.value for child in children if isinstance(child, ast.Constant)} & set(table.STAGES)
+
+
+def test_the_architecture_page_tells_every_row():
+    page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\w+) \| `(\w+)` \| (.*) \|$", page, re.M)
+    expected = [(one.name, one.record.rpartition(":")[2], one.settles) for one in table.STAGES.values()]
+    assert [row for row in rows if row[0] != "plan"] == expected
