@@ -64,7 +64,8 @@ def post(
     addresses = _checked(target, resolve, [ipaddress.ip_network(network, strict=False) for network in allowed])
     with _connect(addresses, target.port) as plain, _encrypted(plain, target) as connected:
         # Ends a server that sends its answer byte by byte: timeouts of sockets begin anew with every byte.
-        watch = threading.Timer(total_s, _cut, [connected])
+        is_cut = threading.Event()
+        watch = threading.Timer(total_s, _cut, [connected, is_cut])
         watch.daemon = True
         watch.start()
         status, failure = 0, None
@@ -72,7 +73,7 @@ def post(
             status = _exchange(target, connected, body, headers)
         except (http.client.HTTPException, OSError) as error:
             failure = error
-        if not watch.is_alive():  # what was cut off may look like an answer
+        if is_cut.is_set():  # what was cut off may look like an answer
             raise WebhookError(f"{target.host}: no answer in {total_s:g} s") from failure
         watch.cancel()
     if isinstance(failure, OSError):
@@ -167,6 +168,7 @@ def _exchange(target: _Target, connected: socket.socket, body: bytes, headers: M
         connection.close()
 
 
-def _cut(connected: socket.socket) -> None:
+def _cut(connected: socket.socket, is_cut: threading.Event) -> None:
+    is_cut.set()  # first: whoever waits for the answer wakes at once
     with suppress(OSError):
         socket.socket.shutdown(connected, socket.SHUT_RDWR)  # an SSLSocket's own would pull the rug from its reader
