@@ -7,9 +7,11 @@ they say follows the tests, and the closing line of the tests is the last.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,7 +48,13 @@ ON_PLAIN_AVX2 = Command(
     (*PYTEST, "-q", "-m", "processor", *places_marked("processor")), {"VOXLINE_PROCESSOR": "no bf16, no avx512"}
 )
 TESTS = Command((*PYTEST, *SHARED_OUT))
-QUICK_TESTS = Command((*PYTEST, *SHARED_OUT, "-x", "--failed-first", "-m", "not slow and not parity"))
+QUICK = "not slow and not parity and not longer"
+NETWORKS = ("models", "parity", "pipeline/pretrain")  # whoever works on a network runs its own tests
+WITHOUT_NETWORKS = tuple(f"--ignore=tests/{folder}" for folder in NETWORKS)
+QUICK_TESTS = Command((*PYTEST, *SHARED_OUT, "-x", "--failed-first", "-m", QUICK, *WITHOUT_NETWORKS))
+LONGER = TESTS_OF / "longer.txt"
+LONGER_S = 0.12  # in all cases of one test
+DURATION = re.compile(r"^([\d.]+)s call +([^\[\n]+)", re.M)
 RUNS = {
     "all": ((*LINT, TYPES, ON_PLAIN_AVX2), TESTS),
     "quick": ((*LINT, TYPES), QUICK_TESTS),
@@ -54,6 +62,8 @@ RUNS = {
 
 
 def main(name: str) -> int:
+    if name == "longer":
+        return list_longer()
     beside, tests = RUNS[name]
     with ThreadPoolExecutor(1) as pool:
         others = pool.submit(lambda: [run_quietly(command) for command in beside])
@@ -63,6 +73,20 @@ def main(name: str) -> int:
         print(one.text, end="")
     print(closing, end="", flush=True)
     return max(code, *(one.code for one in told))
+
+
+def list_longer() -> int:
+    """Measure the tests that are not marked otherwise, and write down those that a quick look has no time for."""
+    told = run_quietly(Command((*PYTEST, *SHARED_OUT, "-m", "not slow", *WITHOUT_NETWORKS, "--durations=0", "-vv")))
+    taken: Counter[str] = Counter()
+    for duration_s, name in DURATION.findall(told.text):
+        taken[name.strip()] += float(duration_s)
+    head = LONGER.read_text(encoding="utf-8").split("\n", 1)[0]
+    if told.code == 0:
+        names = sorted(name for name, total_s in taken.items() if total_s >= LONGER_S)
+        LONGER.write_text("\n".join([head, *names, ""]), encoding="utf-8")
+    print(told.text.splitlines()[-1])
+    return told.code
 
 
 def environment_of(command: Command) -> dict[str, str]:

@@ -96,9 +96,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     What needs the voice that walked the line is slow, whoever comes first to walk it.
     """
+    longer = set((REPOSITORY / "tests/longer.txt").read_text(encoding="utf-8").split("\n"))
     for item in items:
         if "repository_with_voice" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
+        if item.nodeid.partition("[")[0] in longer:
+            item.add_marker(pytest.mark.longer)
     slow = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("parity")}
     items.sort(key=lambda item: item.path not in slow)
 

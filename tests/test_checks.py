@@ -43,3 +43,13 @@ def test_every_place_of_a_marker_is_found(monkeypatch, tmp_path) -> None:
     (tmp_path / "test_other.py").write_text("def test_nothing(): ...\n")
     monkeypatch.setattr(checks, "TESTS_OF", tmp_path)
     assert checks.places_marked("processor") == (str(tmp_path / "marking"), str(tmp_path / "test_marked.py"))
+
+
+def test_what_a_quick_look_leaves_out_is_there() -> None:
+    names = checks.LONGER.read_text(encoding="utf-8").splitlines()[1:]
+    gone = [
+        name
+        for name in names
+        if f"def {name.split('::')[-1]}(" not in (checks.TESTS_OF.parent / name.split("::")[0]).read_text()
+    ]
+    assert names and not gone, "measure again: python scripts/checks.py longer"

@@ -53,7 +53,7 @@ def webhook():
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Receiver)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/hook", received
     server.shutdown()
 
@@ -87,7 +87,7 @@ class MailServer(ThreadingTCPServer):
     def __init__(self, certificate=None):
         super().__init__(("127.0.0.1", 0), MailConversation)
         self.said, self.certificate = [], certificate
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
     def port(self):
@@ -226,7 +226,7 @@ def test_a_receiver_that_answers_with_an_error_or_sends_elsewhere_is_told():
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Rude)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     for path in ("error", "elsewhere"):
         url = f"http://127.0.0.1:{server.server_port}/{path}"
         (failure,) = notify_refused(report(), NotifySettings(webhook_url=url, webhook_allowed=LOOPBACK), {})

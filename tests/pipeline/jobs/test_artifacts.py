@@ -189,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
 def server() -> Iterator[tuple[str, list[str]]]:
     ranges: list[str] = []
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, data=b"0123456789", ranges=ranges))
-    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+    thread = threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{httpd.server_port}/net.bin", ranges
     httpd.shutdown()
