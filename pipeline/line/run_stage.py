@@ -42,7 +42,7 @@ class Outcome:
     folder: Path
     was_cached: bool
 
-    def as_input(self) -> Input:
+    def as_input(self) -> Input[Any]:
         return Input(record=self.record, folder=self.folder, files=self.handed_on, read=self.result.read)
 
     @property
@@ -134,7 +134,7 @@ def run_stage(
         partial = store.begin(voice, name, key)
         started_at, clock = datetime.now(UTC), time.perf_counter()
         with _cleared_after_failure(store, partial), stage_span(voice, name) as is_stopping:
-            job = Job(
+            job: Job[Record, Mapping[str, Input[Any]], Mapping[str, Any]] = Job(
                 voice=voice,
                 voice_folder=voice_folder,
                 settings=settings,

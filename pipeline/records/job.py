@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import Field
 
 from pipeline.records.base import Record
 
 Item = TypeVar("Item")
+MadeT = TypeVar("MadeT", bound=Record, covariant=True)  # a stage's record
+SettingsT = TypeVar("SettingsT", bound=Record, covariant=True)  # its section of the settings
+InputsT = TypeVar("InputsT", covariant=True)  # a TypedDict: an earlier stage's name -> Input of its record
+ParametersT = TypeVar("ParametersT", covariant=True)  # a TypedDict of plain data
 
 
 class FileMark(Record):
@@ -56,7 +60,7 @@ class Reporter(Protocol):
 
 
 @dataclass(frozen=True)
-class Input:
+class Input(Generic[MadeT]):
     """A finished earlier stage: its record and the folder with its files.
 
     Attributes:
@@ -64,7 +68,7 @@ class Input:
         read: what it read itself, as in ``StageResult``.
     """
 
-    record: Any
+    record: MadeT
     folder: Path
     files: Mapping[str, FileMark] = field(default_factory=dict)
     read: Mapping[str, str] = field(default_factory=dict)
@@ -89,8 +93,8 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Job:
-    """One stage of one voice, ready to run.
+class Job(Generic[SettingsT, InputsT, ParametersT]):
+    """One stage of one voice, ready to run. What a stage writes in the brackets, a test holds against its row.
 
     Attributes:
         voice: the voice's name; ``voice_folder`` is only read.
@@ -104,9 +108,9 @@ class Job:
 
     voice: str
     voice_folder: Path
-    settings: Any
-    inputs: Mapping[str, Input]
-    parameters: Mapping[str, Any]
+    settings: SettingsT
+    inputs: InputsT
+    parameters: ParametersT
     folder: Path
     checkpoint: Path
     reporter: Reporter

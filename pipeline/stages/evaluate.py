@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +37,9 @@ from pipeline.io.audio import encode_audio, read_at_rates, resample
 from pipeline.io.files import write_atomically
 from pipeline.io.report import Sound, render_html, render_junit
 from pipeline.records.adapter import ADAPTER_FOLDER, AdapterRecord
+from pipeline.records.clip_report import ClipReport
 from pipeline.records.feature import FEATURES_FILE, FeatureRecord
-from pipeline.records.job import Job
+from pipeline.records.job import Input, Job
 from pipeline.records.quality import JUNIT_FILE, REPORT_FILE, AudioFile, Check, Floors, QualityReport, Sample
 from pipeline.records.reference import REFERENCE_AUDIO, REFERENCE_FOLDER, REFERENCE_RECORD, ReferenceClip
 from pipeline.records.settings import EvaluateSettings
@@ -86,14 +88,34 @@ class FreeSentence:
     problems: tuple[str, ...]
 
 
+class Inputs(TypedDict):
+    """The recordings, what was extracted of them, and the adapters under test."""
+
+    validate: Input[ClipReport]
+    extract: Input[FeatureRecord]
+    finetune: Input[AdapterRecord]
+
+
+class Parameters(TypedDict):
+    """``base``: its name. ``floors``: ``Floors`` as plain data."""
+
+    base: str
+    version: str
+    language: str
+    floors: dict[str, Any]
+
+
+EvaluateJob = Job[EvaluateSettings, Inputs, Parameters]
+
+
 class Studio:
     """The voice under test on one device: its networks with and without adapter, its features, its reference clip."""
 
-    def __init__(self, job: Job, base: Base) -> None:
+    def __init__(self, job: EvaluateJob, base: Base) -> None:
         self.base, self.cache = base, job.machine.cache
         self.device = choose_device(job.machine.device)
-        self.features: FeatureRecord = job.inputs["extract"].record
-        self.adapter: AdapterRecord = job.inputs["finetune"].record
+        self.features = job.inputs["extract"].record
+        self.adapter = job.inputs["finetune"].record
         self.adapter_folder = job.inputs["finetune"].folder / ADAPTER_FOLDER
         self.stored = load_file(job.inputs["extract"].folder / FEATURES_FILE)
         self.recordings = RecordingFeatures(base, self.device)
@@ -164,7 +186,7 @@ def _wave(sound: Tensor) -> Wave:
     return sound.float().cpu().numpy()
 
 
-def speak_sentences(studio: Studio, language: str, job: Job) -> list[FreeSentence]:
+def speak_sentences(studio: Studio, language: str, job: EvaluateJob) -> list[FreeSentence]:
     """The gate's sentences by the voice as it would be published."""
     folders = AdapterFolders(studio.adapter_folder / "text2semantic", studio.adapter_folder / "synthesizer")
     voice = load_voice(studio.base, studio.cache, studio.device, folders)
@@ -178,7 +200,7 @@ def speak_sentences(studio: Studio, language: str, job: Job) -> list[FreeSentenc
         speaker=None if clip.speaker is None else torch.tensor(clip.speaker),
     )
     bert = load_bert(studio.base, studio.cache, studio.device)
-    settings: EvaluateSettings = job.settings
+    settings = job.settings
     texts = gate_sentences(language)[: settings.sentences]
     spoken: list[FreeSentence] = []
     for text in job.reporter.track(texts, description=f"{job.voice}: free speech"):
@@ -362,7 +384,7 @@ def train_ears(studio: Studio, language: str, transcriber: str) -> Ears:
 # -- the stage ------------------------------------------------------------------------------------------------------
 
 
-def work(job: Job) -> QualityReport:
+def work(job: EvaluateJob) -> QualityReport:
     """Measure everything, decide, and write report/, sounds/ and reference/.
 
     A blocked gate is a report, not an error. Raises TransientError when stopped.
@@ -373,7 +395,7 @@ def work(job: Job) -> QualityReport:
     base = find_base(job.parameters["base"], job.machine.bases, job.machine.replaced_bases)
     studio = Studio(job, base)
     floors = Floors.model_validate(job.parameters["floors"])
-    language: str = job.parameters["language"]
+    language = job.parameters["language"]
     clips = []
     for index in job.reporter.track(studio.heldout, description=f"{job.voice}: resynthesis"):
         if job.is_stopping():
@@ -453,7 +475,7 @@ def _samples(
     return samples, sounds
 
 
-def _write(job: Job, studio: Studio, report: QualityReport, sounds: dict[str, Sound]) -> None:
+def _write(job: EvaluateJob, studio: Studio, report: QualityReport, sounds: dict[str, Sound]) -> None:
     for path, sound in sounds.items():
         samples = np.clip(sound.samples, -1.0, 1.0).astype(np.float32)
         write_atomically(job.folder / path, encode_audio(samples, sound.sample_rate_hz))

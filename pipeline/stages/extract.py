@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -48,8 +49,9 @@ from pipeline.io.files import write_atomically
 from pipeline.records.clip import PreparedClip
 from pipeline.records.clip_report import ClipReport
 from pipeline.records.feature import FEATURES_FILE, ClipFeatures, FeatureRecord, LeftOutClip
-from pipeline.records.job import Job
+from pipeline.records.job import Input, Job
 from pipeline.records.phones import Phones
+from pipeline.records.settings import ExtractSettings
 from pipeline.signal.speaker import speaker_mel
 from pipeline.text.frontend import is_silent, phonemize
 from pipeline.text.languages import known_language
@@ -184,7 +186,22 @@ def speaker_vector(samples: npt.NDArray[np.float32], sample_rate_hz: int, networ
     return embed_speaker(torch.from_numpy(speaker_mel(resample(samples, sample_rate_hz, CONTENT_RATE_HZ))))
 
 
-def work(job: Job) -> FeatureRecord:
+class Inputs(TypedDict):
+    """What validation accepted."""
+
+    validate: Input[ClipReport]
+
+
+class Parameters(TypedDict):
+    """``base``: its name."""
+
+    base: str
+
+
+ExtractJob = Job[ExtractSettings, Inputs, Parameters]
+
+
+def work(job: ExtractJob) -> FeatureRecord:
     """Read the clips that validation prepared, extract each, and write ``features.safetensors``.
 
     A killed run continues with the clips that are not in its checkpoint yet.
@@ -192,7 +209,7 @@ def work(job: Job) -> FeatureRecord:
     Raises:
         VoiceRefused: fewer than three clips can be used.
     """
-    report: ClipReport = job.inputs["validate"].record
+    report = job.inputs["validate"].record
     base = find_base(job.parameters["base"], job.machine.bases, job.machine.replaced_bases)
     networks = load_networks(base, job.machine.cache, choose_device(job.machine.device))
     if job.machine.threads:
@@ -220,7 +237,9 @@ def work(job: Job) -> FeatureRecord:
     )
 
 
-def _extract_all(clips: Sequence[PreparedClip], networks: Networks, job: Job) -> Iterable[Extracted | LeftOutClip]:
+def _extract_all(
+    clips: Sequence[PreparedClip], networks: Networks, job: ExtractJob
+) -> Iterable[Extracted | LeftOutClip]:
     folder = job.inputs["validate"].folder
     tracked = job.reporter.track(list(enumerate(clips)), description=f"{job.voice}: extract", total=len(clips))
     for index, clip in tracked:

@@ -10,11 +10,11 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -48,6 +48,7 @@ from pipeline.errors import OutOfMemoryError, TransientError
 from pipeline.io.audio import read_at_rates
 from pipeline.io.files import write_atomically
 from pipeline.records.adapter import ADAPTER_FOLDER, PARTS, AdapterRecord, CurvePoint, Part, TrainedGroup, TrainedPart
+from pipeline.records.clip_report import ClipReport
 from pipeline.records.feature import FEATURES_FILE, ClipFeatures, FeatureRecord
 from pipeline.records.job import Input, Job
 from pipeline.records.settings import FinetuneSettings
@@ -348,9 +349,25 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
-def load_clips(inputs: Mapping[str, Input], base: Base, device: torch.device) -> list[dict[str, Tensor]]:
+class Inputs(TypedDict):
+    """The recordings, and what was extracted of them."""
+
+    validate: Input[ClipReport]
+    extract: Input[FeatureRecord]
+
+
+class Parameters(TypedDict):
+    """``base``: its name."""
+
+    base: str
+
+
+FinetuneJob = Job[FinetuneSettings, Inputs, Parameters]
+
+
+def load_clips(inputs: Inputs, base: Base, device: torch.device) -> list[dict[str, Tensor]]:
     """The tensors of every clip, by name: what extraction stored, and what the recording itself says."""
-    record: FeatureRecord = inputs["extract"].record
+    record = inputs["extract"].record
     recordings = RecordingFeatures(base, device)
     clips = [recordings.of(read_at_rates(inputs["validate"].folder / clip.clip), clip.frames) for clip in record.clips]
     for key, tensor in load_file(inputs["extract"].folder / FEATURES_FILE).items():
@@ -359,14 +376,13 @@ def load_clips(inputs: Mapping[str, Input], base: Base, device: torch.device) ->
     return clips
 
 
-def work(job: Job) -> AdapterRecord:
+def work(job: FinetuneJob) -> AdapterRecord:
     """Train both parts and write ``adapter/<part>/``.
 
     Raises:
         TransientError: stopped; the next run continues. OutOfMemoryError: with one clip at a time.
     """
-    settings: FinetuneSettings = job.settings
-    features: FeatureRecord = job.inputs["extract"].record
+    settings, features = job.settings, job.inputs["extract"].record
     clock = time.perf_counter()
     base = find_base(job.parameters["base"], job.machine.bases, job.machine.replaced_bases)
     device = choose_device(job.machine.device)
@@ -404,7 +420,7 @@ def work(job: Job) -> AdapterRecord:
     )
 
 
-def _learner(part: Part, base: Base, job: Job, device: torch.device) -> Learner:
+def _learner(part: Part, base: Base, job: FinetuneJob, device: torch.device) -> Learner:
     cache = job.machine.cache
     if part == "text2semantic":
         return Text2SemanticLearner(load_text2semantic(base, cache).to(device), device)
@@ -418,6 +434,6 @@ def _learner(part: Part, base: Base, job: Job, device: torch.device) -> Learner:
     return SynthesizerLearner(network, judge, device)
 
 
-def _log(job: Job, part: TrainedPart) -> None:
+def _log(job: FinetuneJob, part: TrainedPart) -> None:
     for group in part.groups:
         job.reporter.log(f"{job.voice}: {part.summary(group)}")

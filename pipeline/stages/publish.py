@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from models.loading.bases import Base
 from pipeline.errors import GateBlocked
@@ -38,7 +39,7 @@ class Publication:
     voxline_version: str
 
 
-def publish(what: Publication, inputs: Mapping[str, Input], registry: Registry) -> Release:
+def publish(what: Publication, inputs: Mapping[str, Input[Any]], registry: Registry) -> Release:
     """Store the release and move its channel.
 
     Raises:
@@ -66,7 +67,7 @@ def publish(what: Publication, inputs: Mapping[str, Input], registry: Registry) 
         )
 
 
-def passed_report(what: Publication, inputs: Mapping[str, Input]) -> QualityReport:
+def passed_report(what: Publication, inputs: Mapping[str, Input[Any]]) -> QualityReport:
     """The report of this very version, if it passed. Raises GateBlocked."""
     if "evaluate" not in inputs:
         raise GateBlocked(f"{what.voice.name}: was never evaluated", hint=f"voxline evaluate {what.voice.name}")
@@ -108,7 +109,7 @@ def build_release(what: Publication, report: QualityReport) -> Release:
     )
 
 
-def _checked_copies(inputs: Mapping[str, Input], target: Path) -> dict[str, Path]:
+def _checked_copies(inputs: Mapping[str, Input[Any]], target: Path) -> dict[str, Path]:
     """Path inside the release -> copy of the file: both adapters, the reference clip, the report.
 
     Copied first and compared then, so that nothing can be swapped between the look and the publication.

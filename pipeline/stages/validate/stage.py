@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypedDict, TypeVar
 
 from pipeline.errors import TransientError
 from pipeline.io.audio import AudioLimits, write_audio
@@ -147,11 +147,20 @@ def _remove_left_out(folder: Path, before: Sequence[ClipResult], report: ClipRep
                 (folder / prepared.file).unlink(missing_ok=True)
 
 
-def work(job: Job) -> ClipReport:
+class Inputs(TypedDict):
+    """It comes first, and reads the voice itself."""
+
+
+class Parameters(TypedDict):
+    """``language``: of recordings that name none. ``statement``: the spoken consent, which is no recording."""
+
+    language: str
+    statement: str | None
+
+
+def work(job: Job[ValidateSettings, Inputs, Parameters]) -> ClipReport:
     """The stage: `voices/<voice>` -> `clips/*.flac`, `clip_report.json`, `junit.xml`, `report.md`, `report.html`."""
-    settings: ValidateSettings = job.settings
-    language = job.parameters.get("language")
-    statement = job.parameters.get("statement")
+    settings, language, statement = job.settings, job.parameters["language"], job.parameters["statement"]
     left_out = frozenset([statement] if statement else [])
     folder = list_recordings(job.voice_folder, language, leave_out=left_out, needs_texts=True)
     tools = load_tools(settings, job.machine.cache)

@@ -6,6 +6,7 @@ import ast
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -16,6 +17,7 @@ from pipeline.line import run_stage, table
 from pipeline.line.workspace import Workspace
 from pipeline.records.adapter import ADAPTER_FOLDER
 from pipeline.records.feature import FEATURES_FILE
+from pipeline.records.job import Input
 from pipeline.records.reference import REFERENCE_FOLDER
 from pipeline.records.settings import Settings
 
@@ -74,6 +76,17 @@ def test_what_a_row_points_to_is_there():
         assert not stage.section or hasattr(Settings(), stage.section)
         earlier = table.names()[: table.names().index(stage.name)]
         assert set(stage.reads) <= set(earlier), f"{stage.name} reads what comes after it"
+
+
+def test_a_stage_is_typed_as_its_row_says():
+    """Its settings, the records that it reads, its parameters and its own record: mypy checks the stage with these."""
+    for stage in table.stored():
+        told = get_type_hints(table.load(stage.entry))
+        settings, inputs, parameters = get_args(told["job"])
+        assert isinstance(getattr(Settings(), stage.section), settings), stage.name
+        assert get_type_hints(inputs) == {name: Input[table.load(table.STAGES[name].record)] for name in stage.reads}
+        assert set(get_type_hints(parameters)) == set(stage.parameters), stage.name
+        assert told["return"] is table.load(stage.record), stage.name
 
 
 def test_the_files_that_rows_name_are_called_as_the_records_call_them():
