@@ -6,7 +6,7 @@ Functions over modules: a network is not wrapped, so its methods and names stay.
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from models.blocks.weight_norm import NORMED
 from models.compat import prepare_torchaudio
@@ -36,6 +37,13 @@ def inject(
     alpha None means rank, that is a scale of 1. Returns the names of the adapted modules. Raises `WeightsError` for
     names that are not in the network, and for modules whose weight norm is not folded.
     """
+    _adaptable(network, targets)
+    _inject(network, _config(targets, rank, rank if alpha is None else alpha, dropout))
+    return adapted_modules(network)
+
+
+def _adaptable(network: nn.Module, targets: Sequence[str]) -> dict[str, nn.Module]:
+    """The modules of these names; raises `WeightsError` where one cannot carry an adapter."""
     named = dict(network.named_modules())
     absent = [name for name in targets if name not in named]
     if absent or not targets:
@@ -43,8 +51,10 @@ def inject(
     normed = [name for name in targets if isinstance(named[name], NORMED)]
     if normed:
         raise WeightsError(f"fold the weight norm of {normed[0]} and {len(normed) - 1} others before adapting them")
-    _inject(network, _config(targets, rank, rank if alpha is None else alpha, dropout))
-    return adapted_modules(network)
+    other = [name for name in targets if not isinstance(named[name], nn.Linear | nn.Conv1d)]
+    if other:
+        raise WeightsError(f"adapters go on linear layers and plain convolutions: {shorten(other[0])} is neither")
+    return {name: named[name] for name in targets}
 
 
 def _peft() -> Any:
@@ -96,17 +106,20 @@ def _short(name: str) -> str:
 
 def set_adapter_state(network: nn.Module, state: dict[str, Tensor], source: str) -> None:
     """Copy adapter weights into an injected network; raises `WeightsError` unless names and shapes are the same."""
-    own = {name: value for name, value in network.state_dict().items() if "lora_" in name}
-    short = {_short(name): name for name in own}
-    missing, unexpected = short.keys() - state.keys(), state.keys() - short.keys()
+    own = {_short(name): value for name, value in network.state_dict().items() if "lora_" in name}
+    _check_shapes(state, {name: value.shape for name, value in own.items()}, source)
+    with torch.no_grad():
+        for name, value in state.items():
+            own[name].copy_(value)
+
+
+def _check_shapes(state: Mapping[str, Tensor], expected: Mapping[str, Sequence[int]], source: str) -> None:
+    missing, unexpected = expected.keys() - state.keys(), state.keys() - expected.keys()
     if missing or unexpected:
         raise WeightsError.keys_differ(source, missing, unexpected)
     for name, value in state.items():
-        if own[short[name]].shape != value.shape:
-            raise WeightsError(f"{source}: {name} has shape {list(value.shape)}, not {list(own[short[name]].shape)}")
-    with torch.no_grad():
-        for name, value in state.items():
-            own[short[name]].copy_(value)
+        if list(value.shape) != list(expected[name]):
+            raise WeightsError(f"{source}: {name} has shape {list(value.shape)}, not {list(expected[name])}")
 
 
 def scaled(state: dict[str, Tensor], share: float) -> dict[str, Tensor]:
@@ -145,6 +158,27 @@ def load_adapter(network: nn.Module, folder: Path) -> str:
     inject(network, config["target_modules"], config["r"], config["lora_alpha"])
     set_adapter_state(network, state, str(folder / WEIGHTS_FILE))
     return config["base_model_name_or_path"] or ""
+
+
+def merge_adapter(network: nn.Module, folder: Path) -> nn.Module:
+    """What `load_adapter` and `merge` give, to the bit, without peft: to import it takes longer than to load a voice.
+
+    Raises `WeightsError` as `load_adapter` does, before anything is changed.
+    """
+    config, state = read_adapter(folder)
+    targets: dict[str, Any] = _adaptable(network, config["target_modules"])
+    expected: dict[str, list[int]] = {}
+    for name, module in targets.items():
+        (n_out, *n_in), rank = module.weight.shape, config["r"]
+        expected[f"{name}.lora_A.weight"] = [rank, *n_in]
+        expected[f"{name}.lora_B.weight"] = [n_out, rank, *(1 for _ in n_in[1:])]
+    _check_shapes(state, expected, str(folder / WEIGHTS_FILE))
+    scale = config["lora_alpha"] / config["r"]
+    for name, module in targets.items():
+        a, b = state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"]
+        change = b @ a if a.dim() == 2 else F.conv1d(a.transpose(0, 1), b).transpose(0, 1)
+        module.weight.data = module.weight.data + change * scale
+    return network
 
 
 def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.adapters.lora import load_adapter, merge
+from models.adapters.lora import merge_adapter
 from models.configs.speaker import FbankConfig
 from models.encoders.eres2net import SpeakerEncoder
 from models.loading.bases import Base
@@ -114,8 +114,7 @@ def vits_renderer(synthesizer: Synthesizer, device: torch.device, options: Voice
 
 def _adapt(network: nn.Module, folder: Path | None) -> None:
     if folder is not None:
-        load_adapter(network, folder)
-        merge(network)
+        merge_adapter(network, folder)
 
 
 class _SpeakerVector:

@@ -21,7 +21,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.adapters.lora import load_adapter, merge, read_adapter
+from models.adapters.lora import merge_adapter, read_adapter
 from models.blocks.weight_norm import unfold_state_dict
 from models.errors import ModelsError, WeightsError
 from models.loading.bases import Base
@@ -98,9 +98,9 @@ def _export_text2semantic(release: Release, folder: Path, base: Base, target: Pa
     if not adapter.is_dir() or base.text2semantic is None:
         return []
     network = load_text2semantic(base, cache)
-    load_adapter(network, adapter)
+    merge_adapter(network, adapter)
     path = target / f"{release.voice}-{release.version}.ckpt"
-    write_text2semantic(path, merge(network).state_dict(), text2semantic_config(base.text2semantic), _info(release))
+    write_text2semantic(path, network.state_dict(), text2semantic_config(base.text2semantic), _info(release))
     return [path]
 
 
@@ -117,11 +117,11 @@ def _export_synthesizer(release: Release, folder: Path, base: Base, target: Path
         write_synthesizer(path, weights, numbers, _info(release), base.upstream_version, lora_rank=rank)
         return [path]
     network = load_synthesizer(base, cache)
-    load_adapter(network, adapter)
+    merge_adapter(network, adapter)
     with torch.device("meta"):
         names = build_network(base, "synthesizer").state_dict()
     path = target / f"{stem}.pth"
-    weights = unfold_state_dict(merge(network).state_dict(), names)
+    weights = unfold_state_dict(network.state_dict(), names)
     write_synthesizer(path, weights, numbers, _info(release), base.upstream_version)
     return [path]
 

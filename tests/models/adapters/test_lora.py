@@ -3,6 +3,7 @@ import os
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.adapters import lora
@@ -100,14 +101,31 @@ def test_peft_itself_reads_what_we_save(tmp_path):
     assert torch.equal(logits(theirs.base_model.model), logits(model))
 
 
-def test_an_adapter_of_another_network_is_refused(tmp_path):
+@pytest.mark.parametrize("put_on", [lora.load_adapter, lora.merge_adapter])
+def test_an_adapter_of_another_network_is_refused(tmp_path, put_on):
     lora.save_adapter(adapted(), tmp_path, base="tiny")
     smaller = Text2Semantic(CONFIG.model_copy(update={"layers": 1}))
     with pytest.raises(WeightsError, match="missing"):
-        lora.load_adapter(smaller, tmp_path)
+        put_on(smaller, tmp_path)
     narrow = Text2Semantic(CONFIG.model_copy(update={"feedforward_dim": 32}))
+    before = {name: value.clone() for name, value in narrow.state_dict().items()}
     with pytest.raises(WeightsError, match="shape"):
-        lora.load_adapter(narrow, tmp_path)
+        put_on(narrow, tmp_path)
+    assert all(torch.equal(value, before[name]) for name, value in narrow.state_dict().items() if name in before)
+
+
+def test_an_adapter_goes_on_linear_layers_and_plain_convolutions_only(tmp_path):
+    lora.save_adapter(adapted(), tmp_path, base="tiny")
+    config = json.loads((tmp_path / lora.CONFIG_FILE).read_text())
+    state = load_file(tmp_path / lora.WEIGHTS_FILE)
+    first = config["target_modules"][0]
+    renamed = {name.replace(first, "h.layers.0.norm1"): value for name, value in state.items()}
+    save_file(renamed, tmp_path / lora.WEIGHTS_FILE)
+    targets = ["h.layers.0.norm1", *config["target_modules"][1:]]
+    (tmp_path / lora.CONFIG_FILE).write_text(json.dumps({**config, "target_modules": targets}))
+    for put_on in (lora.load_adapter, lora.merge_adapter):
+        with pytest.raises(WeightsError, match="norm1 is neither"):
+            put_on(network(), tmp_path)
 
 
 def test_damaged_adapter_files_are_refused(tmp_path):
@@ -202,3 +220,24 @@ def test_a_synthesizer_speaks_the_same_with_its_adapter_merged():
     unmerged = speak(model)
     assert (unmerged - plain).abs().max() > 1e-4
     torch.testing.assert_close(speak(lora.merge(model)), unmerged, atol=1e-5, rtol=0)
+
+
+def synthesizer() -> Synthesizer:
+    torch.manual_seed(1)
+    return Synthesizer(SMALL).eval().remove_weight_norm()
+
+
+@pytest.mark.parametrize("build", [network, synthesizer])
+def test_without_peft_files_are_merged_to_the_bit_as_peft_merges_them(tmp_path, build):
+    model = build()
+    lora.inject(model, model.adaptable_modules(), rank=3, alpha=5)  # a scale that is no power of two
+    train(model)
+    lora.save_adapter(model, tmp_path, base="tiny")
+    theirs, ours = (
+        dict(lora.merge(model).named_parameters()),
+        dict(lora.merge_adapter(build(), tmp_path).named_parameters()),
+    )
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+    changed = {name for name, value in build().named_parameters() if not torch.equal(ours[name], value)}
+    assert changed == {f"{name}.weight" for name in build().adaptable_modules()}
