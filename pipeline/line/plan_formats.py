@@ -108,7 +108,7 @@ def _step(stage: Stage, voice: str, chain: list[Stage], frame: Frame) -> Step:
         reads=tuple(earlier.name for earlier in chain if earlier.name in stage.reads),
         keeps=tuple(f"{folder}/{kept}" for kept in stage.keeps),
         page=f"{folder}/{stage.page}" if stage.page else "",
-        junit=f"work/{voice}/{stage.name}/**/junit.xml" if stage.refuses else "",
+        junit=f"work/{voice}/{stage.name}/**/junit.xml" if stage.is_judge else "",
     )
 
 
@@ -120,13 +120,13 @@ def _command(stage: Stage, voice: str, frame: Frame) -> str:
     # Only checked names, fixed words and what `plan` itself was told may stand in a command line: reasons quote what
     # users wrote.
     words = ["voxline", stage.name, voice]
-    if stage.refuses and not frame.only_validate:
+    if stage.is_judge and not frame.only_validate:
         words.append("--record")  # a merge request must not write into the registry, not even that it was refused
     if frame.only_validate:
         words += ["--report", _report_folder(voice)]
     if frame.is_untrusted:
         words.append("--untrusted")
-    if stage.refuses or stage.writes:
+    if stage.is_judge or stage.writes:
         words += _option("--registry", frame.registry)
     if stage.takes_base:
         words += _option("--base", frame.base)

@@ -26,7 +26,7 @@ from pipeline.io.store import Store, check_marks, digest_of_marks, list_marks, s
 from pipeline.line import table
 from pipeline.line.table import Stage, load
 from pipeline.records.base import Record
-from pipeline.records.job import FileMark, Input, Job, Machine, Reporter, StageResult
+from pipeline.records.job import Destination, FileMark, Input, Job, Machine, Reporter, StageResult
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,13 @@ def run_stage(
     inputs: Mapping[str, Outcome] | None = None,
     parameters: Mapping[str, Any] | None = None,
     machine: Machine | None = None,
+    destination: Destination | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Run one stage of one voice, or find that it was run before.
+
+    What writes to the registry always runs: the registry says whether it is still to be done, and the result that is
+    kept here is a note of what was done from here. It compares what it copies itself.
 
     Args:
         settings: the stage's own section.
@@ -111,6 +115,7 @@ def run_stage(
         inputs: outcomes of earlier stages; their keys are part of this one's key.
         parameters: further plain data that the stage needs and its key must cover.
         machine: where it runs; not part of the key.
+        destination: where a stage that writes to the registry puts it; not part of the key.
         check: called before the result is kept; raises when what the stage read has changed meanwhile.
 
     Raises:
@@ -123,13 +128,13 @@ def run_stage(
     key = stage_key(stage.name, stage.version, plain_settings, all_digests)
     read = _read(inputs)
     found = _find(store, stage, voice, key, read)
-    if found:
+    if found is not None:
         return found
     with disk_full_is_transient(store.root), store.lock(voice, name, key):
         found = _find(store, stage, voice, key, read)  # another run may have finished it while this one waited
-        if found:
+        if found is not None:
             return found
-        for outcome in inputs.values():
+        for outcome in () if stage.writes else inputs.values():
             outcome.check()
         partial = store.begin(voice, name, key)
         started_at, clock = datetime.now(UTC), time.perf_counter()
@@ -145,10 +150,13 @@ def run_stage(
                 reporter=reporter,
                 is_stopping=is_stopping,
                 machine=machine or Machine(),
+                destination=destination,
                 voxline_version=voxline_version(),
             )
             record: Record = load(stage.entry)(job)
             check()
+            if stage.writes:
+                store.clear(partial)  # the files lie in the registry now
             result = StageResult(
                 stage=name,
                 stage_version=stage.version,
@@ -189,12 +197,12 @@ def stage_span(voice: str, name: str) -> Iterator[Callable[[], bool]]:
 
 
 def _find(store: Store, stage: Stage, voice: str, key: str, read: Mapping[str, str]) -> Outcome | None:
-    """The result of this key, unless it was made of other files than the earlier stages hold now.
+    """The result of this key, unless it was made of other files than the earlier stages hold now, or lies elsewhere.
 
     Earlier versions listed no files: what they left counts as it lies, but a verdict of theirs names nothing it holds
     for and is given again.
     """
-    result = store.find(voice, stage.name, key)
+    result = None if stage.writes else store.find(voice, stage.name, key)
     if result is None or (result.read != read if result.read else stage.is_verdict):
         return None
     folder = store.folder(voice, stage.name, key)

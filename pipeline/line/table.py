@@ -30,12 +30,12 @@ class Stage:
         keeps: patterns of what CI keeps of its folder: for later jobs, and for people.
         page: the report that a person opens.
         needs_gpu: its CI job runs on a GPU.
-        refuses: the exit code with which it turns a voice down; None where it judges nothing.
+        stops: the exit code with which its verdict stops a voice; None where it judges nothing.
         verdict: ``function(voice, outcome)``, which raises the error of that exit code.
         notice: ``function(workspace, outcome)``, called when it was done just now: tells whoever wants to know.
         is_verdict: what it says holds for the very files it read, so a result that does not name them is none.
-        is_stored: it has a key and a folder in the store, and is done once; else the walk calls it itself.
-        writes: it writes to the registry: on protected machines only, one at a time for each voice.
+        writes: what it leaves lies in the registry, whose own record says whether it was done: on protected machines
+            only, one at a time for each voice, and after all others.
         takes_strangers: a merge request's pipeline runs it: it reads nothing but the voice, and needs no base.
     """
 
@@ -52,17 +52,21 @@ class Stage:
     keeps: tuple[str, ...] = ("result.json",)
     page: str = ""
     needs_gpu: bool = False
-    refuses: int | None = None
+    stops: int | None = None
     verdict: str = ""
     notice: str = ""
     is_verdict: bool = False
-    is_stored: bool = True
     writes: bool = False
     takes_strangers: bool = False
 
     @property
     def takes_base(self) -> bool:
         return "base" in self.digests
+
+    @property
+    def is_judge(self) -> bool:
+        """It may turn a voice down, which is then noted in the registry; waiting for a person is no refusal."""
+        return self.stops is not None and not self.writes
 
 
 # In the order in which they run; what writes to the registry comes last. `keeps` leaves behind the sounds that the page
@@ -82,7 +86,7 @@ STAGES: dict[str, Stage] = {
             hands_on=("clips",),
             keeps=("result.json", "report.html", "clips/*"),
             page="report.html",
-            refuses=10,
+            stops=10,
             verdict="pipeline.line.verdict:refuse_recordings",
             notice="pipeline.line.verdict:tell_of_recordings",
             takes_strangers=True,
@@ -122,21 +126,22 @@ STAGES: dict[str, Stage] = {
             hands_on=("reference", "report"),
             keeps=("result.json", "reference/*", "report/*"),
             page="report/index.html",
-            refuses=11,
+            stops=11,
             verdict="pipeline.line.verdict:block_voice",
             is_verdict=True,
         ),
-        # No key yet: what it leaves lies in the registry, whose own record says whether it was done.
         Stage(
             name="publish",
             settles="files first, release record next, channel pointer last",
-            version="",
-            entry="pipeline.stages.publish:publish",
+            version="1",
+            entry="pipeline.stages.publish:work",
             record="pipeline.records.release:Release",
             reads=("validate", "extract", "finetune", "evaluate"),
             section="publish",
+            parameters=("base", "version", "content", "recipe", "manifest", "channel"),
             keeps=(),
-            is_stored=False,
+            stops=12,
+            verdict="pipeline.line.verdict:wait_for_review",
             writes=True,
         ),
     )
@@ -163,8 +168,8 @@ def last() -> Stage:
 
 
 def stored() -> tuple[Stage, ...]:
-    """Those that are done once and found again."""
-    return tuple(stage for stage in STAGES.values() if stage.is_stored)
+    """Those whose results lie in the store: done once and found again."""
+    return tuple(stage for stage in STAGES.values() if not stage.writes)
 
 
 def until(name: str) -> Iterator[Stage]:
@@ -177,8 +182,8 @@ def until(name: str) -> Iterator[Stage]:
 
 def refusing(exit_code: int) -> Stage:
     """The stage that turns a voice down with this exit code; the last verdict where none does."""
-    judges = [stage for stage in STAGES.values() if stage.refuses is not None]
-    return next((stage for stage in judges if stage.refuses == exit_code), judges[-1])
+    judges = [stage for stage in STAGES.values() if stage.is_judge]
+    return next((stage for stage in judges if stage.stops == exit_code), judges[-1])
 
 
 def told(joined: str = "and") -> str:

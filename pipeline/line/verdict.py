@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from pipeline.errors import GateBlocked, SettingsError, TransientError, VoiceRefused
+from pipeline.errors import GateBlocked, ReviewPending, SettingsError, TransientError, VoiceRefused
 from pipeline.io.ci import address_of
 from pipeline.io.provenance import find_mover
 from pipeline.line import table
@@ -16,7 +16,7 @@ from pipeline.line.workspace import Workspace
 from pipeline.records.clip_report import ClipReport
 from pipeline.records.job import Reporter
 from pipeline.records.quality import QualityReport
-from pipeline.records.release import Refusal, judges_digest
+from pipeline.records.release import Refusal, Release, judges_digest
 from pipeline.records.settings import NotifySettings
 
 
@@ -48,6 +48,19 @@ def block_voice(voice: str, outcome: Outcome) -> None:
     page = address_of(outcome.page, os.environ)
     hint = f'{what_helps(record)}; listen: voxline say {voice} "TEXT" --candidate; look: {page}'
     raise GateBlocked(f"{voice}: {'; '.join(record.reasons)}", hint=hint)
+
+
+def wait_for_review(voice: str, outcome: Outcome) -> None:
+    """Raises ReviewPending where the release went to the channel on which a person hears it first."""
+    record: Release = outcome.record
+    if outcome.result.settings["parameters"]["channel"] == "candidate":
+        raise review_pending(voice, record.version)
+
+
+def review_pending(voice: str, version: str) -> ReviewPending:
+    return ReviewPending(
+        f"{voice} {version} is on channel candidate", hint=f"listen to it, then: voxline registry promote {voice}"
+    )
 
 
 # What a person can do about a check that blocks, by its evidence; the first that blocks is told.

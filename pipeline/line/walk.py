@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from pipeline.errors import Interrupted, PipelineError, ReviewPending
+from pipeline.errors import Interrupted, PipelineError
 from pipeline.io.files import explain
 from pipeline.io.git import find_repository
-from pipeline.io.provenance import find_mover, find_provenance
+from pipeline.io.provenance import find_mover
 from pipeline.io.store import DamagedResult
 from pipeline.line import table
-from pipeline.line.run_stage import Outcome, stage_span, voxline_version
-from pipeline.line.verdict import judge, recording_refusal
+from pipeline.line.run_stage import Outcome
+from pipeline.line.verdict import judge, recording_refusal, review_pending
 from pipeline.line.workspace import Workspace
 from pipeline.records.release import CHANNELS
 from pipeline.stages.plan import FoundVoice, decide
@@ -72,11 +72,11 @@ def run_voice(name: str, open_workspace: Callable[[], Workspace], until: str) ->
     try:
         workspace = open_workspace()
         run.voice, run.version = workspace.voice.name, workspace.version
-        if table.STAGES[until].is_stored:
+        if table.STAGES[until].writes:
+            walk(workspace, run)
+        else:
             run_until(workspace, until, run)
             run.status = "done"
-        else:
-            walk(workspace, run)
     except Interrupted:
         raise
     except PipelineError as error:
@@ -131,12 +131,8 @@ def walk(workspace: Workspace, run: VoiceRun) -> None:
         run.status, run.message = "republished", entry.reason
     else:
         _mending(workspace, lambda: _train_and_publish(workspace, run))
-        run.status = "published"
     if needs_review and run.channel == "candidate":
-        raise ReviewPending(
-            f"{name} {version} is on channel candidate",
-            hint=f"listen to it, then: voxline registry promote {name}",
-        )
+        raise review_pending(name, version)
 
 
 def _mending(workspace: Workspace, attempt: Callable[[], Made]) -> Made:
@@ -159,44 +155,26 @@ def _run_stages(workspace: Workspace, last: str, run: VoiceRun | None) -> dict[s
     if run is not None:
         run.stages.clear()
     for stage in table.until(last):
-        clock = time.perf_counter()
-        outcome = outcomes[stage.name] = workspace.run(stage, outcomes)
-        if run is not None:
-            run.stages.append(StageLine(stage.name, round(time.perf_counter() - clock, 2), outcome.was_cached))
-            if stage.is_verdict:
-                run.report = str(outcome.page)
-        judge(workspace, stage, outcome)
+        _run_next(workspace, stage, outcomes, run)
     return outcomes
+
+
+def _run_next(workspace: Workspace, stage: table.Stage, outcomes: dict[str, Outcome], run: VoiceRun | None) -> None:
+    clock = time.perf_counter()
+    outcome = outcomes[stage.name] = workspace.run(stage, outcomes)
+    if run is not None:
+        run.stages.append(StageLine(stage.name, round(time.perf_counter() - clock, 2), outcome.was_cached))
+        if stage.is_verdict:
+            run.report = str(outcome.page)
+        if stage.writes:
+            run.status = "published"
+    judge(workspace, stage, outcome)
 
 
 def _train_and_publish(workspace: Workspace, run: VoiceRun) -> None:
     with recording_refusal(workspace):
         outcomes = _run_stages(workspace, table.stored()[-1].name, run)
-    _publish(workspace, outcomes, run)
-
-
-def _publish(workspace: Workspace, outcomes: Mapping[str, Outcome], run: VoiceRun) -> None:
-    """The stage without a key: what it leaves lies in the registry."""
-    from pipeline.stages.publish import Publication
-
-    stage = table.last()
-    clock = time.perf_counter()
-    with stage_span(workspace.voice.name, stage.name):
-        table.load(stage.entry)(
-            Publication(
-                voice=workspace.voice,
-                version=workspace.version,
-                content_digest=workspace.content_digest,
-                recipe_digest=workspace.recipe_digest,
-                base=workspace.base,
-                channel=workspace.channel,
-                provenance=find_provenance(workspace.voice.folder, os.environ),
-                voxline_version=voxline_version(),
-            ),
-            {name: outcome.as_input() for name, outcome in outcomes.items()},
-            workspace.registry,
-        )
-    run.stages.append(StageLine(stage.name, round(time.perf_counter() - clock, 2), was_cached=False))
+    _run_next(workspace, table.last(), outcomes, run)
 
 
 def _present_channel(workspace: Workspace) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from models.loading.bases import Base
 from pipeline.errors import TransientError
+from pipeline.io.provenance import find_provenance
 from pipeline.io.registry import Registry
 from pipeline.io.store import Store
 from pipeline.io.voices import Voice, content_digest
@@ -16,7 +18,7 @@ from pipeline.line.floors import gate_floors
 from pipeline.line.run_stage import Outcome, find_stage, run_stage
 from pipeline.line.table import Stage
 from pipeline.records.base import Record
-from pipeline.records.job import Machine, Reporter
+from pipeline.records.job import Destination, Machine, Reporter
 from pipeline.records.release import Channel, recipe_digest, release_version
 from pipeline.records.settings import Settings
 
@@ -58,6 +60,7 @@ class Workspace:
             voice_folder=self.voice.folder,
             reporter=self.reporter,
             machine=self.machine,
+            destination=self._destination() if stage.writes else None,
             check=self._check_unchanged if "content" in stage.digests else lambda: None,
             **self.job(stage, earlier),
         )
@@ -72,6 +75,9 @@ class Workspace:
             "inputs": {name: earlier[name] for name in stage.reads},
             "parameters": {name: PARAMETERS[name](self) for name in stage.parameters},
         }
+
+    def _destination(self) -> Destination:
+        return Destination(self.registry, find_provenance(self.voice.folder, os.environ))
 
     def _check_unchanged(self) -> None:
         """A file saved while the voice was read would be trained on under the version of the old one."""
@@ -96,6 +102,10 @@ DIGESTS: dict[str, Callable[[Workspace], dict[str, str]]] = {
 PARAMETERS: dict[str, Callable[[Workspace], Any]] = {
     "base": lambda workspace: workspace.base.name,
     "version": lambda workspace: workspace.version,
+    "content": lambda workspace: workspace.content_digest,
+    "recipe": lambda workspace: workspace.recipe_digest,
+    "manifest": lambda workspace: workspace.voice.manifest.model_dump(mode="json"),
+    "channel": lambda workspace: workspace.channel,
     "language": lambda workspace: workspace.voice.manifest.language,
     "statement": lambda workspace: workspace.voice.manifest.consent.statement,
     "floors": lambda workspace: gate_floors(workspace.settings, workspace.base).model_dump(mode="json"),

@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from pydantic import Field
 
 from pipeline.records.base import Record
+from pipeline.records.release import Channel, Provenance, Release
 
 Item = TypeVar("Item")
 MadeT = TypeVar("MadeT", bound=Record, covariant=True)  # a stage's record
@@ -92,6 +93,24 @@ class Machine:
     replaced_bases: tuple[str, ...] = ()
 
 
+class Publisher(Protocol):
+    """A registry, for who has a release to publish."""
+
+    def publish(
+        self, voice: str, release: Release, files: Mapping[str, Path], *, channel: Channel, actor: str
+    ) -> Release:
+        """Store a release and move the channel to it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a release goes, and what it says of where it comes from. Like the machine, no key covers it."""
+
+    registry: Publisher
+    provenance: Provenance
+
+
 @dataclass(frozen=True)
 class Job(Generic[SettingsT, InputsT, ParametersT]):
     """One stage of one voice, ready to run. What a stage writes in the brackets, a test holds against its row.
@@ -103,6 +122,7 @@ class Job(Generic[SettingsT, InputsT, ParametersT]):
         parameters: what else the key covers (base name, gate section ...), plain data.
         folder: where the stage writes its files; becomes visible when the stage is complete.
         checkpoint: survives a kill of this very job; removed when it completes.
+        destination: for a stage that writes to the registry; None for the others.
         is_stopping: true after SIGTERM or Ctrl-C: save a checkpoint and raise ``TransientError`` or return.
     """
 
@@ -116,4 +136,5 @@ class Job(Generic[SettingsT, InputsT, ParametersT]):
     reporter: Reporter
     is_stopping: Callable[[], bool]
     machine: Machine = Machine()
+    destination: Destination | None = None
     voxline_version: str = ""

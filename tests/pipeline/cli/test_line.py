@@ -167,6 +167,13 @@ def test_a_passed_voice_is_published_and_speaks(
     assert "CC0-1.0" in card and "PESQ-WB" in card and "Generated speech, synthetic" in card
     assert voxline("registry", "verify").code == 0
 
+    (note,) = (copy / "work" / "ana" / "publish").glob("*/result.json")
+    assert json.loads(note.read_text())["output"]["version"] == run["version"]
+    assert list(note.parent.iterdir()) == [note], "the files lie in the registry"
+    subprocess.run(["rm", "-rf", str(copy / "registry")], check=True)
+    told = json.loads(voxline("run", "ana", "--json").out)[0]
+    assert (told["status"], told["stages"][-1]["was_cached"]) == ("published", False), "the registry says what is done"
+
 
 def test_a_reviewed_voice_waits_as_a_candidate(copy: Path, voxline, walk, open_gate) -> None:
     manifest = copy / "voices" / "ana" / "voice.yaml"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 
 import pytest
@@ -20,10 +19,11 @@ from pipeline.io.speakers import published_speaker
 from pipeline.io.store import DamagedResult, list_marks
 from pipeline.io.voices import load_voice
 from pipeline.jobs.speak import read_reference, speak
-from pipeline.records.job import Machine
-from pipeline.records.release import Provenance, release_version
+from pipeline.records.job import Destination, Machine
+from pipeline.records.release import Provenance, Release, release_version
+from pipeline.records.settings import PublishSettings
 from pipeline.records.spoken import Spoken
-from pipeline.stages.publish import Publication, publish
+from pipeline.stages.publish import PublishJob, work
 
 pytestmark = pytest.mark.slow
 
@@ -34,6 +34,7 @@ def registry(tmp_path):
 
 
 CONTENT_DIGEST, RECIPE_DIGEST = "a" * 64, "c" * 64
+PROVENANCE = Provenance(author="Ana | [link](http://example.org)", git_revision="f" * 40)
 
 
 def version_here(walked) -> str:
@@ -41,17 +42,22 @@ def version_here(walked) -> str:
 
 
 @pytest.fixture
-def what(walked) -> Publication:
-    return Publication(
-        voice=load_voice(walked.root / "voices" / "ana"),
+def what(walked, tmp_path) -> PublishJob:
+    manifest = load_voice(walked.root / "voices" / "ana").manifest
+    return walked.job(
+        tmp_path / "work",
+        ("validate", "extract", "finetune", "evaluate"),
+        PublishSettings(),
         version=version_here(walked),
-        content_digest=CONTENT_DIGEST,
-        recipe_digest=RECIPE_DIGEST,
-        base=find_base("tiny", walked.root / "bases"),
+        content=CONTENT_DIGEST,
+        recipe=RECIPE_DIGEST,
+        manifest=manifest.model_dump(mode="json"),
         channel="production",
-        provenance=Provenance(author="Ana | [link](http://example.org)", git_revision="f" * 40),
-        voxline_version="0.1.0",
     )
+
+
+def publish(what: PublishJob, inputs, registry) -> Release:
+    return work(replace(what, inputs=inputs, destination=Destination(registry, PROVENANCE)))
 
 
 def passed(walked, **changes):
@@ -114,17 +120,11 @@ def test_a_report_of_something_else_does_not_count(walked, what, registry, chang
     assert registry.voices() == []
 
 
-def test_a_voice_that_was_never_evaluated_is_not_published(walked, what, registry) -> None:
-    inputs = {stage: one for stage, one in passed(walked).items() if stage != "evaluate"}
-    with pytest.raises(GateBlocked, match="never evaluated"):
-        publish(what, inputs, registry)
-
-
 def test_a_consent_that_ran_out_meanwhile_stops_it(walked, what, registry) -> None:
-    consent = what.voice.manifest.consent.model_copy(update={"expires_on": date(2026, 2, 1)})
-    voice = what.voice.__class__("ana", what.voice.folder, what.voice.manifest.model_copy(update={"consent": consent}))
+    manifest = what.parameters["manifest"]
+    expired = {**manifest, "consent": {**manifest["consent"], "expires_on": "2026-02-01"}}
     with pytest.raises(ConsentError):
-        publish(what.__class__(**{**what.__dict__, "voice": voice}), passed(walked), registry)
+        publish(replace(what, parameters={**what.parameters, "manifest": expired}), passed(walked), registry)
     assert registry.voices() == []
 
 
