@@ -17,9 +17,10 @@ from benchmarks.report import REPOSITORY, Measurement, fill, median_s
 from models.compat import prepare_torchaudio
 from models.loading.bases import Base, load_base
 from models.loading.networks import build_network
+from models.loading.voices import load_voice
 from models.machine.processor import lack, works
+from models.speaking.options import PRECISIONS, choose_options
 from models.speaking.voice import Reference, Sentence, Voice
-from models.speaking.voice_loading import PRECISIONS, choose_options, load_voice
 from pipeline.text.frontend import phonemize_for_synthesis
 from pipeline.text.symbols import symbol_ids
 
@@ -37,7 +38,7 @@ choose_waiting(os.environ)
 import torch
 import pipeline.jobs.speak
 from models.loading.bases import load_base
-from models.speaking.voice_loading import load_voice
+from models.loading.voices import load_voice
 imported = time.perf_counter()
 load_voice(load_base(sys.argv[1]), Path(sys.argv[2]), torch.device("cpu"))
 print(json.dumps([imported - started, time.perf_counter() - imported]))

@@ -43,11 +43,13 @@ from models.encoders.content import PhoneEncoder  # noqa: E402
 from models.encoders.ge2e import embed_speaker  # noqa: E402
 from models.learners.prior import PriorLearner  # noqa: E402
 from models.loading.bases import load_base  # noqa: E402
+from models.loading.listening import ContentListener  # noqa: E402
 from models.loading.networks import load_content_encoder, load_synthesizer, load_text2semantic  # noqa: E402
 from models.phones.phone_classes import sounds_of_symbols  # noqa: E402
 from models.sound.spectrogram import Spectrogram  # noqa: E402
+from models.speaking.options import VoiceOptions  # noqa: E402
+from models.speaking.rendering import vits_renderer  # noqa: E402
 from models.speaking.voice import Reference, Sentence, Voice  # noqa: E402
-from models.speaking.voice_loading import VoiceOptions, vits_renderer  # noqa: E402
 from models.synthesizer.vits import Synthesizer  # noqa: E402
 from models.text2semantic.decoding import Decoder  # noqa: E402
 from models.text2semantic.transcribed import follow_text  # noqa: E402
@@ -340,7 +342,8 @@ def finetune(networks: Networks, clips: Sequence[Recording]) -> tuple[Synthesize
 
 def build_voice(networks: Networks, synthesizer: Synthesizer) -> Voice:
     renderer = vits_renderer(copy.deepcopy(synthesizer), torch.device("cpu"), VoiceOptions())
-    return Voice(Decoder(networks.text2semantic), renderer, networks.content)
+    listener = ContentListener(networks.content, renderer.synthesizer, torch.device("cpu"))
+    return Voice(Decoder(networks.text2semantic), renderer, listener.hear)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

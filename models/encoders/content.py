@@ -59,6 +59,8 @@ class PhoneScores:
 class PhoneEncoder(nn.Module):
     """HuBERT's transformer behind a mel front end, with two phone heads. Also an offline phone recogniser."""
 
+    mixes_levels = False
+
     def __init__(self, config: PhoneEncoderConfig) -> None:
         super().__init__()
         self.config = config
@@ -128,6 +130,8 @@ def _pieces(wave: Tensor) -> list[Tensor]:
 
 class HubertEncoder(nn.Module):
     """GPT-SoVITS' own content encoder, a pretrained HuBERT: (B, N) -> (B, D, T)."""
+
+    mixes_levels = True  # its tokens were learned from `mix_levels` of recordings
 
     def __init__(self, folder: Path) -> None:
         super().__init__()

@@ -11,9 +11,19 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, Field, PositiveInt, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    Field,
+    PositiveInt,
+    SerializeAsAny,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from models.configs.cfm import CfmSynthesizerConfig
+from models.configs.families import FAMILIES, load
 from models.configs.speaker import SpeakerEncoderConfig
 from models.configs.strict import StrictConfig
 from models.configs.synthesizer import DiscriminatorConfig, SynthesizerConfig
@@ -23,8 +33,6 @@ from models.errors import ConfigError, WeightsError
 
 BASES = Path(__file__).resolve().parents[1] / "bases"
 MAX_YAML_BYTES = 256 * 1024
-
-# A network another family or size brings is one import and one annotation below.
 
 
 def _inside(name: str) -> str:
@@ -94,7 +102,7 @@ class Base(StrictConfig):
 
     name: str
     description: str = ""
-    family: Literal["v2", "v2pro", "v3", "v4"]
+    family: str  # a row of models/configs/families.py
     upstream_version: Literal["v2", "v2Pro", "v2ProPlus", "v3", "v4"] | None = None
     sample_rate_hz: PositiveInt  # of the speech it makes
     hop_samples: PositiveInt  # of one 50 Hz frame at the synthesizer's own rate
@@ -106,15 +114,41 @@ class Base(StrictConfig):
     vocoder: AnyVocoderConfig | None = None
     speaker: SpeakerEncoderConfig | None = None
     content: dict[str, Any] | None = None
+    networks: dict[str, SerializeAsAny[StrictConfig]] = Field(default_factory=dict)  # what only its family has
     weights: dict[str, WeightFile] = Field(default_factory=dict)  # role -> file
     license: License
     gate: GateFloors = GateFloors()
     folder: Path = Field(exclude=True)  # where base.yaml lies
 
+    @field_validator("family")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in FAMILIES:
+            raise ValueError(f"no family of this name; there are {', '.join(FAMILIES)}")
+        return name
+
+    @field_validator("networks", mode="before")
+    @classmethod
+    def _of_its_family(cls, networks: Any, info: ValidationInfo) -> Any:
+        """The numbers of every network in the class that the family's row names for it."""
+        row = FAMILIES.get(info.data.get("family", ""))
+        if row is None or not isinstance(networks, dict):
+            return networks
+        for name in networks:
+            if name not in row.numbers:
+                known = ", ".join(row.numbers) or "none"
+                raise ValueError(f"{name}: family {row.name} has no such network of its own; it has {known}")
+        try:
+            return {name: load(row.numbers[name]).model_validate(numbers) for name, numbers in networks.items()}
+        except ValidationError as error:
+            raise ValueError("; ".join(_told(item) for item in error.errors())) from error
+
     @cached_property
     def digest(self) -> str:
         """sha256 of what decides the sound: the numbers and the weights, not licence, words or gate floors."""
         told = self.model_dump(mode="json", exclude={"name", "description", "license", "gate"})
+        if not self.networks:
+            del told["networks"]  # digests from before families had networks of their own stay what they were
         for role, file in self.weights.items():
             if file.repository is None:
                 told["weights"][role]["sha256"] = _file_sha256(self.folder / file.path, self.name)
@@ -133,13 +167,7 @@ class Base(StrictConfig):
     @property
     def random_roles(self) -> tuple[str, ...]:
         """Networks of this base that have no weights file at all, so that they start from random numbers."""
-        needed = {
-            "synthesizer": self.synthesizer or self.cfm,
-            "text2semantic": self.text2semantic,
-            "content": True,
-            "vocoder": self.vocoder,
-        }
-        return tuple(role for role, config in needed.items() if config is not None and role not in self.weights)
+        return tuple(role for role in FAMILIES[self.family].roles if role not in self.weights)
 
     def missing_weights(self, cache: Path) -> list[str]:
         """Roles whose weights are neither in this repository nor in the cache of pulled bases."""

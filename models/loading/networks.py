@@ -27,6 +27,7 @@ from models.encoders.eres2net import SpeakerEncoder
 from models.errors import ConfigError, WeightsError
 from models.learners.discriminator import Discriminator
 from models.loading.bases import Base
+from models.loading.family import family_of
 from models.synthesizer.bigvgan import BigVGAN
 from models.synthesizer.cfm_synthesizer import CfmSynthesizer
 from models.synthesizer.vits import Synthesizer
@@ -53,19 +54,23 @@ def training_precision(device: torch.device) -> torch.dtype:
 
 def build_network(base: Base, role: str) -> nn.Module:
     """The bare network of a role with upstream's names; `content` and `bert` are folders of their own kind."""
-    if role == "synthesizer" and base.cfm is not None:
-        return CfmSynthesizer(base.cfm)
-    if role == "synthesizer" and base.synthesizer is not None:
-        return Synthesizer(base.synthesizer)
-    if role == "discriminator" and base.discriminator is not None:
-        return Discriminator(base.discriminator)
-    if role == "text2semantic" and base.text2semantic is not None:
-        return Text2Semantic(base.text2semantic)
-    if role == "vocoder" and base.vocoder is not None:
-        return build_vocoder(base.vocoder)
-    if role == "speaker":
-        return SpeakerEncoder(base.speaker or SpeakerEncoderConfig())
-    raise ConfigError(f"base {base.name} has no network for the role {role}")
+    build = {**_SHARED, **family_of(base).bare}.get(role)
+    if build is None:
+        raise ConfigError(f"base {base.name} has no network for the role {role}")
+    return build(base)
+
+
+def _bare_text2semantic(base: Base) -> nn.Module:
+    if base.text2semantic is None:
+        raise ConfigError(f"base {base.name} has no network for the role text2semantic")
+    return Text2Semantic(base.text2semantic)
+
+
+def _bare_speaker(base: Base) -> nn.Module:
+    return SpeakerEncoder(base.speaker or SpeakerEncoderConfig())
+
+
+_SHARED: dict[str, Callable[[Base], nn.Module]] = {"text2semantic": _bare_text2semantic, "speaker": _bare_speaker}
 
 
 def load_cfm_synthesizer(base: Base, cache: Path) -> CfmSynthesizer:
@@ -94,23 +99,18 @@ def load_synthesizer(base: Base, cache: Path) -> Synthesizer:
     return _frozen(network.remove_weight_norm())
 
 
-def load_any_synthesizer(base: Base, cache: Path) -> Synthesizer | CfmSynthesizer:
-    """The synthesizer of any base."""
-    return load_cfm_synthesizer(base, cache) if base.cfm else load_synthesizer(base, cache)
-
-
 def load_text2semantic(base: Base, cache: Path) -> Text2Semantic:
     """The text-to-semantic network, in eval mode, frozen, on the CPU."""
     if base.text2semantic is None:
         raise ConfigError(f"base {base.name} has no text-to-semantic network")
-    return _frozen(_filled(base, "text2semantic", cache, partial(Text2Semantic, base.text2semantic)))
+    return load_network(base, "text2semantic", cache, partial(Text2Semantic, base.text2semantic))
 
 
 def load_discriminator(base: Base, cache: Path) -> Discriminator | None:
     """The discriminator, where the base has one with weights; a random one would teach nothing."""
     if base.discriminator is None or "discriminator" not in base.weights:
         return None
-    return _frozen(_filled(base, "discriminator", cache, partial(Discriminator, base.discriminator)))
+    return load_network(base, "discriminator", cache, partial(Discriminator, base.discriminator))
 
 
 def load_content_encoder(base: Base, cache: Path) -> PhoneEncoder | HubertEncoder:
@@ -128,7 +128,7 @@ def load_speaker_encoder(base: Base, cache: Path) -> SpeakerEncoder | None:
     """ERes2NetV2, where the base is conditioned on its vectors; None where GE2E's serve, or none do."""
     if "speaker" not in base.weights:
         return None
-    return _frozen(_filled(base, "speaker", cache, partial(SpeakerEncoder, base.speaker or SpeakerEncoderConfig())))
+    return load_network(base, "speaker", cache, partial(SpeakerEncoder, base.speaker or SpeakerEncoderConfig()))
 
 
 def load_bert(base: Base, cache: Path, device: torch.device) -> BertFeatures | None:
@@ -149,6 +149,11 @@ def read_weights(base: Base, role: str, cache: Path) -> tuple[dict[str, Tensor],
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path}: damaged: {error}") from error
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}, path
+
+
+def load_network(base: Base, role: str, cache: Path, build: Callable[[], Network]) -> Network:
+    """A network of one's own family with the weights of its role, in eval mode, frozen, on the CPU."""
+    return _frozen(_filled(base, role, cache, build))
 
 
 def _filled(base: Base, role: str, cache: Path, build: Callable[[], Network]) -> Network:

@@ -4,46 +4,64 @@ Letters: N samples, F frequency bins, M mel bands, T frames of the base's grid.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.loading.bases import Base
+from models.configs.synthesizer import MelConfig, SpectrogramConfig
 from models.sound.spectrogram import MelSpectrogram, Spectrogram, scale_mel
 
 AtRate = Callable[[int], npt.NDArray[np.float32]]  # a rate in Hz -> the recording at it, mono (N,)
 
 
-class RecordingFeatures:
-    """Wave, spectrogram and, where a flow makes mels, mel of recordings. The same on every call, bit for bit."""
-
-    def __init__(self, base: Base, device: torch.device) -> None:
-        encoder = base.synthesizer if base.cfm is None else base.cfm.encoder
-        assert encoder is not None, "a base has a synthesizer of one kind or the other"
-        self.base, self.device = base, device
-        self.config = encoder.spectrogram
-        self.spectrogram = Spectrogram(self.config).to(device)
-        self.mel = None if base.cfm is None else MelSpectrogram(base.cfm.mel).to(device)
-
-    def frames_of(self, at: AtRate) -> int:
-        """How long its spectrogram is."""
-        return len(at(self.config.sample_rate_hz)) // self.config.hop_samples
+class Recordings(Protocol):
+    """The same on every call, bit for bit."""
 
     def samples_of(self, at: AtRate, frames: int) -> int:
         """How many samples of its wave, at the base's rate, go with the first ``frames``."""
-        base_hz = self.base.sample_rate_hz
-        return min(len(at(base_hz)), frames * self.config.hop_samples * base_hz // self.config.sample_rate_hz)
+        ...
+
+    def of(self, at: AtRate, frames: int) -> dict[str, Tensor]:
+        """Tensors of the first ``frames`` by name, on the CPU: ``wave`` (N,), and what the family's networks see."""
+        ...
+
+
+@dataclass(frozen=True)
+class MelFrames:
+    """Mels on a grid of their own: so many frames for one of the base's grid."""
+
+    config: MelConfig
+    per_frame: float
+
+
+class RecordingFeatures:
+    """Wave, spectrogram and, where a flow makes mels, mel of recordings."""
+
+    def __init__(
+        self, sample_rate_hz: int, spectrogram: SpectrogramConfig, device: torch.device, mel: MelFrames | None = None
+    ) -> None:
+        """sample_rate_hz: of the wave, that is of the speech that the base makes."""
+        self.sample_rate_hz, self.config, self.device = sample_rate_hz, spectrogram, device
+        self.spectrogram = Spectrogram(spectrogram).to(device)
+        self.mel_frames = mel
+        self.mel = None if mel is None else MelSpectrogram(mel.config).to(device)
+
+    def samples_of(self, at: AtRate, frames: int) -> int:
+        own_hz = self.sample_rate_hz
+        return min(len(at(own_hz)), frames * self.config.hop_samples * own_hz // self.config.sample_rate_hz)
 
     @torch.no_grad()  # not inference_mode: training reads them
     def of(self, at: AtRate, frames: int) -> dict[str, Tensor]:
         """``wave`` (N,), ``spectrogram`` (F, T) and ``mel`` (M, L) of the first ``frames``, on the CPU."""
-        wave = torch.from_numpy(at(self.base.sample_rate_hz))[: self.samples_of(at, frames)]
+        wave = torch.from_numpy(at(self.sample_rate_hz))[: self.samples_of(at, frames)]
         found = {"wave": wave, "spectrogram": self._spectrogram(at)[:, :frames]}
-        if self.mel is not None and self.base.cfm is not None:
+        if self.mel is not None and self.mel_frames is not None:
             sound = torch.from_numpy(at(self.mel.config.sample_rate_hz)).to(self.device)
-            found["mel"] = scale_mel(self.mel(sound[None]))[0][:, : int(frames * self.base.cfm.frames_ratio)]
+            found["mel"] = scale_mel(self.mel(sound[None]))[0][:, : int(frames * self.mel_frames.per_frame)]
         return {name: tensor.cpu().contiguous() for name, tensor in found.items()}
 
     def _spectrogram(self, at: AtRate) -> Tensor:

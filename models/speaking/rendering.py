@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.errors import ModelsError
+from models.machine.processor import require
 from models.sound.spectrogram import MelSpectrogram, Spectrogram, scale_mel, unscale_mel
+from models.speaking.options import VoiceOptions
 from models.synthesizer.cfm_synthesizer import CfmSynthesizer
 from models.synthesizer.vits import Synthesizer
+from models.synthesizer.wave_heads import HifiGanDecoder
 
 FIRST_PIECE_TOKENS, LARGEST_PIECE_TOKENS = 20, 80  # the first soon; later ones larger, for each reads all before it
 OVERLAP_TOKENS = 4
@@ -53,10 +56,6 @@ class Renderer(Protocol):
     takes_several: bool  # whether it can speak like the mean of several clips
     streams_within: bool  # whether the smallest piece it can speak is less than a sentence
 
-    def extract_tokens(self, content: Tensor) -> Tensor:
-        """Content features (1, D, T) -> tokens (1, 1, T // 2)."""
-        ...
-
     def reference(
         self, waves: dict[int, Tensor], speaker: Tensor | None, tokens: Tensor, phones: Tensor | None
     ) -> SpokenReference:
@@ -87,9 +86,6 @@ class VitsRenderer:
         self.reference_rates_hz: tuple[int, ...] = (config.sample_rate_hz,)
         self.samples_per_frame = config.hop_samples
 
-    def extract_tokens(self, content: Tensor) -> Tensor:
-        return self.synthesizer.extract_tokens(content)
-
     def reference(
         self, waves: dict[int, Tensor], speaker: Tensor | None, tokens: Tensor, phones: Tensor | None
     ) -> SpokenReference:
@@ -111,6 +107,16 @@ class VitsRenderer:
                 yield stream.push(piece)
         if stream.held is not None:
             yield stream.held
+
+
+def vits_renderer(synthesizer: Synthesizer, device: torch.device, options: VoiceOptions) -> VitsRenderer:
+    """Takes the synthesizer over; its adapters, if any, have to be merged."""
+    if device.type == "cpu":
+        is_lighter = options.wave_precision == "bf16" and isinstance(synthesizer.dec, HifiGanDecoder)
+        if is_lighter:
+            require("bf16")
+        synthesizer.prepare_for_inference("bfloat16" if is_lighter else "float32")
+    return VitsRenderer(synthesizer, device)
 
 
 class _VitsStream:
@@ -189,9 +195,6 @@ class CfmRenderer:
         self.spectrogram_rate_hz = config.encoder.spectrogram.sample_rate_hz
         self.mel_rate_hz = config.mel.sample_rate_hz
         self.reference_rates_hz: tuple[int, ...] = (self.spectrogram_rate_hz, self.mel_rate_hz)
-
-    def extract_tokens(self, content: Tensor) -> Tensor:
-        return self.synthesizer.extract_tokens(content)
 
     def reference(
         self, waves: dict[int, Tensor], speaker: Tensor | None, tokens: Tensor, phones: Tensor | None

@@ -4,15 +4,11 @@ A clip is what extraction left of it, tensors by name. Letters: N samples, T25 t
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from models.adapters.lora import load_adapter
-from models.loading.bases import Base
-from models.loading.networks import load_any_synthesizer, load_vocoder
 from models.sound.spectrogram import unscale_mel
 from models.synthesizer.cfm_synthesizer import CfmSynthesizer
 from models.synthesizer.vits import Synthesizer
@@ -34,16 +30,6 @@ class Resynthesizer(Protocol):
     def speak(self, tokens: Tensor, clip: Clip, reference: Clip, seed: int) -> Tensor:
         """Tokens (T25,) and the clip's phones in the voice of another clip, (N,)."""
         ...
-
-
-def load_resynthesizer(base: Base, cache: Path, device: torch.device, adapter: Path) -> Resynthesizer:
-    """Raises `models.errors.ModelsError` where weights or the adapter are missing or do not fit."""
-    network = load_any_synthesizer(base, cache).to(device)
-    load_adapter(network, adapter)
-    network.eval()
-    if isinstance(network, Synthesizer):
-        return VitsResynthesizer(network, device)
-    return CfmResynthesizer(network, load_vocoder(base, cache).to(device), device)
 
 
 class VitsResynthesizer:

@@ -9,13 +9,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import soxr
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.configs.text2semantic import SamplingConfig
 from models.errors import ModelsError
+from models.sound.resampling import resample
 from models.sound.upstream_audio import resample_sinc
 from models.speaking.rendering import Renderer, SpokenReference, Utterance, mean_reference, pieces_of
 from models.text2semantic.attempts import (
@@ -119,17 +118,17 @@ class SpeechChunk:
 
 
 class Voice:
-    """Networks that speak together. `models.speaking.voice_loading.load_voice` builds one from a base and adapters."""
+    """Networks that speak together. `models.loading.voices.load_voice` builds one from a base and adapters."""
 
     def __init__(
         self,
         decoder: Decoder,
         renderer: Renderer,
-        content: nn.Module,
+        hear: Callable[[Tensor], Tensor],
         embed_speaker: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        """content: 16 kHz speech (1, N) -> features (1, D, T). embed_speaker: 16 kHz speech (N,) -> vector."""
-        self.decoder, self.renderer, self.content, self.embed_speaker = decoder, renderer, content, embed_speaker
+        """hear: 16 kHz speech (N,) -> tokens (T25,). embed_speaker: 16 kHz speech (N,) -> vector."""
+        self.decoder, self.renderer, self.hear, self.embed_speaker = decoder, renderer, hear, embed_speaker
         self._prepared: OrderedDict[str, PreparedReference] = OrderedDict()
 
     @property
@@ -157,14 +156,13 @@ class Voice:
         if reference.wave.dim() != 1 or not len(reference.wave) or not reference.wave.isfinite().all():
             raise ModelsError(f"a reference clip is one channel of finite samples, not {list(reference.wave.shape)}")
         wave = reference.wave.float() / max(1.0, float(reference.wave.abs().max()))
-        speech = _resampled(wave, reference.sample_rate_hz, CONTENT_RATE_HZ)
+        speech = resample(wave, reference.sample_rate_hz, CONTENT_RATE_HZ)
         device = self.decoder.device
         tail = torch.zeros(int(TAIL_S * CONTENT_RATE_HZ))
-        content = self.content(torch.cat([speech, tail])[None].to(device))
-        tokens = self.renderer.extract_tokens(content)[0, 0]
+        tokens = self.hear(torch.cat([speech, tail]))
         speaker = reference.speaker
         rates = self.renderer.reference_rates_hz
-        waves = {rate_hz: _resampled(wave, reference.sample_rate_hz, rate_hz) for rate_hz in rates}
+        waves = {rate_hz: resample(wave, reference.sample_rate_hz, rate_hz) for rate_hz in rates}
         if speaker is None and self.embed_speaker is not None:
             speaker = self.embed_speaker(resample_sinc(waves[rates[0]], rates[0], CONTENT_RATE_HZ).to(device))
         spoken = self.renderer.reference(waves, speaker, tokens, reference.phones)
@@ -294,12 +292,6 @@ class Voice:
 
     def _spoken(self, found: tuple[Attempt, ...], start: int, length: int) -> SpokenSentence:
         return SpokenSentence(found, start / self.sample_rate_hz, length / self.sample_rate_hz)
-
-
-def _resampled(wave: Tensor, rate_hz: int, wanted_hz: int) -> Tensor:
-    if rate_hz == wanted_hz:
-        return wave
-    return torch.from_numpy(soxr.resample(wave.numpy(), rate_hz, wanted_hz, quality="HQ").astype(np.float32))
 
 
 def _limited(wave: Tensor) -> Tensor:

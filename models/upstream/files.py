@@ -20,7 +20,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from models.configs.cfm import CfmSynthesizerConfig
 from models.configs.synthesizer import HifiGanDecoderConfig, SynthesizerConfig
 from models.configs.text2semantic import Text2SemanticConfig
 from models.errors import WeightsError, shorten
@@ -225,12 +224,11 @@ def text2semantic_config(config: Text2SemanticConfig) -> dict[str, Any]:
     }
 
 
-def synthesizer_config(config: SynthesizerConfig | CfmSynthesizerConfig, version: Version) -> dict[str, Any]:
+def synthesizer_config(encoder: SynthesizerConfig, version: Version) -> dict[str, Any]:
     """The hyper-parameters upstream's loaders read out of an s2 file, as plain dictionaries.
 
     v3 and v4 carry the numbers of v2's decoder, which they do not have: their constructor asks for them.
     """
-    encoder = config.encoder if isinstance(config, CfmSynthesizerConfig) else config
     if not isinstance(encoder.decoder, HifiGanDecoderConfig):
         raise WeightsError(
             f"GPT-SoVITS has no decoder of the kind {encoder.decoder.kind}; this base cannot be exported"

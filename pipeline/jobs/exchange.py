@@ -21,11 +21,11 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.adapters.lora import merge_adapter, read_adapter
-from models.blocks.weight_norm import unfold_state_dict
+from models.adapters.lora import merge_adapter
 from models.errors import ModelsError, WeightsError
 from models.loading.bases import Base
-from models.loading.networks import build_network, load_synthesizer, load_text2semantic
+from models.loading.family import family_of
+from models.loading.networks import build_network, load_text2semantic
 from models.upstream.files import (
     TRAINING_ONLY,
     UpstreamFile,
@@ -35,7 +35,7 @@ from models.upstream.files import (
     write_synthesizer,
     write_text2semantic,
 )
-from models.upstream.lora import upstream_lora_merge, upstream_lora_split, upstream_lora_weights
+from models.upstream.lora import upstream_lora_merge, upstream_lora_split
 from models.weights import load_weights, require_finite
 from pipeline.errors import ConsentError, SettingsError, UsageError
 from pipeline.io.files import open_regular
@@ -73,7 +73,7 @@ def export_release(release: Release, folder: Path, base: Base, target: Path, *, 
             f"{release.voice}: consent expired on {release.consent.expires_on}",
             hint="ask for it again; until then the voice cannot be handed on",
         )
-    if base.upstream_version is None:
+    if base.upstream_version is None or family_of(base).export is None:
         raise SettingsError(
             f"{release.voice}: base {base.name} is voxline's own; GPT-SoVITS has no network of this shape",
             hint="train the voice on one of the gpt-sovits bases, see `voxline bases list`",
@@ -106,36 +106,15 @@ def _export_text2semantic(release: Release, folder: Path, base: Base, target: Pa
 
 def _export_synthesizer(release: Release, folder: Path, base: Base, target: Path, cache: Path) -> list[Path]:
     adapter = folder / ADAPTER_FOLDER / "synthesizer"
-    config = base.cfm or base.synthesizer
-    if not adapter.is_dir() or config is None or base.upstream_version is None:
+    version, export = base.upstream_version, family_of(base).export
+    if not adapter.is_dir() or version is None or export is None:
         return []
-    stem, numbers = f"{release.voice}_{release.version}", synthesizer_config(config, base.upstream_version)
-    if base.cfm is not None:
-        pairs, rank = _scaled_pairs(adapter)
-        path = target / f"{stem}_l{rank}.pth"
-        weights = upstream_lora_weights(pairs, {}, {})
-        write_synthesizer(path, weights, numbers, _info(release), base.upstream_version, lora_rank=rank)
-        return [path]
-    network = load_synthesizer(base, cache)
-    merge_adapter(network, adapter)
-    with torch.device("meta"):
-        names = build_network(base, "synthesizer").state_dict()
-    path = target / f"{stem}.pth"
-    weights = unfold_state_dict(network.state_dict(), names)
-    write_synthesizer(path, weights, numbers, _info(release), base.upstream_version)
+    exported = export(base, cache, adapter)
+    rank = exported.lora_rank
+    path = target / f"{release.voice}_{release.version}{'' if rank is None else f'_l{rank}'}.pth"
+    numbers = synthesizer_config(exported.numbers, version)
+    write_synthesizer(path, exported.weights, numbers, _info(release), version, lora_rank=rank)
     return [path]
-
-
-def _scaled_pairs(adapter: Path) -> tuple[dict[str, tuple[Tensor, Tensor]], int]:
-    """A and B by module, with our scale alpha / rank multiplied into B: GPT-SoVITS takes alpha = rank for granted."""
-    config, state = read_adapter(adapter)
-    scale = config["lora_alpha"] / config["r"]
-    modules = {name.removesuffix(".lora_A.weight") for name in state if name.endswith(".lora_A.weight")}
-    pairs = {
-        module: (state[f"{module}.lora_A.weight"], state[f"{module}.lora_B.weight"] * scale)
-        for module in sorted(modules)
-    }
-    return pairs, config["r"]
 
 
 def _info(release: Release) -> str:

@@ -17,11 +17,13 @@ from models.encoders.bert import BertFeatures
 from models.encoders.ge2e import SAMPLE_RATE_HZ, embed_speaker
 from models.errors import ModelsError
 from models.loading.bases import find_base
+from models.loading.family import family_of
 from models.loading.networks import choose_device, load_bert
+from models.loading.voices import AdapterFolders, load_voice
 from models.machine.processor import ProcessorError, works
 from models.phones.symbols import phones_to_ids
+from models.speaking.options import Precision, choose_options
 from models.speaking.voice import Reference, Sentence, Speech, SpokenSentence
-from models.speaking.voice_loading import AdapterFolders, Precision, choose_options, load_voice
 from models.text2semantic.attempts import Watch, unwatched
 from pipeline.errors import ConsentError, NoAccessError, SettingsError, UsageError
 from pipeline.io.audio import AudioFileError, read_audio, resample, write_audio
@@ -135,7 +137,7 @@ def _say(
             f" ({speaker.base_digest[:12]}, here {base.digest[:12]})",
             hint="train the voice again, or check out the revision that has that base",
         )
-    if references and base.cfm is not None:
+    if references and not family_of(base).takes_several:
         raise UsageError(
             f"base {base.name} speaks on from one clip: --reference is for bases of the v2 family",
             hint="leave --reference out",

@@ -25,13 +25,13 @@ from models.encoders.content import PhoneEncoder
 from models.encoders.ge2e import embed_speaker
 from models.judges.transcriber import load_recogniser
 from models.loading.bases import Base, find_base
+from models.loading.family import family_of
 from models.loading.networks import choose_device, load_bert, load_content_encoder
-from models.loading.recordings import RecordingFeatures
+from models.loading.voices import AdapterFolders, load_resynthesizer, load_voice
 from models.phones.phone_classes import sounds_of_symbols
 from models.phones.symbols import phones_to_ids
-from models.speaking.resynthesis import Resynthesizer, load_resynthesizer
+from models.speaking.resynthesis import Resynthesizer
 from models.speaking.voice import Reference, Sentence, Speech
-from models.speaking.voice_loading import AdapterFolders, load_voice
 from pipeline.errors import TransientError
 from pipeline.io.audio import encode_audio, read_at_rates, resample
 from pipeline.io.files import write_atomically
@@ -118,7 +118,7 @@ class Studio:
         self.adapter = job.inputs["finetune"].record
         self.adapter_folder = job.inputs["finetune"].folder / ADAPTER_FOLDER
         self.stored = load_file(job.inputs["extract"].folder / FEATURES_FILE)
-        self.recordings = RecordingFeatures(base, self.device)
+        self.recordings = family_of(base).recordings(base, self.device)
         self.prepared = job.inputs["validate"].folder
         self._clips: dict[int, dict[str, Tensor]] = {}
         self.heldout = [self.features.index_of(clip) for clip in self.adapter.heldout_clips]

@@ -23,26 +23,17 @@ from torch import Tensor
 
 from models.configs.speaker import FbankConfig
 from models.encoders.bert import BertFeatures
-from models.encoders.content import HubertEncoder, PhoneEncoder
 from models.encoders.eres2net import SpeakerEncoder
 from models.encoders.ge2e import EMBEDDING_SIZE, embed_speaker
 from models.loading.bases import Base, find_base
-from models.loading.networks import (
-    choose_device,
-    load_any_synthesizer,
-    load_bert,
-    load_content_encoder,
-    load_speaker_encoder,
-    load_text2semantic,
-)
-from models.loading.recordings import AtRate, RecordingFeatures
+from models.loading.family import family_of
+from models.loading.listening import CONTENT_RATE_HZ, Listener
+from models.loading.networks import choose_device, load_bert, load_speaker_encoder, load_text2semantic
+from models.loading.recordings import AtRate, Recordings
 from models.phones.symbols import phones_to_ids
 from models.sound.fbank import fbank
-from models.sound.upstream_audio import CONTENT_SCALE, mix_levels, resample_sinc
-from models.synthesizer.cfm_synthesizer import CfmSynthesizer
-from models.synthesizer.vits import Synthesizer
+from models.sound.upstream_audio import resample_sinc
 from models.text2semantic.guidance import TextGuide
-from models.text2semantic.transcribed import follow_text
 from pipeline.errors import SettingsError, TransientError, VoiceRefused
 from pipeline.io.audio import read_audio, resample
 from pipeline.io.files import write_atomically
@@ -56,7 +47,6 @@ from pipeline.signal.speaker import speaker_mel
 from pipeline.text.frontend import is_silent, phonemize
 from pipeline.text.languages import known_language
 
-CONTENT_RATE_HZ = 16_000
 MIN_TOKENS = 12  # half a second; the shortest stretch with a syllable on either side of a cut
 MIN_CLIPS = 3  # one to train on, one held out, one as the reference of the other two
 
@@ -66,12 +56,11 @@ class Networks:
     """What extraction computes with, on one device."""
 
     base: Base
-    content: PhoneEncoder | HubertEncoder
-    synthesizer: Synthesizer | CfmSynthesizer
+    listener: Listener
     speaker: SpeakerEncoder | None
     bert: BertFeatures | None
     guide: TextGuide | None  # of a base whose codes tell their phone
-    recordings: RecordingFeatures
+    recordings: Recordings
     device: torch.device
 
 
@@ -86,16 +75,15 @@ class Extracted:
 
 def load_networks(base: Base, cache: Path, device: torch.device) -> Networks:
     """Raises ``models.errors.ModelsError`` where weights are missing or do not fit."""
-    synthesizer = load_any_synthesizer(base, cache).to(device)
+    family = family_of(base)
     speaker = load_speaker_encoder(base, cache)
     return Networks(
         base=base,
-        content=load_content_encoder(base, cache).to(device),
-        synthesizer=synthesizer,
+        listener=family.listener(family.load(base, cache, device)),
         speaker=speaker.to(device) if speaker else None,
         bert=load_bert(base, cache, device),
         guide=_load_guide(base, cache, device),
-        recordings=RecordingFeatures(base, device),
+        recordings=family.recordings(base, device),
         device=device,
     )
 
@@ -137,33 +125,18 @@ def extract_clip(clip: PreparedClip, samples: npt.NDArray[np.float32], networks:
 
 @torch.inference_mode()
 def _tensors(at: AtRate, phones: Phones, networks: Networks) -> tuple[dict[str, Tensor], int]:
-    """Everything on one grid, and its length: T frames of 20 ms, T even, T / 2 tokens."""
-    base, synthesizer = networks.base, networks.synthesizer
-    numbers, device = synthesizer.numbers, networks.device
-    rate_hz = numbers.spectrogram.sample_rate_hz
-    content = networks.content(_heard(at, rate_hz, networks).to(device)[None])[0]  # (D, T)
-    step = numbers.frames_per_token
-    frames = min(networks.recordings.frames_of(at), content.shape[1]) // step * step
-    said = content[:, :frames]
-    ids = torch.tensor(phones_to_ids(list(phones.symbols), base.text.symbols), dtype=torch.int32)
-    if networks.guide is not None:
-        said = follow_text(said, ids, networks.guide, step)
-    found = {"tokens": synthesizer.extract_tokens(said[None])[0, 0].to(torch.int32), "phones": ids}
+    """What is stored of a clip, and how many frames of 20 ms its tokens cover."""
+    ids = torch.tensor(phones_to_ids(list(phones.symbols), networks.base.text.symbols), dtype=torch.int32)
+    tokens, frames = networks.listener.transcribe(at, ids, networks.guide)
+    found = {"tokens": tokens.to(torch.int32), "phones": ids}
     bert = networks.bert.of(phones.bert_spans) if networks.bert else None
     if bert is not None:
         found["bert"] = bert
+    rate_hz = networks.listener.speaker_rate_hz
     speaker = speaker_vector(at(rate_hz), rate_hz, networks)
     if speaker is not None:
         found["speaker"] = speaker
     return {name: tensor.cpu().contiguous() for name, tensor in found.items()}, frames
-
-
-def _heard(at: AtRate, rate_hz: int, networks: Networks) -> Tensor:
-    """What the content encoder is fed, (n,) at 16 kHz: GPT-SoVITS's HuBERT learned tokens from a mixture of levels."""
-    if not isinstance(networks.content, HubertEncoder):
-        return torch.from_numpy(at(CONTENT_RATE_HZ))
-    mixed = mix_levels(torch.from_numpy(at(rate_hz))) * CONTENT_SCALE
-    return torch.from_numpy(resample(mixed.numpy(), rate_hz, CONTENT_RATE_HZ))
 
 
 @torch.inference_mode()
@@ -172,7 +145,7 @@ def speaker_vector(samples: npt.NDArray[np.float32], sample_rate_hz: int, networ
 
     Raises SettingsError for a base that wants vectors of another size.
     """
-    wanted, encoder = networks.synthesizer.numbers.speaker_dim, networks.speaker
+    wanted, encoder = networks.listener.speaker_dim, networks.speaker
     if wanted is None:
         return None
     if encoder is not None:

@@ -30,20 +30,10 @@ from models.adapters.lora import (
     scaled,
     set_adapter_state,
 )
-from models.learners.cfm import CfmLearner
-from models.learners.prior import PriorLearner
-from models.learners.prior_loss import can_judge_prior
-from models.learners.vits import Clip, Learner, SynthesizerLearner, Text2SemanticLearner
+from models.learners.vits import Clip, Learner, Text2SemanticLearner
 from models.loading.bases import Base, find_base
-from models.loading.networks import (
-    choose_device,
-    load_any_synthesizer,
-    load_discriminator,
-    load_text2semantic,
-    training_precision,
-)
-from models.loading.recordings import RecordingFeatures
-from models.synthesizer.cfm_synthesizer import CfmSynthesizer
+from models.loading.family import family_of
+from models.loading.networks import choose_device, load_text2semantic, training_precision
 from pipeline.errors import OutOfMemoryError, TransientError
 from pipeline.io.audio import read_at_rates
 from pipeline.io.files import write_atomically
@@ -368,7 +358,7 @@ FinetuneJob = Job[FinetuneSettings, Inputs, Parameters]
 def load_clips(inputs: Inputs, base: Base, device: torch.device) -> list[dict[str, Tensor]]:
     """The tensors of every clip, by name: what extraction stored, and what the recording itself says."""
     record = inputs["extract"].record
-    recordings = RecordingFeatures(base, device)
+    recordings = family_of(base).recordings(base, device)
     clips = [recordings.of(read_at_rates(inputs["validate"].folder / clip.clip), clip.frames) for clip in record.clips]
     for key, tensor in load_file(inputs["extract"].folder / FEATURES_FILE).items():
         index, _, name = key.partition(".")
@@ -424,14 +414,8 @@ def _learner(part: Part, base: Base, job: FinetuneJob, device: torch.device) -> 
     cache = job.machine.cache
     if part == "text2semantic":
         return Text2SemanticLearner(load_text2semantic(base, cache).to(device), device)
-    network = load_any_synthesizer(base, cache).to(device)
-    if isinstance(network, CfmSynthesizer):
-        return CfmLearner(network, device)
-    if can_judge_prior(network):
-        return PriorLearner(network, device)
-    discriminator = load_discriminator(base, cache)
-    judge = discriminator.to(device) if discriminator is not None else None
-    return SynthesizerLearner(network, judge, device)
+    family = family_of(base)
+    return family.learner(family.load(base, cache, device))
 
 
 def _log(job: FinetuneJob, part: TrainedPart) -> None:

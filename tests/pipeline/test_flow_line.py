@@ -17,12 +17,11 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from models.loading.bases import Base, load_base
+from models.loading.family import family_of
 from models.loading.networks import build_network, load_cfm_synthesizer, load_vocoder
-from models.loading.recordings import RecordingFeatures
+from models.loading.voices import AdapterFolders, load_resynthesizer, load_voice
 from models.sound.spectrogram import unscale_mel
-from models.speaking.resynthesis import load_resynthesizer
 from models.speaking.voice import Reference, Sentence
-from models.speaking.voice_loading import AdapterFolders, load_voice
 from models.upstream.files import read_upstream
 from pipeline.cli.main import run_command
 from pipeline.io.audio import read_at_rates
@@ -88,7 +87,7 @@ class Stopped:
         """Wave, spectrogram and mel of a clip."""
         clip = self.record("extract")["clips"][index]
         at = read_at_rates(self.folder("validate") / clip["clip"])
-        return RecordingFeatures(self.base, torch.device("cpu")).of(at, clip["frames"])
+        return family_of(self.base).recordings(self.base, torch.device("cpu")).of(at, clip["frames"])
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

@@ -19,7 +19,7 @@ from models.machine import kernels, precision, processor
 from models.machine.precision import quick_dtype
 from models.machine.processor import ProcessorError, instructions, lack, works
 from models.machine.switches import SWITCHES, WITHOUT_AVX512, switch_off
-from models.speaking.voice_loading import PRECISIONS, choose_options
+from models.speaking.options import PRECISIONS, choose_options
 from models.text2semantic.projections import FloatProjection, build_projection
 from pipeline.records import settings
 

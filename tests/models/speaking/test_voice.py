@@ -12,10 +12,18 @@ from models.configs.synthesizer import HifiGanDecoderConfig, MelConfig, Synthesi
 from models.configs.text2semantic import SamplingConfig, Text2SemanticConfig
 from models.configs.vocoder import VocoderConfig
 from models.errors import ModelsError
+from models.loading.listening import ContentListener
 from models.machine.processor import ProcessorError, works
-from models.speaking.rendering import CfmRenderer, Renderer, Utterance, VitsRenderer, cross_fade, pieces_of
+from models.speaking.options import VoiceOptions
+from models.speaking.rendering import (
+    CfmRenderer,
+    Utterance,
+    VitsRenderer,
+    cross_fade,
+    pieces_of,
+    vits_renderer,
+)
 from models.speaking.voice import Reference, Sentence, Voice
-from models.speaking.voice_loading import VoiceOptions, vits_renderer
 from models.synthesizer.cfm_synthesizer import CfmSynthesizer
 from models.synthesizer.channels_last import ChannelsLastDecoder
 from models.synthesizer.vits import Synthesizer
@@ -48,7 +56,7 @@ class CountingContent(nn.Module):
 
 
 @cache
-def renderer(family: str) -> Renderer:
+def renderer(family: str) -> CfmRenderer | VitsRenderer:
     torch.manual_seed(1)
     if family == "v4":
         config = CfmSynthesizerConfig(
@@ -87,8 +95,9 @@ def decoder() -> Decoder:
     return Decoder(network)
 
 
-def voice(family: str = "v2") -> Voice:
-    return Voice(decoder(), renderer(family), CountingContent())
+def voice(family: str = "v2", content: CountingContent | None = None) -> Voice:
+    made = renderer(family)
+    return Voice(decoder(), made, ContentListener(content or CountingContent(), made.synthesizer, CPU).hear)
 
 
 def reference(family: str = "v2", with_text: bool = True) -> Reference:
@@ -160,11 +169,10 @@ def test_speed_shortens_the_audio_and_not_the_tokens():
 
 
 def test_a_reference_is_worked_out_once_per_content():
-    speaker = voice()
+    content = CountingContent()
+    speaker = voice(content=content)
     speaker.speak(sentences()[:1], reference(), sampling=FREE, attempts=1)
     speaker.speak(sentences()[1:], reference(), sampling=FREE, attempts=1)
-    content = speaker.content
-    assert isinstance(content, CountingContent)
     assert content.calls == 1
     speaker.prepare(reference(with_text=False))
     assert content.calls == 2

@@ -259,7 +259,7 @@ def upstream_files(base: Base, root: Path) -> tuple[Path, Path]:
     torch.manual_seed(11)
     gpt, pth = folder / "her-e15.ckpt", folder / "her_e8_s64.pth"
     write_text2semantic(gpt, build_network(base, "text2semantic").state_dict(), {"model": {}}, "GPT-e15")
-    config = synthesizer_config(base.cfm or base.synthesizer, base.upstream_version)  # type: ignore[arg-type]
+    config = synthesizer_config(base.cfm.encoder if base.cfm else base.synthesizer, base.upstream_version)
     if base.cfm is None:
         weights = build_network(base, "synthesizer").state_dict()
         write_synthesizer(pth, weights, config, "8epoch_64iteration", base.upstream_version)

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from models.loading.bases import find_base
-from models.loading.recordings import RecordingFeatures
+from models.loading.family import family_of
 from pipeline.errors import TransientError, VoiceRefused
 from pipeline.io.audio import read_at_rates
 from pipeline.records.feature import FEATURES_FILE
@@ -43,7 +43,8 @@ def with_clips(job, change):
 def test_everything_lies_on_one_grid_of_twenty_milliseconds(walked) -> None:
     record = walked.outcomes["extract"].record
     stored = load_file(walked.outcomes["extract"].folder / FEATURES_FILE)
-    recordings = RecordingFeatures(find_base("tiny", walked.root / "bases"), torch.device("cpu"))
+    base = find_base("tiny", walked.root / "bases")
+    recordings = family_of(base).recordings(base, torch.device("cpu"))
     assert len(record.clips) == 6
     for index, clip in enumerate(record.clips):
         at = read_at_rates(walked.outcomes["validate"].folder / clip.clip)

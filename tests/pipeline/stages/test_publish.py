@@ -11,7 +11,7 @@ import pytest
 
 from models.loading.bases import find_base
 from models.machine.switches import switch_off
-from models.speaking.voice_loading import INT8_WITHOUT_BF16
+from models.speaking.options import INT8_WITHOUT_BF16
 from pipeline.errors import ConsentError, GateBlocked, SettingsError, UsageError
 from pipeline.io.audio import read_audio, write_audio
 from pipeline.io.registry import open_registry

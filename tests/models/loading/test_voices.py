@@ -8,16 +8,10 @@ from models.configs.text2semantic import SamplingConfig, Text2SemanticConfig
 from models.errors import WeightsError
 from models.loading.bases import Base, License, load_base
 from models.loading.networks import load_synthesizer, load_text2semantic
+from models.loading.voices import AdapterFolders, load_voice
 from models.machine.processor import ProcessorError, works
+from models.speaking.options import PRECISIONS, Precision, VoiceOptions, choose_options
 from models.speaking.voice import Reference, Sentence
-from models.speaking.voice_loading import (
-    PRECISIONS,
-    AdapterFolders,
-    Precision,
-    VoiceOptions,
-    choose_options,
-    load_voice,
-)
 
 pytestmark = [pytest.mark.processor, pytest.mark.slow]
 
