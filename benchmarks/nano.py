@@ -66,7 +66,7 @@ from pipeline.signal.quality import (  # noqa: E402
     stoi,
 )
 from pipeline.signal.speaker import speaker_mel  # noqa: E402
-from pipeline.stages.evaluate import gate_sentences  # noqa: E402
+from pipeline.stages.evaluate.studio import gate_sentences  # noqa: E402
 from pipeline.stages.finetune import Training  # noqa: E402
 from pipeline.text.edits import edit_distance  # noqa: E402
 from pipeline.text.english import word_phones  # noqa: E402
@@ -651,6 +651,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 measure_speed(voice, networks, options) if options.timings else measure_one(voice, networks, options)
             )
             path.write_text(json.dumps({**wanted, "found": found}, indent=1) + "\n", encoding="utf-8")
+    card = networks.base.gate.floors
     report = {
         "command": " ".join(["python", "benchmarks/nano.py", *sys.argv[1:]]),
         "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(),
@@ -658,8 +659,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                     "pocketsphinx": version("pocketsphinx"), "pesq": version("pesq"), "pystoi": version("pystoi")},
         "base": options.base,
         "base_digest": networks.base.digest,
-        "allowed": {"dnsmos_ovr": networks.base.gate.dnsmos_loss, "ge2e": networks.base.gate.similarity_loss,
-                    "gate_phone_errors": networks.base.gate.phone_errors_more},
+        "allowed": {"dnsmos_ovr": card["dnsmos_loss"], "ge2e": card["similarity_loss"],
+                    "gate_phone_errors": card["phone_errors_more"]},
         "voices": [stored(folder, voice.name, networks.base.digest) for voice in options.voices],
         "verdicts": newest_verdicts(options.reports, networks.base.digest),
     }  # fmt: skip

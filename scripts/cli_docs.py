@@ -1,4 +1,4 @@
-"""Writes docs/cli.md from the commands themselves: `python scripts/cli_docs.py`; a test compares the two."""
+"""Writes docs/cli.md from the commands and the table of docs/evaluation.md from the rows of the gate; tests compare."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from typing import Any
 import typer.main
 
 from pipeline.cli.main import app
+from pipeline.records.metrics import metrics_table
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PAGE, EVALUATION = DOCS / "cli.md", DOCS / "evaluation.md"
+START, END = "<!-- metrics -->", "<!-- /metrics -->"
 INTRODUCTION = """\
 # Command line
 
@@ -99,6 +102,10 @@ def _cell(text: str) -> str:
 
 def main() -> None:
     PAGE.write_text(render(), encoding="utf-8")
+    page = EVALUATION.read_text(encoding="utf-8")
+    before, _, rest = page.partition(START)
+    _, _, after = rest.partition(END)
+    EVALUATION.write_text(f"{before}{START}\n{metrics_table()}{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -88,7 +88,9 @@ def show(
 
 def summarise(base: Base) -> dict[str, str]:
     """What a person asks of a base, by name."""
-    told, gate = describe(base), base.gate
+    from pipeline.records.metrics import minima, settable
+
+    told, gate, least = describe(base), base.gate, minima(base.gate.floors)
     return {
         "base": base.name,
         "description": base.description,
@@ -97,7 +99,7 @@ def summarise(base: Base) -> dict[str, str]:
         "weights": told["weights"] + (f"; {told['advice']}" if told["advice"] else ""),
         "licence": base.license.name,
         "digest": base.digest[:12],
-        "gate": f"copy-synthesis PESQ-WB at least {gate.pesq_wb:g}, STOI at least {gate.stoi:g}",
+        "gate": ", ".join(f"{one.title} at least {least[one.setting]:g}" for one in settable()),
         "waived": "; ".join(f"{check}: {why}" for check, why in gate.waived.items()) or "nothing",
     }
 

@@ -375,7 +375,7 @@ def _signature_line(release: Release, opened: Registry) -> str:
 
 
 def _with_unit(name: str, value: float | None) -> str:
-    from pipeline.records.quality import unit_of
+    from pipeline.records.metrics import unit_of
 
     return "not measured" if value is None else f"{value:.3f} {unit_of(name)}".rstrip()
 

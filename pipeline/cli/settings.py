@@ -76,13 +76,14 @@ def _with_card(resolved: Resolved, weaker: list[Setting]) -> list[Setting]:
     from models.loading.bases import find_base
     from pipeline.cli.common import repository_root
     from pipeline.config import Setting
+    from pipeline.records.metrics import minima as minima_of
 
     general = resolved.settings.voxline
     try:
         base = find_base(general.base, repository_root() / general.bases, general.replaced_bases)
     except ModelsError:
         return list(resolved.origins)
-    minima = base.gate.minima()
+    minima = minima_of(base.gate.floors)
     found = []
     for one in resolved.origins:
         floor = minima.get(one.key, 0.0) if one.section == "gate" else None

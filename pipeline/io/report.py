@@ -17,32 +17,13 @@ import numpy.typing as npt
 
 from pipeline.io.audio import encode_for_listening
 from pipeline.records.adapter import AdapterRecord, TrainedGroup, TrainedPart
+from pipeline.records.metrics import EVIDENCES, EvidenceName, settable
 from pipeline.records.quality import Check, QualityReport, Sample
 from pipeline.signal.pictures import curve_points, spectrogram_png, waveform_path
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 GAUGE_LEFT, GAUGE_RIGHT = 4.0, 196.0
 
-EVIDENCES = (
-    ("base", "The base", "What this voice is built on."),
-    (
-        "copy_synthesis",
-        "Copy-synthesis",
-        "Each held-out recording goes through encoder and decoder with the adapter and is compared with itself, after"
-        " one constant delay is undone. It shows the best sound this voice can make.",
-    ),
-    (
-        "resynthesis",
-        "Resynthesis through tokens",
-        "Each held-out recording is reduced to semantic tokens and text, then spoken again with another recording as"
-        " the reference. Compared with the same by the bare base.",
-    ),
-    (
-        "free_speech",
-        "Free speech",
-        "Sentences nobody recorded. Judged beside the speaker's own held-out recordings, by the same tools.",
-    ),
-)
 PART_TITLES = {"text2semantic": "Text to semantic tokens", "synthesizer": "Synthesizer"}
 
 
@@ -61,10 +42,11 @@ def render_html(
     page = _template("quality.html.j2").render(
         report=report,
         adapter=adapter,
-        evidences=[_evidence(report, *one, sounds) for one in EVIDENCES],
+        evidences=[_evidence(report, name, sounds) for name in EVIDENCES],
+        limits=[(metric.title, report.floors.of(metric)) for metric in settable()],
         curves=[_curve(part, group) for part in adapter.parts for group in part.groups],
         measured_floors=list(
-            dict.fromkeys(floor.measured for floor in (report.floors.pesq_wb, report.floors.stoi) if floor.measured)
+            dict.fromkeys(floor.measured for floor in report.floors.limits.values() if floor.measured)
         ),
         voxline_version=voxline_version,
     )
@@ -105,12 +87,10 @@ def _template(name: str) -> jinja2.Template:
     return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(name)
 
 
-def _evidence(
-    report: QualityReport, name: str, title: str, meaning: str, sounds: Mapping[str, Sound]
-) -> dict[str, Any]:
+def _evidence(report: QualityReport, name: EvidenceName, sounds: Mapping[str, Sound]) -> dict[str, Any]:
     return {
-        "title": title,
-        "meaning": meaning,
+        "title": EVIDENCES[name].title,
+        "meaning": EVIDENCES[name].meaning,
         "rows": [_row(check) for check in report.checks if check.evidence == name],
         "samples": [_sample(sample, sounds) for sample in report.samples if sample.evidence == name],
     }

@@ -1,28 +1,39 @@
-"""The gate's minima in force for a voice."""
+"""The gate's limits in force for a voice."""
 
 from __future__ import annotations
 
 from models.loading.bases import Base
-from pipeline.records.quality import BRIEF_PESQ_WB, BRIEF_STOI, Floor, Floors
+from pipeline.errors import SettingsError
+from pipeline.records.metrics import Metric, floored
+from pipeline.records.quality import Floor, Floors
 from pipeline.records.settings import Settings
 
 
 def gate_floors(settings: Settings, base: Base) -> Floors:
-    """The minima in force: the strictest of the base's card and what the organisation or the voice ask for."""
-    gate = settings.gate
+    """The limits in force: the strictest of the base's card and what the organisation or the voice ask for.
 
-    def floor(chosen: float | None, of_base: float, of_brief: float | None = None) -> Floor:
-        brief = "" if of_brief is None else f"; the brief asks for {of_brief}"
-        if chosen is None or chosen <= of_base:
-            return Floor(value=of_base, source=f"floor of base {base.name}{brief}", measured=base.gate.measured)
-        return Floor(value=chosen, source=f"settings, section gate{brief}")
+    Raises:
+        SettingsError: the card states a limit that no metric has, or one that its metric cannot have.
+    """
+    _refuse_strange(base)
+    limits = {metric.floor: _floor(metric, settings, base) for metric in floored()}
+    return Floors.model_validate({**limits, "waived": base.gate.waived})
 
-    return Floors(
-        pesq_wb=floor(gate.pesq_wb_min, base.gate.pesq_wb, BRIEF_PESQ_WB),
-        stoi=floor(gate.stoi_min, base.gate.stoi, BRIEF_STOI),
-        dnsmos_loss=floor(None, base.gate.dnsmos_loss),
-        similarity_loss=floor(None, base.gate.similarity_loss),
-        phone_errors_more=floor(None, base.gate.phone_errors_more),
-        cer_more=floor(None, base.gate.cer_more),
-        waived=base.gate.waived,
-    )
+
+def _floor(metric: Metric, settings: Settings, base: Base) -> Floor:
+    card, chosen = base.gate.floors.get(metric.floor, metric.limit), settings.gate.minimum(metric)
+    brief = "" if metric.brief is None else f"; the brief asks for {metric.brief}"
+    if chosen is None or chosen <= card:
+        return Floor(value=card, source=f"floor of base {base.name}{brief}", measured=base.gate.measured)
+    return Floor(value=chosen, source=f"settings, section gate{brief}")
+
+
+def _refuse_strange(base: Base) -> None:
+    known = {metric.floor: metric for metric in floored()}
+    for name, value in base.gate.floors.items():
+        where = f"{base.folder}/base.yaml: gate.{name}"
+        if name not in known:
+            raise SettingsError(f"{where}: unknown key", hint=f"known limits: {', '.join(known)}")
+        if not known[name].admits(value):
+            low, high = known[name].bounds
+            raise SettingsError(f"{where}: {value:g} lies outside {low} to {'any' if high is None else high}")

@@ -15,6 +15,7 @@ from pipeline.line.run_stage import Outcome, judging_code
 from pipeline.line.workspace import Workspace
 from pipeline.records.clip_report import ClipReport
 from pipeline.records.job import Reporter
+from pipeline.records.metrics import EVIDENCES
 from pipeline.records.quality import QualityReport
 from pipeline.records.release import Refusal, Release, judges_digest
 from pipeline.records.settings import NotifySettings
@@ -63,20 +64,10 @@ def review_pending(voice: str, version: str) -> ReviewPending:
     )
 
 
-# What a person can do about a check that blocks, by its evidence; the first that blocks is told.
-WHAT_HELPS = {
-    "base": "take a base that is trained and speaks the language (voxline bases list)",
-    "copy_synthesis": "training does not change how the base copies these recordings: record them with less noise and"
-    " echo, or take another --base",
-    "resynthesis": "more recordings of the same kind, or fewer finetune.epochs, may help",
-    "free_speech": "longer and cleaner recordings, with the speaker in an even voice, may help",
-}
-
-
 def what_helps(report: QualityReport) -> str:
     """The advice for what blocks this voice."""
     blocking = {check.evidence for check in report.checks if check.blocks}
-    told = [advice for evidence, advice in WHAT_HELPS.items() if evidence in blocking]
+    told = [evidence.advice for name, evidence in EVIDENCES.items() if name in blocking]
     return told[0] if told else "see the report"
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from pipeline.records.base import Record
+from pipeline.records.metrics import EvidenceName, Metric
 
-Evidence = Literal["copy_synthesis", "resynthesis", "free_speech", "base"]
 Status = Literal["passed", "failed", "not_measured", "shown"]
 
-BRIEF_PESQ_WB = 3.5
-BRIEF_STOI = 0.85
 REPORT_FILE = "report/index.html"
 JUNIT_FILE = "report/junit.xml"
 
@@ -26,22 +24,26 @@ class Floor(Record):
 
 
 class Floors(Record):
-    """The gate's limits; part of the stage's key.
+    """The gate's limits by their names in a base's card (`Metric.floor`); part of the stage's key.
 
     Attributes:
-        pesq_wb, stoi: minima of copy-synthesis on held-out clips.
-        dnsmos_loss, similarity_loss, phone_errors_more, cer_more: how far free speech may stay behind the speaker's own
-            recordings, by the same tool.
         waived: required checks that the base's card lets go unmeasured -> why.
     """
 
-    pesq_wb: Floor
-    stoi: Floor
-    dnsmos_loss: Floor = Floor(value=1.0, source="default of the gate")
-    similarity_loss: Floor = Floor(value=0.2, source="default of the gate")
-    phone_errors_more: Floor = Floor(value=0.3, source="default of the gate")
-    cer_more: Floor = Floor(value=0.1, source="default of the gate")
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Floor]
+
     waived: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def limits(self) -> dict[str, Floor]:
+        """All but the waivers."""
+        return dict(self.__pydantic_extra__)
+
+    def of(self, metric: Metric) -> Floor:
+        """The limit of a metric, its own where nobody stated one."""
+        stated = self.__pydantic_extra__.get(metric.floor)
+        return stated or Floor(value=metric.limit, source="default of the gate")
 
 
 class Check(Record):
@@ -58,7 +60,7 @@ class Check(Record):
     """
 
     id: str
-    evidence: Evidence
+    evidence: EvidenceName
     title: str
     unit: str
     status: Status
@@ -118,27 +120,11 @@ class Sample(Record):
     """One held-out clip or one free sentence: all sounds made of it, side by side."""
 
     name: str
-    evidence: Evidence
+    evidence: EvidenceName
     text: str
     sounds: tuple[AudioFile, ...]
     scores: dict[str, float | None] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
-
-
-# The end of a check's id -> its unit; what is not here has none.
-UNITS = {
-    "pesq_wb": "MOS-LQO",
-    "mcd_change": "dB",
-    "_db": "dB",
-    "_cents": "cents",
-    "dnsmos_ovr": "MOS",
-    "similarity": "cosine",
-}
-
-
-def unit_of(check_id: str) -> str:
-    """The unit of a number that the registry keeps under a check's id; empty for shares and indices."""
-    return next((unit for end, unit in UNITS.items() if check_id.endswith(end)), "")
 
 
 class QualityReport(Record):

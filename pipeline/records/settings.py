@@ -6,11 +6,12 @@ Defaults are the design's. Every number carries its unit in its name.
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, create_model
 
 from pipeline.records.base import Record
+from pipeline.records.metrics import Metric, settable
 
 PublicKey = Annotated[str, StringConstraints(pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$")]
 
@@ -163,17 +164,32 @@ class FinetuneSettings(Record):
     seed: int = Field(20260109, ge=0)
 
 
-class GateSettings(Record):
+class _GateMinima(Record):
     """Minima of the quality gate; section ``[gate]``. voice.yaml can raise them, never lower them.
 
     A value of None takes the floor that the base's card declares, or the brief's default where it declares none.
     """
 
-    pesq_wb_min: float | None = Field(
-        None, ge=1.0, le=4.64, description="Copy-synthesis PESQ-WB on held-out clips; brief: 3.5."
-    )
-    stoi_min: float | None = Field(
-        None, ge=0.0, le=1.0, description="Copy-synthesis STOI on held-out clips; brief: 0.85."
+    def minimum(self, metric: Metric) -> float | None:
+        """What is asked of a metric; None leaves it to the base's card."""
+        chosen: float | None = getattr(self, metric.setting) if metric.setting else None
+        return chosen
+
+
+def _minimum(metric: Metric) -> Any:
+    low, high = metric.bounds
+    return (float | None, Field(None, ge=low, le=high, description=metric.asks))
+
+
+if TYPE_CHECKING:  # a model whose fields are the rows
+    GateSettings = _GateMinima
+else:
+    GateSettings = create_model(
+        "GateSettings",
+        __base__=_GateMinima,
+        __doc__=_GateMinima.__doc__,
+        __module__=__name__,
+        **{metric.setting: _minimum(metric) for metric in settable()},
     )
 
 

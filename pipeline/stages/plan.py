@@ -23,6 +23,7 @@ from pipeline.io.registry import Registry, VoiceState
 from pipeline.io.snapshots import Snapshot, TreeDigests, read_commit, read_worktree
 from pipeline.io.voices import MANIFEST_FILE, check_consent, parse_manifest
 from pipeline.io.yaml import parse_table
+from pipeline.records.metrics import minima
 from pipeline.records.plan import FOLDER_DELETED, Change, Plan, PlanEntry
 from pipeline.records.release import ChannelPointer, Refusal, judges_digest, recipe_digest, release_version
 from pipeline.records.settings import GeneralSettings
@@ -233,7 +234,7 @@ def load_known_base(name: str, root: Path, general: GeneralSettings, governing: 
 
 def forbid_below_card(resolved: Resolved, base: Base, voice_source: str) -> None:
     """A voice can raise the floors of its base's card, never lower them. Raises SettingsError with both values."""
-    for key, floor in base.gate.minima().items():
+    for key, floor in minima(base.gate.floors).items():
         chosen = next((one for one in resolved.origins if (one.section, one.key) == ("gate", key)), None)
         if chosen and chosen.source == voice_source and chosen.value is not None and chosen.value < floor:
             raise weaker_gate(voice_source, f"gate.{key}", chosen.value, floor, f"base {base.name}")

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from models.encoders.ge2e import embed_speaker
 from models.loading.bases import find_base, load_base
 from models.speaking.resynthesis import VitsResynthesizer
 from models.speaking.voice import Reference
@@ -25,7 +26,8 @@ from pipeline.records.feature import FEATURES_FILE
 from pipeline.records.job import Input, Job, Machine
 from pipeline.records.quality import QualityReport
 from pipeline.records.settings import EvaluateSettings, Settings
-from pipeline.stages import evaluate
+from pipeline.signal.speaker import speaker_mel
+from pipeline.stages.evaluate import stage, studio
 
 pytestmark = pytest.mark.slow
 
@@ -103,7 +105,7 @@ def judge(trained, tmp_path) -> Callable[..., QualityReport]:
             is_stopping=lambda: False,
             machine=Machine(device="cpu", threads=1, bases=bases or tmp_path),
         )
-        return evaluate.work(job)
+        return stage.work(job)
 
     return judge
 
@@ -114,14 +116,14 @@ def blocking(report: QualityReport) -> set[str]:
 
 def speaking(monkeypatch, change: Callable[[Any], None]) -> None:
     """Voices are changed in this way before they speak free sentences."""
-    load = evaluate.load_voice
+    load = studio.load_voice
 
     def changed(*arguments: Any) -> Any:
         voice = load(*arguments)
         change(voice)
         return voice
 
-    monkeypatch.setattr(evaluate, "load_voice", changed)
+    monkeypatch.setattr(studio, "load_voice", changed)
 
 
 def test_a_good_voice_passes(judge) -> None:
@@ -132,7 +134,7 @@ def test_a_good_voice_passes(judge) -> None:
 def test_a_voice_that_sounds_like_somebody_else_is_blocked(judge, monkeypatch, shared) -> None:
     audio = read_audio(shared / "data" / "voices" / SOMEBODY_ELSE)
     wave = torch.from_numpy(audio.mono)
-    vector = evaluate.embed_speaker(torch.from_numpy(evaluate.speaker_mel(audio.mono)))
+    vector = embed_speaker(torch.from_numpy(speaker_mel(audio.mono)))
     other = Reference(wave, audio.sample_rate_hz, speaker=vector)
 
     def become(voice: Any) -> None:

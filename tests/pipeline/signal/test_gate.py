@@ -2,162 +2,126 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from models.loading.bases import load_base
+from pipeline.errors import SettingsError
 from pipeline.line.floors import gate_floors
-from pipeline.records.quality import BRIEF_PESQ_WB, Check, Floor, Floors
+from pipeline.records.metrics import METRICS, floored
+from pipeline.records.quality import Check, Floor, Floors
 from pipeline.records.settings import Settings
 from pipeline.signal import gate
-from pipeline.signal.gate import Against, Resynthesis
+from pipeline.signal.gate import Measured
 
-FLOORS = Floors(pesq_wb=Floor(value=3.5, source="brief"), stoi=Floor(value=0.85, source="brief"))
-HEARD = Against({"1": 0.08}, {"a": 0.05})
-GOOD_PESQ = {"a": 3.6, "b": 3.8, "c": 3.5}
-GOOD_STOI = {"a": 0.9, "b": 0.95, "c": 0.88}
+FLOORS = Floors.model_validate({"pesq_wb": Floor(value=3.5, source="brief"), "stoi": Floor(value=0.85, source="brief")})
+STOI = {"a": 0.80, "b": 0.82, "c": 0.79}
+
+# What a good voice measures, for every row.
+GOOD = {
+    "base.trained": Measured({"en": 1.0}),
+    "base.language": Measured({"en": 1.0}),
+    "copy_synthesis.pesq_wb": Measured({"a": 3.6, "b": 3.8, "c": 3.5}),
+    "copy_synthesis.stoi": Measured({"a": 0.9, "b": 0.95, "c": 0.88}),
+    "resynthesis.stoi_change": Measured(STOI, {"a": 0.79, "b": 0.81, "c": 0.78}),
+    "resynthesis.mcd_change": Measured({"a": 5.0, "b": 5.1, "c": 5.2}, {"a": 5.2, "b": 5.3, "c": 5.3}),
+    "resynthesis.tokens_matter": Measured(STOI, {"a": 0.2, "b": 0.3, "c": 0.25}),
+    **{metric.id: Measured({"a": 1.0}) for metric in METRICS.values() if metric.against == "nothing"},
+    "free_speech.complete": Measured({"1": 1.0, "2": 1.0}),
+    "free_speech.dnsmos_ovr": Measured({"1": 3.0, "2": 3.1}, {"a": 3.3}),
+    "free_speech.similarity": Measured({"1": 0.85, "2": 0.88}, {"a": 0.93}),
+    "free_speech.phone_errors": Measured({"1": 0.2, "2": 0.1}, {"a": 0.1}),
+    "free_speech.cer": Measured({"1": 0.08, "2": 0.1}, {"a": 0.05}),
+}
 
 
-def good_checks():
-    resynthesis = Resynthesis(
-        adapted={"a": 0.80, "b": 0.82, "c": 0.79},
-        bare={"a": 0.79, "b": 0.81, "c": 0.78},
-        shuffled={"a": 0.2, "b": 0.3, "c": 0.25},
-    )
-    distortion = Resynthesis(
-        adapted={"a": 5.0, "b": 5.1, "c": 5.2},
-        bare={"a": 5.2, "b": 5.3, "c": 5.3},
-        shuffled={"a": 9.0, "b": 9.0, "c": 9.0},
-    )
-    return [
-        *gate.base_checks((), "en", ("en",)),
-        *gate.copy_synthesis_checks(GOOD_PESQ, GOOD_STOI, FLOORS),
-        *gate.resynthesis_checks(resynthesis, distortion, {"stoi": resynthesis.adapted}),
-        *gate.free_speech_checks(
-            {"1": 1.0, "2": 1.0},
-            Against({"1": 3.0, "2": 3.1}, {"a": 3.3}),
-            Against({"1": 0.85, "2": 0.88}, {"a": 0.93}),
-            Against({"1": 0.2, "2": 0.1}, {"a": 0.1}),
-            Against({"1": 0.08, "2": 0.1}, {"a": 0.05}),
-            FLOORS,
-            needs_phone_errors=True,
-        ),
-    ]
+def checks(changed: Mapping[str, Measured] | None = None, floors: Floors = FLOORS) -> dict[str, Check]:
+    """Every row's check of a good voice, but for what is changed."""
+    found = {**GOOD, **(changed or {})}
+    return {id_: gate.judge(metric, found[id_], floors) for id_, metric in METRICS.items()}
+
+
+def blocking(changed: Mapping[str, Measured], floors: Floors = FLOORS) -> set[str]:
+    return {check.id for check in checks(changed, floors).values() if check.blocks}
 
 
 def test_a_good_voice_passes() -> None:
-    assert gate.verdict(good_checks()) == (True, ())
-    assert not [check.id for check in good_checks() if check.status == "not_measured"]
+    found = checks()
+    assert gate.verdict(list(found.values())) == (True, ())
+    assert not [check.id for check in found.values() if check.status == "not_measured"]
 
 
-def heard(spoken: float | None, recorded: float | None, floors: Floors) -> Check:
+def heard(spoken: float | None, floors: Floors) -> Check:
     """The check of character errors, all else being good."""
-    checks = gate.free_speech_checks(
-        {"1": 1.0},
-        Against({"1": 3.0}, {"a": 3.2}),
-        Against({"1": 0.9}, {"a": 0.95}),
-        Against({"1": 0.1}, {"a": 0.1}),
-        Against({"1": spoken}, {"a": recorded}, absent="" if spoken is not None else "needs a speech recogniser"),
-        floors,
-        needs_phone_errors=True,
-    )
-    assert [check.id for check in checks if check.blocks] in ([], ["free_speech.cer"])
-    return checks[-1]
+    absent = METRICS["free_speech.cer"].absent if spoken is None else ""
+    recorded = None if spoken is None else 0.05
+    changed = {"free_speech.cer": Measured({"1": spoken}, {"a": recorded}, absent)}
+    assert blocking(changed, floors) <= {"free_speech.cer"}
+    return checks(changed, floors)["free_speech.cer"]
 
 
 def test_character_errors_block_when_they_are_many_and_when_nobody_counted_them() -> None:
-    assert not heard(0.12, 0.05, FLOORS).blocks
-    assert heard(0.30, 0.05, FLOORS).blocks
-    unmeasured = heard(None, None, FLOORS)
+    assert not heard(0.12, FLOORS).blocks
+    assert heard(0.30, FLOORS).blocks
+    unmeasured = heard(None, FLOORS)
     assert unmeasured.blocks and "needs a speech recogniser" in unmeasured.reason
 
 
 def test_a_base_s_card_can_waive_what_cannot_be_measured_but_not_what_was_measured() -> None:
     waived = FLOORS.model_copy(update={"waived": {"free_speech.cer": "no recogniser without a network"}})
-    unmeasured = heard(None, None, waived)
+    unmeasured = heard(None, waived)
     assert not unmeasured.blocks
     assert unmeasured.explanation == "waived by the base's card: no recogniser without a network"
-    assert heard(0.30, 0.05, waived).blocks
+    assert heard(0.30, waived).blocks
 
 
 @pytest.mark.parametrize(
-    ("id_", "changed"),
+    ("id_", "measured"),
     [
-        ("base.trained", gate.base_checks(("synthesizer",), "en", ("en",))),
-        ("base.language", gate.base_checks((), "zh", ("en",))),
-        ("copy_synthesis.pesq_wb", gate.copy_synthesis_checks({"a": 3.4, "b": 3.5}, GOOD_STOI, FLOORS)),
-        ("copy_synthesis.stoi", gate.copy_synthesis_checks(GOOD_PESQ, {"a": 0.84}, FLOORS)),
-        ("copy_synthesis.pesq_wb", gate.copy_synthesis_checks({"a": 4.0, "b": None}, GOOD_STOI, FLOORS)),
-        ("copy_synthesis.stoi", gate.copy_synthesis_checks(GOOD_PESQ, {}, FLOORS)),
+        ("base.trained", Measured({"en": 0.0}, told="random numbers")),
+        ("base.language", Measured({"zh": 0.0}, told="the base knows en")),
+        ("copy_synthesis.pesq_wb", Measured({"a": 3.4, "b": 3.5})),
+        ("copy_synthesis.stoi", Measured({"a": 0.84})),
+        ("copy_synthesis.pesq_wb", Measured({"a": 4.0, "b": None})),
+        ("copy_synthesis.stoi", Measured({})),
+        ("resynthesis.stoi_change", Measured({"a": 0.70, "b": 0.72}, {"a": 0.80, "b": 0.82})),
+        ("resynthesis.mcd_change", Measured({"a": 7.0, "b": 7.2}, {"a": 5.0, "b": 5.0})),
+        ("resynthesis.tokens_matter", Measured({"a": 0.5, "b": 0.5}, {"a": 0.5, "b": 0.5})),
+        ("resynthesis.tokens_matter", Measured({}, {})),
+        ("free_speech.complete", Measured({"1": 0.0, "2": 1.0})),
+        ("free_speech.complete", Measured({})),
+        ("free_speech.dnsmos_ovr", Measured({"1": 1.5}, {"a": 3.2})),
+        ("free_speech.dnsmos_ovr", Measured({"1": None}, {"a": 3.2})),
+        ("free_speech.similarity", Measured({"1": 0.6}, {"a": 0.95})),
+        ("free_speech.phone_errors", Measured({"1": 0.9}, {"a": 0.1})),
     ],
 )
-def test_each_of_these_blocks_and_is_named(id_: str, changed) -> None:
-    passed, reasons = gate.verdict(changed)
-    failing = next(check for check in changed if check.id == id_)
+def test_each_of_these_blocks_and_is_named(id_: str, measured: Measured) -> None:
+    found = checks({id_: measured})
+    passed, reasons = gate.verdict(list(found.values()))
     assert not passed
-    assert failing.blocks and failing.reason in reasons and failing.title in failing.reason
+    assert reasons == (found[id_].reason,)
+    assert found[id_].title in found[id_].reason
 
 
-def test_a_regression_against_the_bare_base_blocks() -> None:
-    worse = Resynthesis({"a": 0.70, "b": 0.72}, {"a": 0.80, "b": 0.82}, {"a": 0.2, "b": 0.2})
-    more = Resynthesis({"a": 7.0, "b": 7.2}, {"a": 5.0, "b": 5.0}, {"a": 9.0, "b": 9.0})
-    blocked = {check.id for check in gate.resynthesis_checks(worse, more, {}) if check.blocks}
-    assert blocked == {"resynthesis.stoi_change", "resynthesis.mcd_change"}
+def test_every_row_that_decides_can_be_failed_by_being_absent() -> None:
+    for metric in METRICS.values():
+        if metric.against != "nothing":
+            assert blocking({metric.id: Measured({}, {})}) == {metric.id}
 
 
 def test_one_clip_that_got_much_worse_is_not_hidden_by_the_mean() -> None:
-    adapted = {"a": 0.95, "b": 0.95, "c": 0.60}
     bare = {"a": 0.80, "b": 0.80, "c": 0.80}
-    check = gate.resynthesis_checks(Resynthesis(adapted, bare, dict.fromkeys(bare, 0.1)), Resynthesis({}, {}, {}), {})[
-        0
-    ]
+    changed = {"resynthesis.stoi_change": Measured({"a": 0.95, "b": 0.95, "c": 0.60}, bare)}
+    check = checks(changed)["resynthesis.stoi_change"]
     assert check.value is not None and check.value > 0
     assert check.blocks
 
 
-def test_tokens_that_say_no_more_than_shuffled_ones_block() -> None:
-    same = Resynthesis({"a": 0.5, "b": 0.5}, {"a": 0.5, "b": 0.5}, {"a": 0.5, "b": 0.5})
-    blocked = {check.id for check in gate.resynthesis_checks(same, same, {}) if check.blocks}
-    assert blocked == {"resynthesis.tokens_matter"}
-
-
-@pytest.mark.parametrize(
-    ("complete", "dnsmos", "similarity", "errors", "blocked"),
-    [
-        ({"1": 0.0, "2": 1.0}, 3.0, 0.9, 0.1, "free_speech.complete"),
-        ({"1": 1.0}, 1.5, 0.9, 0.1, "free_speech.dnsmos_ovr"),
-        ({"1": 1.0}, 3.0, 0.6, 0.1, "free_speech.similarity"),
-        ({"1": 1.0}, 3.0, 0.9, 0.9, "free_speech.phone_errors"),
-        ({}, 3.0, 0.9, 0.1, "free_speech.complete"),
-        ({"1": 1.0}, None, 0.9, 0.1, "free_speech.dnsmos_ovr"),
-    ],
-)
-def test_free_speech_that_is_broken_foreign_dull_or_unintelligible_blocks(
-    complete, dnsmos, similarity, errors, blocked
-) -> None:
-    checks = gate.free_speech_checks(
-        complete,
-        Against({"1": dnsmos}, {"a": 3.2}),
-        Against({"1": similarity}, {"a": 0.95}),
-        Against({"1": errors}, {"a": 0.1}),
-        HEARD,
-        FLOORS,
-        needs_phone_errors=True,
-    )
-    assert [check.id for check in checks if check.blocks] == [blocked]
-
-
 def test_a_missing_recogniser_blocks_only_where_the_base_brings_one() -> None:
-    for needed in (True, False):
-        checks = gate.free_speech_checks(
-            {"1": 1.0},
-            Against({"1": 3.0}, {"a": 3.2}),
-            Against({"1": 0.9}, {"a": 0.95}),
-            Against({"1": None}, {"a": None}, absent="no recogniser"),
-            HEARD,
-            FLOORS,
-            needs_phone_errors=needed,
-        )
-        assert any(check.blocks for check in checks) == needed
+    for absent, blocks in (("", {"free_speech.phone_errors"}), ("no recogniser", set())):
+        assert blocking({"free_speech.phone_errors": Measured({"1": None}, {"a": None}, absent)}) == blocks
 
 
 def test_a_report_without_any_required_check_does_not_pass() -> None:
@@ -165,31 +129,41 @@ def test_a_report_without_any_required_check_does_not_pass() -> None:
 
 
 def test_a_base_may_state_how_far_its_free_speech_stays_behind() -> None:
-    lenient = FLOORS.model_copy(update={"dnsmos_loss": Floor(value=1.9, source="floor of base small")})
-    for floors, blocks in ((FLOORS, True), (lenient, False)):
-        checks = gate.free_speech_checks(
-            {"1": 1.0},
-            Against({"1": 1.4}, {"a": 3.2}),
-            Against({"1": 0.9}, {"a": 0.95}),
-            Against({"1": 0.1}, {"a": 0.1}),
-            HEARD,
-            floors,
-            needs_phone_errors=True,
-        )
-        dnsmos = next(check for check in checks if check.id == "free_speech.dnsmos_ovr")
-        assert dnsmos.blocks == blocks
-    assert "floor of base small" in dnsmos.limit_source
+    dull = {"free_speech.dnsmos_ovr": Measured({"1": 1.4}, {"a": 3.2})}
+    lenient = Floors.model_validate({**FLOORS.limits, "dnsmos_loss": Floor(value=1.9, source="floor of base small")})
+    assert blocking(dull) == {"free_speech.dnsmos_ovr"}
+    assert blocking(dull, lenient) == set()
+    assert "floor of base small" in checks(dull, lenient)["free_speech.dnsmos_ovr"].limit_source
 
 
 def test_every_form_of_a_report_says_whose_floors_hold_and_what_the_brief_asks_for() -> None:
-    floors = gate_floors(Settings(), load_base("nano"))
-    assert floors.pesq_wb.value < BRIEF_PESQ_WB
-    assert "base nano" in floors.pesq_wb.source and "the brief asks for 3.5" in floors.pesq_wb.source
-    assert "the brief asks for 0.85" in floors.stoi.source and floors.stoi.measured
-    (pesq, _) = gate.copy_synthesis_checks({"a": 1.5}, {"a": 0.99}, floors)
+    nano = load_base("nano")
+    pesq_row, stoi_row = METRICS["copy_synthesis.pesq_wb"], METRICS["copy_synthesis.stoi"]
+    floors = gate_floors(Settings(), nano)
+    assert floors.of(pesq_row).value < 3.5
+    assert "base nano" in floors.of(pesq_row).source and "the brief asks for 3.5" in floors.of(pesq_row).source
+    assert "the brief asks for 0.85" in floors.of(stoi_row).source and floors.of(stoi_row).measured
+    pesq = gate.judge(pesq_row, Measured({"a": 1.5}), floors)
     for line in (pesq.limit_source, pesq.reason, pesq.line):  # HTML and card, terminal when blocked, log
         assert "base nano" in line and "3.5" in line
-    assert gate_floors(Settings.model_validate({"gate": {"pesq_wb_min": 3.6}}), load_base("nano")).pesq_wb.value == 3.6
+    raised = gate_floors(Settings.model_validate({"gate": {"pesq_wb_min": 3.6}}), nano)
+    assert raised.of(pesq_row).value == 3.6
+
+
+@pytest.mark.parametrize(
+    ("stated", "told"),
+    [({"pesk_wb": 3.0}, "gate.pesk_wb: unknown key"), ({"similarity_loss": 1.5}, "1.5 lies outside 0.0 to 1.0")],
+)
+def test_a_card_that_states_a_limit_nobody_has_or_one_that_cannot_be_is_refused(stated, told) -> None:
+    nano = load_base("nano")
+    changed = type(nano.gate).model_validate({**nano.gate.model_dump(), **stated})
+    with pytest.raises(SettingsError, match=told):
+        gate_floors(Settings(), nano.model_copy(update={"gate": changed}))
+
+
+def test_every_limit_that_a_card_can_state_is_in_the_floors() -> None:
+    floors = gate_floors(Settings(), load_base("gpt-sovits-v2"))
+    assert set(floors.limits) == {metric.floor for metric in floored()}
 
 
 def a_check(**changes: object) -> Check:

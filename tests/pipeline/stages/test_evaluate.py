@@ -12,16 +12,21 @@ import torch
 from models.adapters.lora import adapter_parameters
 from models.loading.bases import find_base
 from models.speaking.resynthesis import VitsResynthesizer
-from pipeline.records.quality import Floor, Floors
+from pipeline.io.audio import resample
+from pipeline.records.metrics import METRICS
+from pipeline.records.quality import Check, Floor, Floors
 from pipeline.records.settings import EvaluateSettings
 from pipeline.signal import gate
-from pipeline.stages import evaluate
-from pipeline.stages.evaluate import FreeSentence, Studio
+from pipeline.stages.evaluate import measures
+from pipeline.stages.evaluate import studio as studios
+from pipeline.stages.evaluate.measures import Ears, Foundation, Measuring, Pair, Utterance, is_complete, measure
+from pipeline.stages.evaluate.studio import FreeSentence, Studio
 
 pytestmark = pytest.mark.slow
 
 # What the tiny base reaches after its linear start, on the sample voice: well above every broken one below.
-FLOORS = Floors(pesq_wb=Floor(value=1.5, source="test"), stoi=Floor(value=0.75, source="test"))
+FLOORS = Floors.model_validate({"pesq_wb": Floor(value=1.5, source="test"), "stoi": Floor(value=0.75, source="test")})
+DEAF = Ears(None, None, torch.zeros(256))
 
 
 @pytest.fixture
@@ -62,10 +67,20 @@ def adapted(network):
 
 def copy_checks(studio: Studio) -> list[str]:
     """Which of the brief's two checks block."""
-    clips = [evaluate.resound(studio, index, seed=0) for index in studio.heldout]
-    scores = evaluate.copy_synthesis_scores(clips, studio.features.sample_rate_hz)
-    checks = gate.copy_synthesis_checks(scores["pesq_wb"], scores["stoi"], FLOORS)
-    return [check.id for check in checks if check.blocks]
+    rate_hz = studio.features.sample_rate_hz
+    copies = {}
+    for index in studio.heldout:
+        one = studios.resound(studio, index, seed=0)
+        copies[one.clip] = Pair(*(resample(wave, rate_hz, 16_000) for wave in (one.recording, one.copy)))
+    checks = judged("copy_synthesis", {"copy": copies})
+    return [check.id for check in checks.values() if check.blocks]
+
+
+def judged(evidence: str, pairs: dict[str, dict[str, Pair]]) -> dict[str, Check]:
+    """All checks of one part of the report."""
+    takes = Measuring(Foundation((), ("en",), "en"), pairs, {}, {}, DEAF)
+    rows = [metric for metric in METRICS.values() if metric.evidence == evidence]
+    return {row.id: gate.judge(row, measure(row, takes), FLOORS) for row in rows}
 
 
 def test_a_decoder_that_works_passes_and_the_same_with_a_random_adapter_or_no_weights_is_stopped(
@@ -87,18 +102,13 @@ def test_a_decoder_that_works_passes_and_the_same_with_a_random_adapter_or_no_we
 
 
 def test_shuffled_tokens_are_stopped(studio: Studio) -> None:
-    clips = [evaluate.resound(studio, index, seed=0) for index in studio.heldout]
-    shuffled = [FreeClip(one) for one in clips]
-    checks = evaluate.resynthesis_checks(shuffled, studio.features.sample_rate_hz)
-    assert "resynthesis.tokens_matter" in [check.id for check in checks if check.blocks]
-
-
-class FreeClip:
-    """A held-out clip whose tokens say nothing: right and shuffled ones sound the same."""
-
-    def __init__(self, one: evaluate.HeldOut) -> None:
-        self.clip, self.recording = one.clip, one.recording
-        self.adapted = self.bare = self.shuffled = one.shuffled
+    """Clips whose tokens say nothing: right and shuffled ones sound the same."""
+    rate_hz = studio.features.sample_rate_hz
+    clips = [studios.resound(studio, index, seed=0) for index in studio.heldout]
+    same = {c.clip: Pair(*(resample(wave, rate_hz, 16_000) for wave in (c.recording, c.shuffled))) for c in clips}
+    assert judged("resynthesis", dict.fromkeys(("adapted", "bare", "shuffled"), same))[
+        "resynthesis.tokens_matter"
+    ].blocks
 
 
 def test_a_recording_that_survives_its_tokens_is_told_from_one_that_does_not(studio: Studio) -> None:
@@ -106,20 +116,21 @@ def test_a_recording_that_survives_its_tokens_is_told_from_one_that_does_not(stu
     rng = np.random.default_rng(0)
     pieces = np.array_split(recording, 40)
     scrambled = np.concatenate([pieces[i] for i in rng.permutation(len(pieces))])
-    one = evaluate.HeldOut("a", "", recording, recording, recording, recording, scrambled)
-    checks = {check.id: check for check in evaluate.resynthesis_checks([one], 16000)}
+    whole = {"a": Pair(recording, recording)}
+    paths = {"adapted": whole, "bare": whole, "shuffled": {"a": Pair(recording, scrambled)}}
+    checks = judged("resynthesis", paths)
     assert not checks["resynthesis.tokens_matter"].blocks
     assert not checks["resynthesis.stoi_change"].blocks
     assert checks["resynthesis.mcd_db"].value == pytest.approx(0.0, abs=1e-6)
 
 
 def a_sentence(wave: np.ndarray, problems: tuple[str, ...] = ()) -> FreeSentence:
-    return FreeSentence("01", "Hello there.", ("HH",) * 12, wave.astype(np.float32), problems)
+    return FreeSentence("01", "Hello there.", ("HH",) * 12, wave.astype(np.float32), 16_000, problems)
 
 
 def test_a_sentence_is_complete_when_it_ends_by_itself_at_a_human_pace_and_can_be_heard() -> None:
     second = np.sin(np.arange(16000) / 8) * 0.3
-    assert evaluate.is_complete(a_sentence(second), 16000)
+    assert is_complete(a_sentence(second))
     for broken in (
         a_sentence(second, ("no_end",)),
         a_sentence(second[:0]),
@@ -129,30 +140,30 @@ def test_a_sentence_is_complete_when_it_ends_by_itself_at_a_human_pace_and_can_b
         a_sentence(np.sign(second)),
         a_sentence(second * np.nan),
     ):
-        assert not evaluate.is_complete(broken, 16000)
+        assert not is_complete(broken)
 
 
 def test_every_language_has_sentences_and_they_can_be_pronounced_in_english() -> None:
     from pipeline.text.frontend import phonemize_for_synthesis
     from pipeline.text.languages import LANGUAGES
 
-    assert all(len(evaluate.gate_sentences(language)) >= 8 for language in LANGUAGES)
-    for text in evaluate.gate_sentences("en"):
+    assert all(len(studios.gate_sentences(language)) >= 8 for language in LANGUAGES)
+    for text in studios.gate_sentences("en"):
         assert not phonemize_for_synthesis(text, "en").unknown
 
 
 def test_character_errors_are_counted_in_letters_without_case_and_punctuation() -> None:
-    ears = evaluate.Ears(recogniser=None, transcribe=lambda speech: "hello WORLT", centroid=torch.zeros(256))
+    ears = Ears(recogniser=None, transcribe=lambda speech: "hello WORLT", centroid=torch.zeros(256))
     second = np.zeros(16_000, dtype=np.float32)
-    assert ears.character_errors(second, "Hello, world!") == 0.1
-    assert ears.character_errors(second, "?!") is None
-    assert evaluate.Ears(None, None, torch.zeros(256)).character_errors(second, "Hello.") is None
-    assert evaluate.letters("今天，天气 4 度。") == "今天天气4度"
+    assert measures.character_errors(Utterance(second, (), "Hello, world!"), ears) == 0.1
+    assert measures.character_errors(Utterance(second, (), "?!"), ears) is None
+    assert measures.character_errors(Utterance(second, (), "Hello."), DEAF) is None
+    assert measures.letters("今天，天气 4 度。") == "今天天气4度"
 
 
 def test_the_reference_is_the_clip_nearest_to_five_seconds_that_a_network_can_be_prompted_with() -> None:
-    assert evaluate.choose_reference([2.9, 9.0, 6.0, 11.0]) == 2
-    assert evaluate.choose_reference([1.0, 2.0, 30.0]) == 1
+    assert studios.choose_reference([2.9, 9.0, 6.0, 11.0]) == 2
+    assert studios.choose_reference([1.0, 2.0, 30.0]) == 1
 
 
 def test_the_report_is_there_in_three_forms_whatever_the_verdict(walked) -> None:

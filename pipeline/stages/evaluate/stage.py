@@ -1,0 +1,125 @@
+"""evaluate: is this voice good enough to be published?
+
+Copy-synthesis and resynthesis of recordings that training never saw, and sentences nobody recorded; every measurement
+goes to `signal/gate.py`, which decides. The report is written whatever the verdict.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from models.loading.bases import find_base
+from pipeline.errors import TransientError
+from pipeline.io.audio import encode_audio
+from pipeline.io.files import write_atomically
+from pipeline.io.report import Sound, render_html, render_junit
+from pipeline.records.metrics import METRICS
+from pipeline.records.quality import JUNIT_FILE, REPORT_FILE, AudioFile, Check, Floors, QualityReport, Sample
+from pipeline.records.reference import REFERENCE_AUDIO, REFERENCE_FOLDER, REFERENCE_RECORD
+from pipeline.signal import gate
+from pipeline.stages.evaluate.measures import measure, take, train_ears
+from pipeline.stages.evaluate.studio import EvaluateJob, FreeSentence, HeldOut, Studio, Wave, resound, speak_sentences
+
+
+def work(job: EvaluateJob) -> QualityReport:
+    """Measure everything, decide, and write report/, sounds/ and reference/.
+
+    A blocked gate is a report, not an error. Raises TransientError when stopped.
+    """
+    clock = time.perf_counter()
+    if job.machine.threads:
+        torch.set_num_threads(job.machine.threads)
+    base = find_base(job.parameters["base"], job.machine.bases, job.machine.replaced_bases)
+    studio = Studio(job, base)
+    floors = Floors.model_validate(job.parameters["floors"])
+    language = job.parameters["language"]
+    clips = []
+    for index in job.reporter.track(studio.heldout, description=f"{job.voice}: resynthesis"):
+        if job.is_stopping():
+            raise TransientError("stopped while measuring", hint="run again")
+        clips.append(resound(studio, index, job.settings.seeds + index))
+    spoken = speak_sentences(studio, language, job)
+    ears = train_ears(studio, language, job.settings.recogniser)
+    takes = take(studio, clips, spoken, language, ears)
+    rows = job.reporter.track(METRICS.values(), description=f"{job.voice}: measuring")
+    checks = [gate.judge(metric, measure(metric, takes), floors) for metric in rows]
+    passed, reasons = gate.verdict(checks)
+    for check in checks:
+        if check.evidence != "base" and check.limit is not None:
+            job.reporter.log(f"{job.voice}: {check.line}")
+    samples, sounds = _samples(clips, spoken, checks, studio.features.sample_rate_hz)
+    report = QualityReport(
+        voice=job.voice,
+        version=job.parameters["version"],
+        base=base.name,
+        base_digest=base.digest,
+        passed=passed,
+        reasons=reasons,
+        floors=floors,
+        checks=tuple(checks),
+        samples=tuple(samples),
+        heldout_clips=studio.adapter.heldout_clips,
+        duration_s=round(time.perf_counter() - clock, 2),
+    )
+    _write(job, studio, report, sounds)
+    return report
+
+
+def _samples(
+    clips: Sequence[HeldOut],
+    spoken: Sequence[FreeSentence],
+    checks: Sequence[Check],
+    rate_hz: int,
+) -> tuple[list[Sample], dict[str, Sound]]:
+    """What the report plays; every sound is also a file."""
+    sounds: dict[str, Sound] = {}
+
+    def sound(name: str, role: str, title: str, wave: Wave) -> AudioFile:
+        path = f"sounds/{name}-{role}.flac"
+        sounds[path] = Sound(wave, rate_hz)
+        return AudioFile(role=role, title=title, path=path)
+
+    samples = []
+    for number, one in enumerate(clips, 1):
+        name = f"heldout-{number:02d}"
+        recording = sound(name, "recording", "Recording", one.recording)
+        copy = sound(name, "copy", "Copy-synthesis", one.copy)
+        scores = {check.title: check.per_clip[one.clip] for check in checks if check.evidence == "copy_synthesis"}
+        samples.append(
+            Sample(name=one.clip, evidence="copy_synthesis", text=one.text, sounds=(recording, copy), scores=scores)
+        )
+        paths = (
+            recording,
+            sound(name, "adapted", "From tokens, with adapter", one.adapted),
+            sound(name, "bare", "From tokens, bare base", one.bare),
+        )
+        samples.append(Sample(name=one.clip, evidence="resynthesis", text=one.text, sounds=paths))
+    for one_sentence in spoken:
+        played = sound(f"free-{one_sentence.name}", "spoken", "Spoken", one_sentence.wave)
+        samples.append(
+            Sample(
+                name=f"Sentence {one_sentence.name}",
+                evidence="free_speech",
+                text=one_sentence.text,
+                sounds=(played,),
+                notes=one_sentence.problems,
+            )
+        )
+    return samples, sounds
+
+
+def _write(job: EvaluateJob, studio: Studio, report: QualityReport, sounds: dict[str, Sound]) -> None:
+    for path, sound in sounds.items():
+        samples = np.clip(sound.samples, -1.0, 1.0).astype(np.float32)
+        write_atomically(job.folder / path, encode_audio(samples, sound.sample_rate_hz))
+    page = render_html(report, studio.adapter, sounds, job.voxline_version)
+    write_atomically(job.folder / REPORT_FILE, page.encode())
+    write_atomically(job.folder / JUNIT_FILE, render_junit(report))
+    write_atomically(job.folder / "report" / "report.json", report.model_dump_json(indent=1).encode())
+    clip, folder = studio.reference_clip(), job.folder / REFERENCE_FOLDER
+    write_atomically(folder / REFERENCE_AUDIO, encode_audio(studio.wave(studio.reference), clip.sample_rate_hz))
+    write_atomically(folder / REFERENCE_RECORD, clip.model_dump_json(indent=1).encode())
