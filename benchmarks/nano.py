@@ -39,6 +39,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from models.adapters.lora import merge  # noqa: E402
+from models.clip_tensors import ClipTensors  # noqa: E402
 from models.encoders.content import PhoneEncoder  # noqa: E402
 from models.encoders.ge2e import embed_speaker  # noqa: E402
 from models.learners.prior import PriorLearner  # noqa: E402
@@ -88,7 +89,8 @@ class Recording:
     language: str
     text: str
     wave: np.ndarray
-    tensors: dict[str, torch.Tensor]
+    tensors: ClipTensors
+    tokens_heard: torch.Tensor  # without the transcript's help
 
     @property
     def seconds(self) -> float:
@@ -108,7 +110,7 @@ class Networks:
         self.spectrogram = Spectrogram(self.base.synthesizer.spectrogram)
 
     @torch.no_grad()
-    def features(self, wave: np.ndarray, text: str, language: str) -> dict[str, torch.Tensor]:
+    def features(self, wave: np.ndarray, text: str, language: str) -> tuple[ClipTensors, torch.Tensor]:
         sound = torch.from_numpy(wave)
         spec = self.spectrogram(sound[None])[0]
         content = self.content(sound[None])
@@ -116,14 +118,14 @@ class Networks:
         hop, guide = self.base.hop_samples, self.text2semantic.guide
         heard, phones = content[0, :, :frames], torch.tensor(symbol_ids(phonemize(text, language).symbols))
         said = heard if guide is None else follow_text(heard, phones, guide, 2)
-        return {
-            "wave": sound[: frames * hop],
-            "spectrogram": spec[:, :frames],
-            "tokens": self.synthesizer.extract_tokens(said[None])[0, 0],
-            "tokens_heard": self.synthesizer.extract_tokens(heard[None])[0, 0],
-            "phones": phones,
-            "speaker": embed_speaker(torch.from_numpy(speaker_mel(wave))),
-        }
+        tensors = ClipTensors(
+            wave=sound[: frames * hop],
+            spectrogram=spec[:, :frames],
+            tokens=self.synthesizer.extract_tokens(said[None])[0, 0],
+            phones=phones,
+            speaker=embed_speaker(torch.from_numpy(speaker_mel(wave))),
+        )
+        return tensors, self.synthesizer.extract_tokens(heard[None])[0, 0]
 
 
 def read_recordings(folder: Path) -> Iterator[tuple[str, str, str, np.ndarray]]:
@@ -139,7 +141,7 @@ def read_recordings(folder: Path) -> Iterator[tuple[str, str, str, np.ndarray]]:
 
 def read_voice(folder: Path, networks: Networks, limit: int) -> list[Recording]:
     return [
-        Recording(name, language, text, wave, networks.features(wave, text, language))
+        Recording(name, language, text, wave, *networks.features(wave, text, language))
         for name, language, text, wave in islice(read_recordings(folder), limit)
     ]
 
@@ -152,7 +154,7 @@ def speaker_of(folder: Path, limit: int) -> torch.Tensor:
 
 
 def condition(network: Synthesizer, clip: Recording) -> torch.Tensor:
-    return network.condition(clip.tensors["spectrogram"][None], speaker=clip.tensors["speaker"][None])
+    return network.condition(clip.tensors.spectrogram[None], speaker=clip.tensors.speaker[None])
 
 
 @torch.no_grad()
@@ -161,7 +163,7 @@ def copy_synthesis(network: Synthesizer, clips: Sequence[Recording]) -> dict[str
     scores = []
     for clip in clips:
         ge = condition(network, clip)
-        wave = network.copy_synthesis(clip.tensors["spectrogram"][None], ge)[0, 0].float().numpy()
+        wave = network.copy_synthesis(clip.tensors.spectrogram[None], ge)[0, 0].float().numpy()
         pair = align_globally(clip.wave, wave, MAX_DELAY)
         scores.append((pesq_wb(pair.reference, pair.other) or 1.0, stoi(pair.reference, pair.other, RATE_HZ) or 0.0))
     return copies([round(s[0], 3) for s in scores], [round(s[1], 4) for s in scores])
@@ -186,11 +188,11 @@ def resynthesis(
     """
     rows = []
     for index, clip in enumerate(clips):
-        tokens = clip.tensors[kind]
+        tokens = clip.tensors.tokens if kind == "tokens" else clip.tokens_heard
         if shuffle:
             tokens = shuffled(tokens, index)
         ge = condition(network, clips[index - 1])
-        wave = network.decode(tokens[None, None], clip.tensors["phones"][None], ge)[0, 0].float().numpy()
+        wave = network.decode(tokens[None, None], clip.tensors.phones[None], ge)[0, 0].float().numpy()
         pair = align_globally(clip.wave, wave, MAX_DELAY)
         pitch = pitch_error(clip.wave, wave, RATE_HZ)
         rows.append(
@@ -249,9 +251,7 @@ class Spoken:
 
 
 def reference_of(prompt: Recording) -> Reference:
-    return Reference(
-        torch.from_numpy(prompt.wave), RATE_HZ, prompt.tensors["phones"], speaker=prompt.tensors["speaker"]
-    )
+    return Reference(torch.from_numpy(prompt.wave), RATE_HZ, prompt.tensors.phones, speaker=prompt.tensors.speaker)
 
 
 def speak(voice: Voice, prompt: Recording, sentences: Sequence[str]) -> Spoken:
@@ -403,7 +403,7 @@ def sentences_in(language: str) -> list[str]:
 
 def human(clips: Sequence[Recording], own: str, speakers: dict[str, torch.Tensor], judge: Judge) -> dict[str, Any]:
     """The speaker's recordings by the same tools, and how near the nearest other speaker's mean vector is."""
-    vectors = torch.stack([clip.tensors["speaker"] for clip in clips])
+    vectors = torch.stack([clip.tensors.speaker for clip in clips])
     others = [float(vector @ speakers[own]) for name, vector in speakers.items() if name != own]
     return {
         "phone_error_rate": mean([judge.error_rate(clip.wave, clip.text, clip.language) for clip in clips]),

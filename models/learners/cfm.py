@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from models.learners.vits import Clip, StepLoss, pad_to
+from models.clip_tensors import ClipTensors
+from models.learners.vits import StepLoss, collate_codes, pad_to
 from models.synthesizer.cfm import FlowDraws
 from models.synthesizer.cfm_synthesizer import CfmSynthesizer
 
@@ -36,10 +36,10 @@ class CfmLearner:
     def targets(self) -> list[str]:
         return self.network.adaptable_modules()
 
-    def weight_of(self, clip: Clip) -> float:
+    def weight_of(self, clip: ClipTensors) -> float:
         return 1.0
 
-    def step_loss(self, clips: Sequence[Clip], seeds: Sequence[int], batch_weight: float) -> StepLoss:
+    def step_loss(self, clips: Sequence[ClipTensors], seeds: Sequence[int], batch_weight: float) -> StepLoss:
         torch.manual_seed(seeds[0])  # of the network's dropout
         drawn = [self._draw(clip, seed) for clip, seed in zip(clips, seeds, strict=True)]
         total = torch.zeros((), device=self.device)
@@ -52,7 +52,7 @@ class CfmLearner:
         return StepLoss(total / batch_weight, {"flow": float(total.detach()) / len(clips)})
 
     @torch.no_grad()
-    def heldout_losses(self, clips: Sequence[Clip]) -> dict[str, float]:
+    def heldout_losses(self, clips: Sequence[ClipTensors]) -> dict[str, float]:
         """Mean over clips and over fixed times; every clip has noise of its own, the same in every call."""
         total = 0.0
         for row, clip in enumerate(clips):
@@ -62,13 +62,13 @@ class CfmLearner:
                 total += float(self._loss([clip], torch.tensor([HELDOUT_PROMPT]), [fixed]))
         return {"flow": total / (len(clips) * len(HELDOUT_TIMES))}
 
-    def _draw(self, clip: Clip, seed: int) -> tuple[Tensor, FlowDraws]:
+    def _draw(self, clip: ClipTensors, seed: int) -> tuple[Tensor, FlowDraws]:
         """Where the prompt ends, and the random numbers of the flow for one row, on the CPU."""
         generator = torch.Generator().manual_seed(seed)
         prompt = torch.rand((), generator=generator)
-        return prompt, self.network.cfm.draw(torch.empty(1, *clip["mel"].shape), generator)
+        return prompt, self.network.cfm.draw(torch.empty(1, *_mel(clip).shape), generator)
 
-    def _loss(self, clips: Sequence[Clip], prompts: Tensor, draws: Sequence[FlowDraws]) -> Tensor:
+    def _loss(self, clips: Sequence[ClipTensors], prompts: Tensor, draws: Sequence[FlowDraws]) -> Tensor:
         batch = self._collate(clips)
         frames = batch["mel"].shape[-1]
         together = FlowDraws(
@@ -79,17 +79,16 @@ class CfmLearner:
         )
         return self.network(**batch, prompt_draw=prompts.to(self.device), flow_draws=together)
 
-    def _collate(self, clips: Sequence[Clip]) -> dict[str, Tensor]:
+    def _collate(self, clips: Sequence[ClipTensors]) -> dict[str, Tensor]:
         """Rows padded on the right to the longest clip."""
-        device, step = self.device, self.network.numbers.frames_per_token
-        frames = max(clip["spectrogram"].shape[1] for clip in clips)
-        mel_frames = max(clip["mel"].shape[1] for clip in clips)
-        return {
-            "spec": torch.stack([pad_to(clip["spectrogram"].float(), frames) for clip in clips]).to(device),
-            "spec_lengths": torch.tensor([clip["spectrogram"].shape[1] for clip in clips], device=device),
-            "text": pad_sequence([clip["phones"].long() for clip in clips], batch_first=True).to(device),
-            "text_lengths": torch.tensor([len(clip["phones"]) for clip in clips], device=device),
-            "codes": torch.stack([pad_to(clip["tokens"].long()[None], frames // step) for clip in clips]).to(device),
-            "mel": torch.stack([pad_to(clip["mel"].float(), mel_frames) for clip in clips]).to(device),
-            "mel_lengths": torch.tensor([clip["mel"].shape[1] for clip in clips], device=device),
+        mels = [_mel(clip) for clip in clips]
+        frames = max(mel.shape[1] for mel in mels)
+        return collate_codes(clips, self.network.numbers.frames_per_token, self.device) | {
+            "mel": torch.stack([pad_to(mel.float(), frames) for mel in mels]).to(self.device),
+            "mel_lengths": torch.tensor([mel.shape[1] for mel in mels], device=self.device),
         }
+
+
+def _mel(clip: ClipTensors) -> Tensor:
+    assert clip.mel is not None, "the recordings of a base with a flow have mels"
+    return clip.mel

@@ -13,8 +13,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from models.clip_tensors import ClipTensors
 from models.learners.prior_loss import WEIGHTS, prior_losses
-from models.learners.vits import Clip, StepLoss, collate_codes, draw_noise
+from models.learners.vits import StepLoss, collate_codes, draw_noise
 from models.sound.harmonics import PITCH_CHANNELS
 from models.sound.masks import length_mask
 from models.synthesizer.vits import Synthesizer
@@ -39,10 +40,10 @@ class PriorLearner:
         modules = self.network.adaptable_modules(("flow", "ge_to512"))
         return [name for name in modules if name.rpartition(".")[2] in SPEAKER_PATHS]
 
-    def weight_of(self, clip: Clip) -> float:
+    def weight_of(self, clip: ClipTensors) -> float:
         return 1.0
 
-    def step_loss(self, clips: Sequence[Clip], seeds: Sequence[int], batch_weight: float) -> StepLoss:
+    def step_loss(self, clips: Sequence[ClipTensors], seeds: Sequence[int], batch_weight: float) -> StepLoss:
         torch.manual_seed(seeds[0])  # of the network's dropout
         batch = collate_codes(clips, self.network.config.frames_per_token, self.device)
         noise = draw_noise(clips, seeds, self.network.config.inter_channels, batch["spec"].shape[-1]).to(self.device)
@@ -51,7 +52,7 @@ class PriorLearner:
         return StepLoss(loss * (len(clips) / batch_weight), {"prior": _audible(parts)})
 
     @torch.no_grad()
-    def heldout_losses(self, clips: Sequence[Clip]) -> dict[str, float]:
+    def heldout_losses(self, clips: Sequence[ClipTensors]) -> dict[str, float]:
         """Without the divergence, and without noise in the posterior."""
         step = self.network.config.frames_per_token
         total = sum(_audible(self._parts(collate_codes([clip], step, self.device))) for clip in clips)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from models.clip_tensors import ClipTensors
 from models.learners.critic import Critic
 from models.learners.discriminator import Discriminator
 from models.learners.losses import MelLoss, StftLoss, kl_loss
@@ -21,8 +22,6 @@ from models.sound.masks import take_slices
 from models.sound.spectrogram import compress
 from models.synthesizer.vits import Synthesizer
 from models.text2semantic.network import Text2Semantic
-
-Clip = Mapping[str, Tensor]  # the tensors of one clip by name, see `pipeline.records.feature.ClipFeatures`
 
 MEL_WEIGHT = 45.0  # of the family's own recipe (docs/networks/synthesizer.md)
 STFT_WEIGHT = 5.0
@@ -66,15 +65,15 @@ class Learner(Protocol):
         """Names of the modules that adapters go into."""
         ...
 
-    def weight_of(self, clip: Clip) -> float:
+    def weight_of(self, clip: ClipTensors) -> float:
         """How much a clip counts in the mean over a batch."""
         ...
 
-    def step_loss(self, clips: Sequence[Clip], seeds: Sequence[int], batch_weight: float) -> StepLoss:
+    def step_loss(self, clips: Sequence[ClipTensors], seeds: Sequence[int], batch_weight: float) -> StepLoss:
         """Loss of a micro-batch, as its part of the mean over a batch whose weights sum to `batch_weight`."""
         ...
 
-    def heldout_losses(self, clips: Sequence[Clip]) -> dict[str, float]:
+    def heldout_losses(self, clips: Sequence[ClipTensors]) -> dict[str, float]:
         """Loss of every group on clips that are never trained on; no random numbers."""
         ...
 
@@ -106,10 +105,10 @@ class SynthesizerLearner:
     def targets(self) -> list[str]:
         return self.network.adaptable_modules()
 
-    def weight_of(self, clip: Clip) -> float:
+    def weight_of(self, clip: ClipTensors) -> float:
         return 1.0
 
-    def step_loss(self, clips: Sequence[Clip], seeds: Sequence[int], batch_weight: float) -> StepLoss:
+    def step_loss(self, clips: Sequence[ClipTensors], seeds: Sequence[int], batch_weight: float) -> StepLoss:
         torch.manual_seed(seeds[0])  # of the network's dropout
         config = self.network.config
         batch = self._collate(clips)
@@ -117,7 +116,7 @@ class SynthesizerLearner:
         ge = self.network.condition(batch["spec"], batch["spec_lengths"], batch.get("speaker"))
         out = self.network(**batch, ge=ge, noise=noise, uniform=uniform)
         hop, length = config.spectrogram.hop_samples, config.segment_frames
-        waves = self._pad([clip["wave"] for clip in clips])  # (B, N)
+        waves = self._pad([clip.wave for clip in clips])  # (B, N)
         target = take_slices(waves[:, None], out.starts * hop, length * hop)  # (B, 1, N)
         mel = self.mel(out.wave[:, 0].float(), target[:, 0])
         prior = kl_loss(out.z_p, out.logs_q, out.m_p, out.logs_p, out.mask)
@@ -132,7 +131,7 @@ class SynthesizerLearner:
         return StepLoss((sound + prior) * share, {"decoder": float(mel.detach())})
 
     @torch.no_grad()
-    def heldout_losses(self, clips: Sequence[Clip]) -> dict[str, float]:
+    def heldout_losses(self, clips: Sequence[ClipTensors]) -> dict[str, float]:
         sums = {"decoder": 0.0, "prior": 0.0}
         for clip in clips:
             batch = self._collate([clip])
@@ -143,13 +142,13 @@ class SynthesizerLearner:
             sums["prior"] += self._apart(spoken, clip)
         return {name: total / len(clips) for name, total in sums.items()}
 
-    def _apart(self, wave: Tensor, clip: Clip) -> float:
+    def _apart(self, wave: Tensor, clip: ClipTensors) -> float:
         """Mel L1 of a wave (1, 1, N) and the clip's recording."""
-        samples = min(wave.shape[2], len(clip["wave"]))
-        recording = clip["wave"][None, :samples].to(self.device)
+        samples = min(wave.shape[2], len(clip.wave))
+        recording = clip.wave[None, :samples].to(self.device)
         return float(self.mel(wave[:, 0, :samples].float(), recording))
 
-    def _collate(self, clips: Sequence[Clip]) -> dict[str, Tensor]:
+    def _collate(self, clips: Sequence[ClipTensors]) -> dict[str, Tensor]:
         config = self.network.config
         return collate_codes(clips, config.frames_per_token, self.device, least_frames=config.segment_frames)
 
@@ -158,7 +157,7 @@ class SynthesizerLearner:
         samples = max(max(len(wave) for wave in waves), least)
         return torch.stack([pad_to(wave, samples) for wave in waves]).to(self.device)
 
-    def _noise(self, clips: Sequence[Clip], seeds: Sequence[int], frames: int) -> tuple[Tensor, Tensor]:
+    def _noise(self, clips: Sequence[ClipTensors], seeds: Sequence[int], frames: int) -> tuple[Tensor, Tensor]:
         """Posterior noise (B, Z, T) and slice positions (B,)."""
         places = [torch.rand((), generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         noise = draw_noise(clips, seeds, self.network.config.inter_channels, frames)
@@ -183,32 +182,32 @@ class Text2SemanticLearner:
     def targets(self) -> list[str]:
         return self.network.adaptable_modules()
 
-    def weight_of(self, clip: Clip) -> float:
-        return float(len(clip["tokens"]) + 1)  # the end token counts, too
+    def weight_of(self, clip: ClipTensors) -> float:
+        return float(len(clip.tokens) + 1)  # the end token counts, too
 
-    def step_loss(self, clips: Sequence[Clip], seeds: Sequence[int], batch_weight: float) -> StepLoss:
+    def step_loss(self, clips: Sequence[ClipTensors], seeds: Sequence[int], batch_weight: float) -> StepLoss:
         torch.manual_seed(seeds[0])  # of the network's dropout
         prediction = self.network(**self._collate(clips))
         loss = prediction.loss_sum
         return StepLoss(loss / batch_weight, {"tokens": float(loss.detach()) / sum(map(self.weight_of, clips))})
 
     @torch.no_grad()
-    def heldout_losses(self, clips: Sequence[Clip]) -> dict[str, float]:
+    def heldout_losses(self, clips: Sequence[ClipTensors]) -> dict[str, float]:
         total = sum(float(self.network(**self._collate([clip])).loss_sum) for clip in clips)
         return {"tokens": total / sum(map(self.weight_of, clips))}
 
-    def _collate(self, clips: Sequence[Clip]) -> dict[str, Tensor]:
+    def _collate(self, clips: Sequence[ClipTensors]) -> dict[str, Tensor]:
         device = self.device
         batch = {
-            "phones": pad_sequence([clip["phones"].long() for clip in clips], batch_first=True).to(device),
-            "phone_lengths": torch.tensor([len(clip["phones"]) for clip in clips], device=device),
-            "tokens": pad_sequence([clip["tokens"].long() for clip in clips], batch_first=True).to(device),
-            "token_lengths": torch.tensor([len(clip["tokens"]) for clip in clips], device=device),
+            "phones": pad_sequence([clip.phones.long() for clip in clips], batch_first=True).to(device),
+            "phone_lengths": torch.tensor([len(clip.phones) for clip in clips], device=device),
+            "tokens": pad_sequence([clip.tokens.long() for clip in clips], batch_first=True).to(device),
+            "token_lengths": torch.tensor([len(clip.tokens) for clip in clips], device=device),
         }
-        if any("bert" in clip for clip in clips):
+        if any(clip.bert is not None for clip in clips):
             longest = batch["phones"].shape[1]
             width = self.network.config.bert_dim
-            rows = [clip.get("bert", torch.zeros(width, len(clip["phones"]))) for clip in clips]
+            rows = [torch.zeros(width, len(clip.phones)) if clip.bert is None else clip.bert for clip in clips]
             batch["bert"] = torch.stack([pad_to(row.float(), longest) for row in rows]).to(device)
         return batch
 
@@ -218,31 +217,34 @@ def pad_to(x: Tensor, length: int) -> Tensor:
     return F.pad(x, (0, length - x.shape[-1]))
 
 
-def collate_codes(clips: Sequence[Clip], step: int, device: torch.device, least_frames: int = 0) -> dict[str, Tensor]:
+def collate_codes(
+    clips: Sequence[ClipTensors], step: int, device: torch.device, least_frames: int = 0
+) -> dict[str, Tensor]:
     """Spectrogram, phones, tokens and speaker vectors; rows padded on the right to the longest clip.
 
     `step`: frames per token.
     """
-    frames = max(max(clip["spectrogram"].shape[1] for clip in clips), least_frames)
+    frames = max(max(clip.spectrogram.shape[1] for clip in clips), least_frames)
     frames += -frames % step
     batch = {
-        "spec": torch.stack([pad_to(clip["spectrogram"].float(), frames) for clip in clips]).to(device),
-        "spec_lengths": torch.tensor([clip["spectrogram"].shape[1] for clip in clips], device=device),
-        "text": pad_sequence([clip["phones"].long() for clip in clips], batch_first=True).to(device),
-        "text_lengths": torch.tensor([len(clip["phones"]) for clip in clips], device=device),
-        "codes": torch.stack([pad_to(clip["tokens"].long()[None], frames // step) for clip in clips]).to(device),
+        "spec": torch.stack([pad_to(clip.spectrogram.float(), frames) for clip in clips]).to(device),
+        "spec_lengths": torch.tensor([clip.spectrogram.shape[1] for clip in clips], device=device),
+        "text": pad_sequence([clip.phones.long() for clip in clips], batch_first=True).to(device),
+        "text_lengths": torch.tensor([len(clip.phones) for clip in clips], device=device),
+        "codes": torch.stack([pad_to(clip.tokens.long()[None], frames // step) for clip in clips]).to(device),
     }
-    if "speaker" in clips[0]:
-        batch["speaker"] = torch.stack([clip["speaker"].float() for clip in clips]).to(device)
+    speakers = [clip.speaker.float() for clip in clips if clip.speaker is not None]
+    if speakers:
+        batch["speaker"] = torch.stack(speakers).to(device)
     return batch
 
 
-def draw_noise(clips: Sequence[Clip], seeds: Sequence[int], channels: int, frames: int) -> Tensor:
+def draw_noise(clips: Sequence[ClipTensors], seeds: Sequence[int], channels: int, frames: int) -> Tensor:
     """Posterior noise (B, Z, T), drawn on the CPU from each clip's own seed."""
     rows = []
     for clip, seed in zip(clips, seeds, strict=True):
         generator = torch.Generator().manual_seed(seed)
         torch.rand((), generator=generator)  # where a slice would begin
-        own = torch.randn(channels, clip["spectrogram"].shape[1], generator=generator)
+        own = torch.randn(channels, clip.spectrogram.shape[1], generator=generator)
         rows.append(pad_to(own, frames))
     return torch.stack(rows)

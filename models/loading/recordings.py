@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from models.clip_tensors import ClipTensors, Extracted
 from models.configs.synthesizer import MelConfig, SpectrogramConfig
 from models.sound.spectrogram import MelSpectrogram, Spectrogram, scale_mel
 
@@ -25,8 +26,8 @@ class Recordings(Protocol):
         """How many samples of its wave, at the base's rate, go with the first ``frames``."""
         ...
 
-    def of(self, at: AtRate, frames: int) -> dict[str, Tensor]:
-        """Tensors of the first ``frames`` by name, on the CPU: ``wave`` (N,), and what the family's networks see."""
+    def complete(self, clip: Extracted, at: AtRate, frames: int) -> ClipTensors:
+        """What was extracted of a clip, with its wave and what the family's networks see of its first ``frames``."""
         ...
 
 
@@ -55,14 +56,21 @@ class RecordingFeatures:
         return min(len(at(own_hz)), frames * self.config.hop_samples * own_hz // self.config.sample_rate_hz)
 
     @torch.no_grad()  # not inference_mode: training reads them
-    def of(self, at: AtRate, frames: int) -> dict[str, Tensor]:
-        """``wave`` (N,), ``spectrogram`` (F, T) and ``mel`` (M, L) of the first ``frames``, on the CPU."""
+    def complete(self, clip: Extracted, at: AtRate, frames: int) -> ClipTensors:
         wave = torch.from_numpy(at(self.sample_rate_hz))[: self.samples_of(at, frames)]
-        found = {"wave": wave, "spectrogram": self._spectrogram(at)[:, :frames]}
+        mel = None
         if self.mel is not None and self.mel_frames is not None:
             sound = torch.from_numpy(at(self.mel.config.sample_rate_hz)).to(self.device)
-            found["mel"] = scale_mel(self.mel(sound[None]))[0][:, : int(frames * self.mel_frames.per_frame)]
-        return {name: tensor.cpu().contiguous() for name, tensor in found.items()}
+            mel = scale_mel(self.mel(sound[None]))[0][:, : int(frames * self.mel_frames.per_frame)].cpu().contiguous()
+        return ClipTensors(
+            tokens=clip.tokens,
+            phones=clip.phones,
+            speaker=clip.speaker,
+            bert=clip.bert,
+            wave=wave.contiguous(),
+            spectrogram=self._spectrogram(at)[:, :frames].cpu().contiguous(),
+            mel=mel,
+        )
 
     def _spectrogram(self, at: AtRate) -> Tensor:
         found: Tensor = self.spectrogram(torch.from_numpy(at(self.config.sample_rate_hz)).to(self.device)[None])[0]

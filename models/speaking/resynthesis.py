@@ -1,19 +1,17 @@
 """Recordings through a synthesizer again, for either kind of it: copied, and spoken from their own tokens.
 
-A clip is what extraction left of it, tensors by name. Letters: N samples, T25 tokens.
+Letters: N samples, T25 tokens.
 """
 
-from collections.abc import Mapping
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from models.clip_tensors import ClipTensors
 from models.sound.spectrogram import unscale_mel
 from models.synthesizer.cfm_synthesizer import CfmSynthesizer
 from models.synthesizer.vits import Synthesizer
-
-Clip = Mapping[str, Tensor]
 
 
 class Resynthesizer(Protocol):
@@ -23,11 +21,11 @@ class Resynthesizer(Protocol):
     @property
     def network(self) -> nn.Module: ...
 
-    def copy(self, clip: Clip) -> Tensor:
+    def copy(self, clip: ClipTensors) -> Tensor:
         """The recording encoded and decoded, (N,)."""
         ...
 
-    def speak(self, tokens: Tensor, clip: Clip, reference: Clip, seed: int) -> Tensor:
+    def speak(self, tokens: Tensor, clip: ClipTensors, reference: ClipTensors, seed: int) -> Tensor:
         """Tokens (T25,) and the clip's phones in the voice of another clip, (N,)."""
         ...
 
@@ -39,21 +37,21 @@ class VitsResynthesizer:
         self.network, self.device = network, device
 
     @torch.inference_mode()
-    def copy(self, clip: Clip) -> Tensor:
-        return self.network.copy_synthesis(self._rows(clip, "spectrogram"), self._condition(clip))[0, 0]
+    def copy(self, clip: ClipTensors) -> Tensor:
+        return self.network.copy_synthesis(self._rows(clip.spectrogram), self._condition(clip))[0, 0]
 
     @torch.inference_mode()
-    def speak(self, tokens: Tensor, clip: Clip, reference: Clip, seed: int) -> Tensor:
+    def speak(self, tokens: Tensor, clip: ClipTensors, reference: ClipTensors, seed: int) -> Tensor:
         generator = torch.Generator(self.device).manual_seed(seed)
-        codes, phones = tokens.long().to(self.device)[None, None], self._rows(clip, "phones").long()
+        codes, phones = tokens.long().to(self.device)[None, None], self._rows(clip.phones).long()
         return self.network.decode(codes, phones, self._condition(reference), generator=generator)[0, 0]
 
-    def _condition(self, clip: Clip) -> Tensor:
-        speaker = self._rows(clip, "speaker") if "speaker" in clip else None
-        return self.network.condition(self._rows(clip, "spectrogram"), speaker=speaker)
+    def _condition(self, clip: ClipTensors) -> Tensor:
+        speaker = None if clip.speaker is None else self._rows(clip.speaker)
+        return self.network.condition(self._rows(clip.spectrogram), speaker=speaker)
 
-    def _rows(self, clip: Clip, name: str) -> Tensor:
-        return clip[name].to(self.device)[None]
+    def _rows(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device)[None]
 
 
 class CfmResynthesizer:
@@ -63,21 +61,25 @@ class CfmResynthesizer:
         self.network, self.vocoder, self.device = network, vocoder, device
 
     @torch.inference_mode()
-    def copy(self, clip: Clip) -> Tensor:
-        return self.vocoder(unscale_mel(self._rows(clip, "mel")))[0, 0]
+    def copy(self, clip: ClipTensors) -> Tensor:
+        return self.vocoder(unscale_mel(self._mel(clip)))[0, 0]
 
     @torch.inference_mode()
-    def speak(self, tokens: Tensor, clip: Clip, reference: Clip, seed: int) -> Tensor:
+    def speak(self, tokens: Tensor, clip: ClipTensors, reference: ClipTensors, seed: int) -> Tensor:
         generator = torch.Generator(self.device).manual_seed(seed)
-        ge = self.network.condition(self._rows(reference, "spectrogram"))
-        known = self._features(reference["tokens"], reference, ge)
+        ge = self.network.condition(self._rows(reference.spectrogram))
+        known = self._features(reference.tokens, reference, ge)
         features = self._features(tokens, clip, ge)
-        mel = self.network.continue_mel(self._rows(reference, "mel"), known, features, generator=generator)
+        mel = self.network.continue_mel(self._mel(reference), known, features, generator=generator)
         return self.vocoder(unscale_mel(mel))[0, 0]
 
-    def _features(self, tokens: Tensor, clip: Clip, ge: Tensor) -> Tensor:
+    def _features(self, tokens: Tensor, clip: ClipTensors, ge: Tensor) -> Tensor:
         codes = tokens.long().to(self.device)[None, None]
-        return self.network.features(codes, self._rows(clip, "phones").long(), ge)
+        return self.network.features(codes, self._rows(clip.phones).long(), ge)
 
-    def _rows(self, clip: Clip, name: str) -> Tensor:
-        return clip[name].to(self.device)[None]
+    def _rows(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device)[None]
+
+    def _mel(self, clip: ClipTensors) -> Tensor:
+        assert clip.mel is not None, "the recordings of a base with a flow have mels"
+        return self._rows(clip.mel)

@@ -11,11 +11,7 @@ FEATURES_FILE = "features.safetensors"
 
 
 class ClipFeatures(Record):
-    """One clip. What is stored of it lies in ``features.safetensors`` under ``<index>.<name>``.
-
-    ``tokens`` (T25,); ``phones`` (P,); ``speaker`` (speaker_dim,) where the base takes a speaker vector; ``bert``
-    (bert_dim, P) where the base has BERT features and the text has Chinese in it. Its wave, spectrogram and mel are
-    computed from the prepared clip again, see ``models.loading.recordings``.
+    """One clip. Its tensors lie at the same place in ``features.safetensors``, see ``models.clip_tensors``.
 
     Attributes:
         clip: the prepared clip, a path inside the folder of the validate stage.
@@ -23,6 +19,7 @@ class ClipFeatures(Record):
         symbols: the phones by name; ``phones`` holds their ids.
         content_sha256: of the wave as it goes into training; the held-out split is drawn by it.
         split: as metadata.csv asks: ``test`` clips are held out.
+        unknown_characters: of its text, that no rule could read.
     """
 
     clip: str
@@ -34,6 +31,7 @@ class ClipFeatures(Record):
     symbols: tuple[str, ...]
     content_sha256: str
     split: Split | None = None
+    unknown_characters: tuple[str, ...] = ()
 
 
 class LeftOutClip(Record):
@@ -57,5 +55,5 @@ class FeatureRecord(Record):
     duration_s: float
 
     def index_of(self, clip: str) -> int:
-        """Position of a clip, which is the prefix of its tensors' names."""
+        """Position of a clip, in the record and among the tensors."""
         return next(index for index, one in enumerate(self.clips) if one.clip == clip)

@@ -17,14 +17,14 @@ from typing import TypedDict
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
+from models.clip_tensors import Extracted, pack_clips, unpack_clips
 from models.configs.speaker import FbankConfig
 from models.encoders.bert import BertFeatures
 from models.encoders.eres2net import SpeakerEncoder
 from models.encoders.ge2e import EMBEDDING_SIZE, embed_speaker
+from models.errors import WeightsError
 from models.loading.bases import Base, find_base
 from models.loading.family import family_of
 from models.loading.listening import CONTENT_RATE_HZ, Listener
@@ -64,13 +64,7 @@ class Networks:
     device: torch.device
 
 
-@dataclass(frozen=True)
-class Extracted:
-    """One clip: its record and what is stored of it by name, on the CPU."""
-
-    record: ClipFeatures
-    tensors: dict[str, Tensor]
-    unknown_characters: tuple[str, ...]
+Found = tuple[ClipFeatures, Extracted]
 
 
 def load_networks(base: Base, cache: Path, device: torch.device) -> Networks:
@@ -94,7 +88,7 @@ def _load_guide(base: Base, cache: Path, device: torch.device) -> TextGuide | No
     return load_text2semantic(base, cache).to(device).guide
 
 
-def extract_clip(clip: PreparedClip, samples: npt.NDArray[np.float32], networks: Networks) -> Extracted | LeftOutClip:
+def extract_clip(clip: PreparedClip, samples: npt.NDArray[np.float32], networks: Networks) -> Found | LeftOutClip:
     """All features of one clip; ``samples`` mono at ``clip.sample_rate_hz``. A clip that cannot be used is no error."""
     if not clip.text:
         return LeftOutClip(clip=clip.file, code="no_transcript", detail="there is no text to learn from")
@@ -106,8 +100,8 @@ def extract_clip(clip: PreparedClip, samples: npt.NDArray[np.float32], networks:
     def at(wanted_hz: int) -> npt.NDArray[np.float32]:
         return resample(samples, clip.sample_rate_hz, wanted_hz)
 
-    tensors, frames = _tensors(at, phones, networks)
-    if len(tensors["tokens"]) < MIN_TOKENS:
+    extracted, frames = _tensors(at, phones, networks)
+    if len(extracted.tokens) < MIN_TOKENS:
         return LeftOutClip(clip=clip.file, code="too_short", detail=f"{clip.duration_s:.2f} s")
     record = ClipFeatures(
         clip=clip.file,
@@ -115,28 +109,34 @@ def extract_clip(clip: PreparedClip, samples: npt.NDArray[np.float32], networks:
         language=clip.language,
         duration_s=round(networks.recordings.samples_of(at, frames) / networks.base.sample_rate_hz, 4),
         frames=frames,
-        tokens=len(tensors["tokens"]),
+        tokens=len(extracted.tokens),
         symbols=phones.symbols,
         content_sha256=clip.sha256,
         split=clip.split,
+        unknown_characters=phones.unknown,
     )
-    return Extracted(record, tensors, phones.unknown)
+    return record, extracted
 
 
 @torch.inference_mode()
-def _tensors(at: AtRate, phones: Phones, networks: Networks) -> tuple[dict[str, Tensor], int]:
+def _tensors(at: AtRate, phones: Phones, networks: Networks) -> tuple[Extracted, int]:
     """What is stored of a clip, and how many frames of 20 ms its tokens cover."""
     ids = torch.tensor(phones_to_ids(list(phones.symbols), networks.base.text.symbols), dtype=torch.int32)
     tokens, frames = networks.listener.transcribe(at, ids, networks.guide)
-    found = {"tokens": tokens.to(torch.int32), "phones": ids}
-    bert = networks.bert.of(phones.bert_spans) if networks.bert else None
-    if bert is not None:
-        found["bert"] = bert
     rate_hz = networks.listener.speaker_rate_hz
     speaker = speaker_vector(at(rate_hz), rate_hz, networks)
-    if speaker is not None:
-        found["speaker"] = speaker
-    return {name: tensor.cpu().contiguous() for name, tensor in found.items()}, frames
+    bert = networks.bert.of(phones.bert_spans) if networks.bert else None
+    extracted = Extracted(
+        tokens=_stored(tokens.to(torch.int32)),
+        phones=_stored(ids),
+        speaker=None if speaker is None else _stored(speaker),
+        bert=None if bert is None else _stored(bert),
+    )
+    return extracted, frames
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    return tensor.cpu().contiguous()
 
 
 @torch.inference_mode()
@@ -188,31 +188,29 @@ def work(job: ExtractJob) -> FeatureRecord:
     if job.machine.threads:
         torch.set_num_threads(job.machine.threads)
     results = list(_extract_all(report.prepared, networks, job))
-    found = [one for one in results if isinstance(one, Extracted)]
     left_out = tuple(one for one in results if isinstance(one, LeftOutClip))
+    found = [one for one in results if not isinstance(one, LeftOutClip)]
+    clips = tuple(clip for clip, _ in found)
     if len(found) < MIN_CLIPS:
         reasons = "; ".join(f"{one.clip}: {one.detail}" for one in left_out[:3])
         raise VoiceRefused(
             f"{job.voice}: {len(found)} clips can be trained on, {MIN_CLIPS} are needed. {reasons}",
             hint="add recordings with transcripts",
         )
-    tensors = {f"{index}.{name}": tensor for index, one in enumerate(found) for name, tensor in one.tensors.items()}
-    write_atomically(job.folder / FEATURES_FILE, save(tensors))
+    write_atomically(job.folder / FEATURES_FILE, pack_clips([extracted for _, extracted in found]))
     return FeatureRecord(
         base=base.name,
         base_digest=base.digest,
         sample_rate_hz=base.sample_rate_hz,
         hop_samples=base.hop_samples,
-        clips=tuple(one.record for one in found),
+        clips=clips,
         left_out=left_out,
-        unknown_characters=tuple(dict.fromkeys(letter for one in found for letter in one.unknown_characters)),
-        duration_s=round(sum(one.record.duration_s for one in found), 3),
+        unknown_characters=tuple(dict.fromkeys(letter for clip in clips for letter in clip.unknown_characters)),
+        duration_s=round(sum(clip.duration_s for clip in clips), 3),
     )
 
 
-def _extract_all(
-    clips: Sequence[PreparedClip], networks: Networks, job: ExtractJob
-) -> Iterable[Extracted | LeftOutClip]:
+def _extract_all(clips: Sequence[PreparedClip], networks: Networks, job: ExtractJob) -> Iterable[Found | LeftOutClip]:
     folder = job.inputs["validate"].folder
     tracked = job.reporter.track(list(enumerate(clips)), description=f"{job.voice}: extract", total=len(clips))
     for index, clip in tracked:
@@ -224,27 +222,21 @@ def _extract_all(
             continue
         audio = read_audio(folder / clip.file)
         result = extract_clip(clip, audio.mono, networks)
-        if isinstance(result, Extracted):
+        if not isinstance(result, LeftOutClip):
             _write_checkpoint(job.checkpoint / f"{index}", result)
         yield result
 
 
-def _write_checkpoint(path: Path, one: Extracted) -> None:
-    unknown = "".join(one.unknown_characters)
-    write_atomically(path, save(one.tensors, {"record": one.record.model_dump_json(), "unknown": unknown}))
+def _write_checkpoint(path: Path, found: Found) -> None:
+    record, extracted = found
+    write_atomically(path, pack_clips([extracted], {"record": record.model_dump_json()}))
 
 
-def _read_checkpoint(path: Path, clip: PreparedClip) -> Extracted | None:
+def _read_checkpoint(path: Path, clip: PreparedClip) -> Found | None:
     """What an earlier, killed run of this very job extracted. The key covers all inputs, so a whole file is right."""
-    from safetensors import safe_open
-
-    if not path.exists():
-        return None
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata()
-        tensors = load_file(path)
-    except (OSError, SafetensorError):
+        (extracted,), notes = unpack_clips(path)
+        record = ClipFeatures.model_validate_json(notes["record"])
+    except (WeightsError, ValueError, KeyError):  # none yet, cut short, or of an earlier version
         return None
-    record = ClipFeatures.model_validate_json(metadata["record"])
-    return Extracted(record, tensors, tuple(metadata["unknown"])) if record.clip == clip.file else None
+    return (record, extracted) if record.clip == clip.file else None

@@ -30,7 +30,8 @@ from models.adapters.lora import (
     scaled,
     set_adapter_state,
 )
-from models.learners.vits import Clip, Learner, Text2SemanticLearner
+from models.clip_tensors import ClipTensors, unpack_clips
+from models.learners.vits import Learner, Text2SemanticLearner
 from models.loading.bases import Base, find_base
 from models.loading.family import family_of
 from models.loading.networks import choose_device, load_text2semantic, training_precision
@@ -109,7 +110,11 @@ class Training:
     # -- the loop -------------------------------------------------------------------------------------------------
 
     def run(
-        self, clips: Sequence[Clip], heldout: Sequence[Clip], checkpoint: Path, is_stopping: Callable[[], bool]
+        self,
+        clips: Sequence[ClipTensors],
+        heldout: Sequence[ClipTensors],
+        checkpoint: Path,
+        is_stopping: Callable[[], bool],
     ) -> Iterator[int]:
         """Train until the epochs are over or nothing gets better; yields after each step. Saves now and then.
 
@@ -158,7 +163,7 @@ class Training:
         generator = torch.Generator().manual_seed(step_seed(self.settings.seed, self.part, "order", round_))
         return torch.randperm(clips, generator=generator).tolist()
 
-    def _step(self, clips: Sequence[Clip]) -> None:
+    def _step(self, clips: Sequence[ClipTensors]) -> None:
         """One optimizer step; repeated with half the micro-batch when memory runs out."""
         while True:
             try:
@@ -179,7 +184,7 @@ class Training:
         for group_name, loss in shown.items():
             self.progress.sums[group_name] = self.progress.sums.get(group_name, 0.0) + loss
 
-    def _accumulate(self, clips: Sequence[Clip]) -> dict[str, float]:
+    def _accumulate(self, clips: Sequence[ClipTensors]) -> dict[str, float]:
         self.learner.network.train()
         self.optimizer.zero_grad(set_to_none=True)
         if self.learner.critic is not None:
@@ -221,7 +226,7 @@ class Training:
 
     # -- the held-out clips ---------------------------------------------------------------------------------------
 
-    def _look(self, heldout: Sequence[Clip], *, training: bool) -> None:
+    def _look(self, heldout: Sequence[ClipTensors], *, training: bool) -> None:
         """Held-out loss of every group; a group that got better keeps its weights of now."""
         self.learner.network.eval()
         losses = self.learner.heldout_losses(heldout)
@@ -355,15 +360,14 @@ class Parameters(TypedDict):
 FinetuneJob = Job[FinetuneSettings, Inputs, Parameters]
 
 
-def load_clips(inputs: Inputs, base: Base, device: torch.device) -> list[dict[str, Tensor]]:
-    """The tensors of every clip, by name: what extraction stored, and what the recording itself says."""
-    record = inputs["extract"].record
-    recordings = family_of(base).recordings(base, device)
-    clips = [recordings.of(read_at_rates(inputs["validate"].folder / clip.clip), clip.frames) for clip in record.clips]
-    for key, tensor in load_file(inputs["extract"].folder / FEATURES_FILE).items():
-        index, _, name = key.partition(".")
-        clips[int(index)][name] = tensor
-    return clips
+def load_clips(inputs: Inputs, base: Base, device: torch.device) -> list[ClipTensors]:
+    """The tensors of every clip: what extraction stored, and what the recording itself says."""
+    recordings, folder = family_of(base).recordings(base, device), inputs["validate"].folder
+    extracted, _ = unpack_clips(inputs["extract"].folder / FEATURES_FILE)
+    return [
+        recordings.complete(stored, read_at_rates(folder / clip.clip), clip.frames)
+        for stored, clip in zip(extracted, inputs["extract"].record.clips, strict=True)
+    ]
 
 
 def work(job: FinetuneJob) -> AdapterRecord:

@@ -16,6 +16,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from models.clip_tensors import ClipTensors, unpack_clips
 from models.loading.bases import Base, load_base
 from models.loading.family import family_of
 from models.loading.networks import build_network, load_cfm_synthesizer, load_vocoder
@@ -83,11 +84,12 @@ class Stopped:
     def record(self, stage: str) -> dict[str, Any]:
         return json.loads((self.folder(stage) / "result.json").read_text())["output"]
 
-    def recording(self, index: int) -> dict[str, torch.Tensor]:
-        """Wave, spectrogram and mel of a clip."""
+    def clip(self, index: int) -> ClipTensors:
         clip = self.record("extract")["clips"][index]
         at = read_at_rates(self.folder("validate") / clip["clip"])
-        return family_of(self.base).recordings(self.base, torch.device("cpu")).of(at, clip["frames"])
+        extracted, _ = unpack_clips(self.folder("extract") / "features.safetensors")
+        recordings = family_of(self.base).recordings(self.base, torch.device("cpu"))
+        return recordings.complete(extracted[index], at, clip["frames"])
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -127,14 +129,15 @@ def test_the_gate_stops_random_numbers_and_says_that_they_are(stopped: Stopped) 
 
 
 def test_every_clip_has_a_mel_at_the_rate_of_the_flow(stopped: Stopped) -> None:
-    stored, config = load_file(stopped.folder("extract") / "features.safetensors"), stopped.base.cfm
+    config = stopped.base.cfm
     assert config is not None
     for index, clip in enumerate(stopped.record("extract")["clips"]):
-        said = stopped.recording(index)
-        assert said["mel"].shape == (20, int(clip["frames"] * config.frames_ratio))
-        assert said["mel"].abs().max() < 1.5
-        assert len(said["wave"]) == clip["frames"] * stopped.base.sample_rate_hz // 50
-        assert f"{index}.speaker" not in stored
+        said = stopped.clip(index)
+        assert said.mel is not None
+        assert said.mel.shape == (20, int(clip["frames"] * config.frames_ratio))
+        assert said.mel.abs().max() < 1.5
+        assert len(said.wave) == clip["frames"] * stopped.base.sample_rate_hz // 50
+        assert said.speaker is None
 
 
 def test_only_the_attention_of_the_flow_is_adapted_and_it_learns(stopped: Stopped) -> None:
@@ -163,9 +166,9 @@ def test_it_speaks_with_its_adapters_at_any_speed_whole_or_in_pieces(stopped: St
         torch.device("cpu"),
         AdapterFolders(folder / "text2semantic", folder / "synthesizer"),
     )
-    tensors = load_file(stopped.folder("extract") / "features.safetensors")
-    reference = Reference(stopped.recording(0)["wave"], stopped.base.sample_rate_hz, tensors["0.phones"].long())
-    said = [Sentence(tensors["1.phones"][:12].long()), Sentence(tensors["2.phones"][:9].long())]
+    clips = [stopped.clip(index) for index in range(3)]
+    reference = Reference(clips[0].wave, stopped.base.sample_rate_hz, clips[0].phones.long())
+    said = [Sentence(clips[1].phones[:12].long()), Sentence(clips[2].phones[:9].long())]
     first, again = (voice.speak(said, reference, seed=3) for _ in range(2))
     assert first.sample_rate_hz == stopped.base.sample_rate_hz
     assert torch.equal(first.wave, again.wave)
@@ -182,10 +185,10 @@ def test_a_vocoder_copies_the_mel_of_a_recording(stopped: Stopped) -> None:
     again = load_resynthesizer(
         stopped.base, stopped.work, torch.device("cpu"), stopped.folder("finetune") / "adapter" / "synthesizer"
     )
-    mel = stopped.recording(0)["mel"]
+    clip = stopped.clip(0)
     with torch.no_grad():
-        expected = load_vocoder(stopped.base, stopped.work)(unscale_mel(mel[None]))[0, 0]
-    assert torch.equal(again.copy({"mel": mel}), expected)
+        expected = load_vocoder(stopped.base, stopped.work)(unscale_mel(clip.mel[None]))[0, 0]
+    assert torch.equal(again.copy(clip), expected)
 
 
 def test_it_leaves_as_a_lora_file_and_comes_back_to_half_precision(

@@ -12,10 +12,10 @@ from typing import Any, TypedDict
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from models.adapters.lora import adapters_off
+from models.clip_tensors import ClipTensors, unpack_clips
 from models.loading.bases import Base
 from models.loading.family import family_of
 from models.loading.networks import choose_device, load_bert
@@ -98,33 +98,32 @@ class Studio:
         self.features = job.inputs["extract"].record
         self.adapter = job.inputs["finetune"].record
         self.adapter_folder = job.inputs["finetune"].folder / ADAPTER_FOLDER
-        self.stored = load_file(job.inputs["extract"].folder / FEATURES_FILE)
+        self.extracted, _ = unpack_clips(job.inputs["extract"].folder / FEATURES_FILE)
         self.recordings = family_of(base).recordings(base, self.device)
         self.prepared = job.inputs["validate"].folder
-        self._clips: dict[int, dict[str, Tensor]] = {}
+        self._clips: dict[int, ClipTensors] = {}
         self.heldout = [self.features.index_of(clip) for clip in self.adapter.heldout_clips]
         self.training = [self.features.index_of(clip) for clip in self.adapter.training_clips]
         self.reference = self.training[choose_reference([self.features.clips[i].duration_s for i in self.training])]
 
     def wave(self, index: int) -> Wave:
-        return self.clip(index)["wave"].numpy()
+        return self.clip(index).wave.numpy()
 
     @cached_property
     def resynthesizer(self) -> Resynthesizer:
         """With the adapter in place, so that it can be switched off."""
         return load_resynthesizer(self.base, self.cache, self.device, self.adapter_folder / "synthesizer")
 
-    def clip(self, index: int) -> dict[str, Tensor]:
-        """Tensors of a clip by name: what extraction stored, and what the recording itself says."""
+    def clip(self, index: int) -> ClipTensors:
+        """What extraction stored of a clip, and what the recording itself says."""
         if index not in self._clips:
-            start, clip = f"{index}.", self.features.clips[index]
-            stored = {name.removeprefix(start): one for name, one in self.stored.items() if name.startswith(start)}
-            self._clips[index] = stored | self.recordings.of(read_at_rates(self.prepared / clip.clip), clip.frames)
+            clip, at = self.features.clips[index], read_at_rates(self.prepared / self.features.clips[index].clip)
+            self._clips[index] = self.recordings.complete(self.extracted[index], at, clip.frames)
         return self._clips[index]
 
     def reference_clip(self) -> ReferenceClip:
         """What is published for others to speak with."""
-        clip, speaker = self.features.clips[self.reference], self.clip(self.reference).get("speaker")
+        clip, speaker = self.features.clips[self.reference], self.clip(self.reference).speaker
         vector = None if speaker is None else tuple(round(float(value), 7) for value in speaker)
         return ReferenceClip(
             clip=clip.clip,
@@ -147,7 +146,7 @@ def choose_reference(durations_s: Sequence[float]) -> int:
 def resound(studio: Studio, index: int, seed: int) -> HeldOut:
     """A held-out clip through every path: copied, from its tokens, by the bare base, from shuffled tokens."""
     again, tensors, reference = studio.resynthesizer, studio.clip(index), studio.clip(studio.reference)
-    tokens = tensors["tokens"]
+    tokens = tensors.tokens
     shuffled = tokens[torch.randperm(len(tokens), generator=torch.Generator().manual_seed(seed))]
     with adapters_off(again.network):
         bare = again.speak(tokens, tensors, reference, seed)
@@ -174,10 +173,10 @@ def speak_sentences(studio: Studio, language: str, job: EvaluateJob) -> list[Fre
     symbols = studio.base.text.symbols
     clip = studio.reference_clip()
     reference = Reference(
-        wave=studio.clip(studio.reference)["wave"],
+        wave=studio.clip(studio.reference).wave,
         sample_rate_hz=clip.sample_rate_hz,
         phones=torch.tensor(phones_to_ids(list(clip.symbols), symbols)),
-        bert=studio.clip(studio.reference).get("bert"),
+        bert=studio.clip(studio.reference).bert,
         speaker=None if clip.speaker is None else torch.tensor(clip.speaker),
     )
     bert = load_bert(studio.base, studio.cache, studio.device)

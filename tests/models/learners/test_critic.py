@@ -7,6 +7,7 @@ import copy
 import torch
 
 from models.adapters.lora import adapter_parameters, inject
+from models.clip_tensors import ClipTensors
 from models.configs.synthesizer import DiscriminatorConfig, HifiGanDecoderConfig, ScaleLayer, SynthesizerConfig
 from models.learners.critic import Critic
 from models.learners.discriminator import Discriminator
@@ -113,15 +114,15 @@ class TestLearner:
         inject(network, network.adaptable_modules(), 2)
         return SynthesizerLearner(network, discriminator(), CPU)
 
-    def clip(self, seed: int) -> dict[str, torch.Tensor]:
+    def clip(self, seed: int, scale: float = 1.0) -> ClipTensors:
         random = torch.Generator().manual_seed(seed)
         frames = 20 + 2 * seed
-        return {
-            "wave": torch.randn(frames * 640, generator=random) * 0.1,
-            "spectrogram": torch.rand(1025, frames, generator=random),
-            "tokens": torch.randint(0, 12, (frames // 2,), generator=random),
-            "phones": torch.randint(0, 300, (7 + seed,), generator=random),
-        }
+        return ClipTensors(
+            wave=torch.randn(frames * 640, generator=random) * 0.1 * scale,
+            spectrogram=torch.rand(1025, frames, generator=random),
+            tokens=torch.randint(0, 12, (frames // 2,), generator=random),
+            phones=torch.randint(0, 300, (7 + seed,), generator=random),
+        )
 
     def test_the_total_is_that_of_the_recipe(self) -> None:
         learner, clips = self.learner(), [self.clip(0), self.clip(1)]
@@ -130,7 +131,7 @@ class TestLearner:
         batch = learner._collate(clips)
         noise, uniform = learner._noise(clips, [1, 2], batch["spec"].shape[-1])
         out = learner.network(**batch, noise=noise, uniform=uniform)
-        target = take_slices(learner._pad([c["wave"] for c in clips])[:, None], out.starts * 640, 8 * 640)
+        target = take_slices(learner._pad([c.wave for c in clips])[:, None], out.starts * 640, 8 * 640)
         (_, real_maps), (logits, maps) = discriminator().compare(target, out.wave)
         expected = (
             45 * MelLoss(learner.network.config.mel)(out.wave[:, 0], target[:, 0])
@@ -142,7 +143,7 @@ class TestLearner:
 
     def test_micro_batches_give_the_gradient_of_the_whole_batch(self) -> None:
         """Rows of one length, so that no row is padded; the mean of means is then the mean."""
-        clips = [{**self.clip(2), "wave": self.clip(2)["wave"] * scale} for scale in (1.0, 0.5)]
+        clips = [self.clip(2, scale) for scale in (1.0, 0.5)]
         gradients = []
         for size in (2, 1):
             learner = self.learner()

@@ -7,6 +7,7 @@ import soundfile
 import torch
 
 from models.adapters.lora import adapter_parameters, adapter_state, adapters_off, inject, scaled, set_adapter_state
+from models.clip_tensors import ClipTensors
 from models.learners.prior import PriorLearner, with_decided_voicing
 from models.learners.vits import Text2SemanticLearner
 from models.loading.bases import load_base
@@ -28,15 +29,15 @@ def clips(shared):
         wave = torch.from_numpy(samples[8000 : 8000 + 120 * 320])
         content = encoder(wave[None])
         found.append(
-            {
-                "wave": wave,
-                "spectrogram": Spectrogram(base.synthesizer.spectrogram)(wave[None])[0, :, :120],
-                "tokens": network.extract_tokens(content[:, :, :120])[0, 0],
-                "phones": torch.randint(1, 80, (20,), generator=torch.Generator().manual_seed(1)),
-                "speaker": torch.nn.functional.normalize(
+            ClipTensors(
+                wave=wave,
+                spectrogram=Spectrogram(base.synthesizer.spectrogram)(wave[None])[0, :, :120],
+                tokens=network.extract_tokens(content[:, :, :120])[0, 0],
+                phones=torch.randint(1, 80, (20,), generator=torch.Generator().manual_seed(1)),
+                speaker=torch.nn.functional.normalize(
                     torch.rand(256, generator=torch.Generator().manual_seed(2)), dim=0
                 ),
-            }
+            )
         )
     return found
 
@@ -67,7 +68,7 @@ def test_a_few_steps_come_nearer_to_clips_and_leave_copies_alone(learner, clips)
         optimizer.step()
     network.eval()
     assert learner.heldout_losses(clips)["prior"] < before - 0.05
-    spec, speaker = clips[0]["spectrogram"][None], clips[0]["speaker"][None]
+    spec, speaker = clips[0].spectrogram[None], clips[0].speaker[None]
     copies = []
     for _ in range(2):
         copies.append(network.copy_synthesis(spec, network.condition(spec, speaker=speaker)))

@@ -74,7 +74,7 @@ def copied_once() -> Iterator[None]:
 
     def remembered(self: VitsResynthesizer, clip: Any) -> torch.Tensor:
         state = self.network.state_dict()
-        asked = hashlib.sha256(clip["spectrogram"].numpy().tobytes())
+        asked = hashlib.sha256(clip.spectrogram.numpy().tobytes())
         for name in sorted(state):
             asked.update(state[name].double().sum().numpy().tobytes())
         if asked.digest() not in copies:

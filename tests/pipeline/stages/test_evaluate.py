@@ -34,7 +34,7 @@ def studio(walked, tmp_path: Path) -> Studio:
     """The voice with a decoder that works: its linear path is set from the training clips (``set_pca``)."""
     job = walked.job(tmp_path, ("validate", "extract", "finetune"), EvaluateSettings())
     made = Studio(job, find_base("tiny", walked.root / "bases"))
-    frames = torch.cat([made.clip(index)["spectrogram"] for index in made.training], dim=1).T
+    frames = torch.cat([made.clip(index).spectrogram for index in made.training], dim=1).T
     from models.adapters.lora import adapters_off
 
     network = made.resynthesizer.network

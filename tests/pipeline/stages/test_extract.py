@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
+from models.clip_tensors import unpack_clips
 from models.loading.bases import find_base
 from models.loading.family import family_of
 from pipeline.errors import TransientError, VoiceRefused
@@ -42,22 +42,22 @@ def with_clips(job, change):
 
 def test_everything_lies_on_one_grid_of_twenty_milliseconds(walked) -> None:
     record = walked.outcomes["extract"].record
-    stored = load_file(walked.outcomes["extract"].folder / FEATURES_FILE)
+    extracted, _ = unpack_clips(walked.outcomes["extract"].folder / FEATURES_FILE)
     base = find_base("tiny", walked.root / "bases")
     recordings = family_of(base).recordings(base, torch.device("cpu"))
     assert len(record.clips) == 6
-    for index, clip in enumerate(record.clips):
+    for stored, clip in zip(extracted, record.clips, strict=True):
         at = read_at_rates(walked.outcomes["validate"].folder / clip.clip)
-        tensors = {name: stored[f"{index}.{name}"] for name in ("tokens", "phones", "speaker")}
-        tensors |= recordings.of(at, clip.frames)
-        assert tensors["wave"].shape == (clip.frames * 320,)
-        assert torch.equal(tensors["wave"], torch.from_numpy(at(16_000)[: clip.frames * 320]))
-        assert tensors["spectrogram"].shape == (513, clip.frames)
-        assert tensors["tokens"].shape == (clip.tokens,) == (clip.frames // 2,)
-        assert len(tensors["phones"]) == len(clip.symbols)
-        assert float(tensors["speaker"].norm()) == pytest.approx(1.0, abs=1e-4)
-        assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
-    assert {name.partition(".")[2] for name in stored} == {"tokens", "phones", "speaker"}, "and nothing is stored twice"
+        tensors = recordings.complete(stored, at, clip.frames)
+        assert tensors.wave.shape == (clip.frames * 320,)
+        assert torch.equal(tensors.wave, torch.from_numpy(at(16_000)[: clip.frames * 320]))
+        assert tensors.spectrogram.shape == (513, clip.frames)
+        assert tensors.tokens.shape == (clip.tokens,) == (clip.frames // 2,)
+        assert len(tensors.phones) == len(clip.symbols)
+        assert float(tensors.speaker.norm()) == pytest.approx(1.0, abs=1e-4)
+        assert (tensors.bert, tensors.mel) == (None, None)
+        for tensor in (tensors.wave, tensors.spectrogram, tensors.tokens, tensors.phones, tensors.speaker):
+            assert torch.isfinite(tensor).all()
 
 
 def test_the_same_recordings_give_the_same_bytes(walked, job) -> None:
@@ -98,7 +98,7 @@ def test_chinese_text_has_bert_features_where_the_base_has_a_bert_and_other_text
         told = replace(networks, bert=SimpleNamespace(of=lambda spans, asked=asked: asked.append(spans) or FEATURES))
         one = clip.model_copy(update={"text": text, "language": language})
         extracted = extract.extract_clip(one, silence, told)
-        heard[language] = (asked[0], extracted.tensors["bert"])
+        heard[language] = (asked[0], extracted[1].bert)
     spans = heard["zh"][0]
     assert [span[0] for span in spans if span[1]] == ["你好,"]
     assert [sum(counts) == phones for _, counts, phones in spans if counts] == [True]

@@ -84,7 +84,7 @@ class TestHeldOutClips:
         original = finetune.Training._accumulate
 
         def watch(self, clips):
-            seen.update(clip["tokens"].data_ptr() for clip in clips)
+            seen.update(clip.tokens.data_ptr() for clip in clips)
             return original(self, clips)
 
         loaded = []
@@ -93,7 +93,7 @@ class TestHeldOutClips:
         monkeypatch.setattr(finetune.Training, "_accumulate", watch)
         record = finetune.work(walked.finetune_job(tmp_path, epochs=1))
         names = [clip.clip for clip in walked.outcomes["extract"].record.clips]
-        trained = {name for name, clip in zip(names, loaded[0], strict=True) if clip["tokens"].data_ptr() in seen}
+        trained = {name for name, clip in zip(names, loaded[0], strict=True) if clip.tokens.data_ptr() in seen}
         assert trained == set(record.training_clips)
         assert not trained & set(record.heldout_clips)
         assert len(record.heldout_clips) == 2
