@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Literal
 
 from pydantic import Field
@@ -31,8 +32,8 @@ class PreparedClip(Record):
     """A sentence ready for training: mono, trimmed, levelled, at its original sample rate.
 
     Attributes:
-        file: FLAC inside the folder of the validate stage.
-        source: the recording it was cut from, a path inside the voice's folder.
+        file: FLAC inside the folder of the validate stage; a slice of a long recording has a number behind a ``-``.
+        source: the recording it was cut from, a path inside the voice's folder as its owner wrote it.
         start_s, end_s: where in the recording; pauses inside may have been shortened.
         speech_s: its speech with natural pauses; what the 60-second rule counts.
         gain_db, limited_db: what levelling added, and what the limiter took off the highest peak.
@@ -53,3 +54,13 @@ class PreparedClip(Record):
     limited_db: float = 0.0
     noise_reduced: bool = False
     sha256: str
+
+    @property
+    def is_slice(self) -> bool:
+        """One of several that a long recording was cut into."""
+        return "-" in PurePosixPath(self.file).stem
+
+    @property
+    def name(self) -> str:
+        """What people call it: the path that its owner wrote, and of a slice where in the recording it lies."""
+        return f"{self.source} [{self.start_s:.1f}-{self.end_s:.1f} s]" if self.is_slice else self.source

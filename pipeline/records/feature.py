@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, model_validator
 
 from pipeline.records.base import Record
 from pipeline.records.clip import Split
@@ -14,7 +16,8 @@ class ClipFeatures(Record):
     """One clip. Its tensors lie at the same place in ``features.safetensors``, see ``models.clip_tensors``.
 
     Attributes:
-        clip: the prepared clip, a path inside the folder of the validate stage.
+        clip: what people call it, as in ``PreparedClip.name``.
+        file: the prepared clip, a path inside the folder of the validate stage.
         frames: length of its spectrogram, T50.
         symbols: the phones by name; ``phones`` holds their ids.
         content_sha256: of the wave as it goes into training; the held-out split is drawn by it.
@@ -23,6 +26,7 @@ class ClipFeatures(Record):
     """
 
     clip: str
+    file: str
     text: str
     language: str
     duration_s: float = Field(gt=0)
@@ -32,6 +36,14 @@ class ClipFeatures(Record):
     content_sha256: str
     split: Split | None = None
     unknown_characters: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _called_by_its_file(cls, told: Any) -> Any:
+        """As it was written while a clip had no other name: results in ``work/`` still say so."""
+        return (
+            {**told, "file": told["clip"]} if isinstance(told, dict) and "clip" in told and "file" not in told else told
+        )
 
 
 class LeftOutClip(Record):
@@ -55,5 +67,5 @@ class FeatureRecord(Record):
     duration_s: float
 
     def index_of(self, clip: str) -> int:
-        """Position of a clip, in the record and among the tensors."""
-        return next(index for index, one in enumerate(self.clips) if one.clip == clip)
+        """Position of a clip, in the record and among the tensors; by its file, too, as earlier versions called it."""
+        return next(index for index, one in enumerate(self.clips) if clip in (one.clip, one.file))

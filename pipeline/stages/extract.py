@@ -91,10 +91,10 @@ def _load_guide(base: Base, cache: Path, device: torch.device) -> TextGuide | No
 def extract_clip(clip: PreparedClip, samples: npt.NDArray[np.float32], networks: Networks) -> Found | LeftOutClip:
     """All features of one clip; ``samples`` mono at ``clip.sample_rate_hz``. A clip that cannot be used is no error."""
     if not clip.text:
-        return LeftOutClip(clip=clip.file, code="no_transcript", detail="there is no text to learn from")
+        return LeftOutClip(clip=clip.name, code="no_transcript", detail="there is no text to learn from")
     phones = phonemize(clip.text, known_language(clip.language))
     if is_silent(phones):
-        return LeftOutClip(clip=clip.file, code="no_phones", detail=f"nothing to pronounce in {clip.text[:40]!r}")
+        return LeftOutClip(clip=clip.name, code="no_phones", detail=f"nothing to pronounce in {clip.text[:40]!r}")
 
     @cache
     def at(wanted_hz: int) -> npt.NDArray[np.float32]:
@@ -102,9 +102,10 @@ def extract_clip(clip: PreparedClip, samples: npt.NDArray[np.float32], networks:
 
     extracted, frames = _tensors(at, phones, networks)
     if len(extracted.tokens) < MIN_TOKENS:
-        return LeftOutClip(clip=clip.file, code="too_short", detail=f"{clip.duration_s:.2f} s")
+        return LeftOutClip(clip=clip.name, code="too_short", detail=f"{clip.duration_s:.2f} s")
     record = ClipFeatures(
-        clip=clip.file,
+        clip=clip.name,
+        file=clip.file,
         text=clip.text,
         language=clip.language,
         duration_s=round(networks.recordings.samples_of(at, frames) / networks.base.sample_rate_hz, 4),
@@ -239,4 +240,4 @@ def _read_checkpoint(path: Path, clip: PreparedClip) -> Found | None:
         record = ClipFeatures.model_validate_json(notes["record"])
     except (WeightsError, ValueError, KeyError):  # none yet, cut short, or of an earlier version
         return None
-    return (record, extracted) if record.clip == clip.file else None
+    return (record, extracted) if record.file == clip.file else None

@@ -365,7 +365,7 @@ def load_clips(inputs: Inputs, base: Base, device: torch.device) -> list[ClipTen
     recordings, folder = family_of(base).recordings(base, device), inputs["validate"].folder
     extracted, _ = unpack_clips(inputs["extract"].folder / FEATURES_FILE)
     return [
-        recordings.complete(stored, read_at_rates(folder / clip.clip), clip.frames)
+        recordings.complete(stored, read_at_rates(folder / clip.file), clip.frames)
         for stored, clip in zip(extracted, inputs["extract"].record.clips, strict=True)
     ]
 

@@ -86,7 +86,7 @@ class Stopped:
 
     def clip(self, index: int) -> ClipTensors:
         clip = self.record("extract")["clips"][index]
-        at = read_at_rates(self.folder("validate") / clip["clip"])
+        at = read_at_rates(self.folder("validate") / clip["file"])
         extracted, _ = unpack_clips(self.folder("extract") / "features.safetensors")
         recordings = family_of(self.base).recordings(self.base, torch.device("cpu"))
         return recordings.complete(extracted[index], at, clip["frames"])

@@ -117,7 +117,7 @@ class Studio:
     def clip(self, index: int) -> ClipTensors:
         """What extraction stored of a clip, and what the recording itself says."""
         if index not in self._clips:
-            clip, at = self.features.clips[index], read_at_rates(self.prepared / self.features.clips[index].clip)
+            clip, at = self.features.clips[index], read_at_rates(self.prepared / self.features.clips[index].file)
             self._clips[index] = self.recordings.complete(self.extracted[index], at, clip.frames)
         return self._clips[index]
 

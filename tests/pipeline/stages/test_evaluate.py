@@ -175,3 +175,19 @@ def test_the_report_is_there_in_three_forms_whatever_the_verdict(walked) -> None
     assert 'failures="' in (folder / "report" / "junit.xml").read_text()
     assert record.heldout_clips == walked.outcomes["finetune"].record.heldout_clips
     assert all((folder / sound.path).is_file() for sample in record.samples for sound in sample.sounds)
+
+
+def test_a_clip_is_called_by_its_owners_path_from_the_folder_to_the_report(walked) -> None:
+    records = {name: outcome.record for name, outcome in walked.outcomes.items()}
+    written = [line.partition(",")[0] for line in (walked.root / "voices/ana/metadata.csv").read_text().split()[1:]]
+    owned = {name for name in written if name.startswith("wavs/")}
+    adapter, report = records["finetune"], records["evaluate"]
+    assert {result.clip.file_name for result in records["validate"].clips} == owned
+    assert [clip.clip for clip in records["extract"].clips] == sorted(owned)
+    assert {*adapter.training_clips, *adapter.heldout_clips} == owned
+    assert {sample.name for sample in report.samples if sample.evidence != "free_speech"} == set(report.heldout_clips)
+    assert {name for check in report.checks for name in check.per_clip if name.startswith("wavs/")} == set(
+        report.heldout_clips
+    )
+    reference = json.loads((walked.outcomes["evaluate"].folder / "reference/reference.json").read_text())
+    assert reference["clip"] in adapter.training_clips

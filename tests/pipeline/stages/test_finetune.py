@@ -35,7 +35,7 @@ def short_epochs():
 
 def a_clip(name: str, *, duration_s: float = 4.0, split: str | None = None) -> ClipFeatures:
     return ClipFeatures(
-        clip=name, text="Hello.", language="en", duration_s=duration_s, frames=200, tokens=100, symbols=("HH",),
+        clip=name, file=f"clips/{name}.flac", text="Hello.", language="en", duration_s=duration_s, frames=200, tokens=100, symbols=("HH",),
         content_sha256=(name * 64)[:64], split=split,
     )  # fmt: skip
 
