@@ -14,7 +14,7 @@ from pipeline.io.files import open_regular, walk_files
 from pipeline.io.metadata import Metadata, Problem, Row, read_metadata
 from pipeline.io.voices import METADATA_FILE, UNCOUNTED, UNCOUNTED_HINT, find_uncounted, is_part_of_voice
 from pipeline.records.clip import Clip, Split
-from pipeline.records.clip_report import Finding, Repair
+from pipeline.records.clip_report import ClipResult, Finding, Repair, verdict_of
 
 MAX_FILES = 200_000
 _COMPRESSED = (
@@ -43,16 +43,6 @@ _FAULT_CODES = {
     "unreadable": "corrupt",
     "unsafe_path": "bad_metadata",
 }
-
-
-@dataclass(frozen=True)
-class Recording:
-    """One recording as it lies in the folder. `audio` is None where `findings` say why it cannot be read."""
-
-    clip: Clip
-    audio: Audio | None
-    sha256: str | None
-    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,22 +102,28 @@ def list_recordings(
     return replace(folder, uncounted=frozenset(find_uncounted(path, named)))
 
 
-def read_recording(folder: Folder, clip: Clip, limits: AudioLimits) -> Recording:
-    """One recording with what is known about it from the metadata."""
+def read_recording(folder: Folder, clip: Clip, limits: AudioLimits) -> tuple[ClipResult, Audio | None]:
+    """What is known of a recording before anything is measured, and its sound: None where it cannot be read."""
     known = folder.clip_findings.get(clip.file_name, ())
+
+    def refused(code: str, detail: str) -> tuple[ClipResult, None]:
+        return _known(clip, (*known, Finding(code=code, severity="reject", detail=detail))), None
+
     path = _inside(folder.path, clip.file_name)
     if path is None:
         detail = "leads through a symbolic link" if _is_linked(folder.path, clip.file_name) else "the file is missing"
-        return Recording(clip, None, None, (*known, Finding(code="bad_metadata", severity="reject", detail=detail)))
+        return refused("bad_metadata", detail)
     if clip.file_name in folder.uncounted:
-        detail = f"{UNCOUNTED}; {UNCOUNTED_HINT}"
-        return Recording(clip, None, None, (*known, Finding(code="bad_metadata", severity="reject", detail=detail)))
+        return refused("bad_metadata", f"{UNCOUNTED}; {UNCOUNTED_HINT}")
     try:
         audio = read_audio(path, limits)
-        return Recording(clip, audio, _digest(path), known)
+        return _known(clip, known, _digest(path)), audio
     except AudioFileError as error:
-        code = _FAULT_CODES[error.fault]
-        return Recording(clip, None, None, (*known, Finding(code=code, severity="reject", detail=error.detail)))
+        return refused(_FAULT_CODES[error.fault], error.detail)
+
+
+def _known(clip: Clip, findings: tuple[Finding, ...], sha256: str | None = None) -> ClipResult:
+    return ClipResult(clip=clip, verdict=verdict_of(findings), sha256=sha256, findings=findings)
 
 
 def _clip(row: Row, language: str) -> Clip:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import Field
@@ -12,6 +13,7 @@ from pipeline.records.clip import Clip, PreparedClip
 Severity = Literal["reject", "repair", "warn"]
 TEXTS_MISSING = "texts_missing"  # the code of good recordings that only lack their texts
 Verdict = Literal["pass", "warn", "repair", "reject"]
+SEVERITIES: tuple[Severity, ...] = ("reject", "repair", "warn")
 
 
 class Finding(Record):
@@ -29,6 +31,17 @@ class Finding(Record):
     value: float | None = None
     limit: float | None = None
     unit: str = ""
+
+
+def verdict_of(findings: Iterable[Finding]) -> Verdict:
+    """The severest finding, or `pass`."""
+    found = {finding.severity for finding in findings}
+    return next((severity for severity in SEVERITIES if severity in found), "pass")
+
+
+def rejects(findings: Iterable[Finding]) -> bool:
+    """Whether anything found keeps a recording, or a folder, from being used."""
+    return any(finding.severity == "reject" for finding in findings)
 
 
 class Repair(Record):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.records.clip import Clip
-from pipeline.records.clip_report import Finding, Measures, Repair
+from pipeline.records.clip_report import Finding, Measures, Repair, rejects
 from pipeline.records.settings import ValidateSettings
 from pipeline.signal.dnsmos import Opinion
 from pipeline.signal.examine import Examination
@@ -52,10 +52,6 @@ class Heard:
 
     opinion: Opinion | None = None
     within_similarity: float | None = None
-
-
-def rejects(findings: list[Finding]) -> bool:
-    return any(finding.severity == "reject" for finding in findings)
 
 
 def file_findings(clip: Clip, container: str, subtype: str) -> Iterator[Finding]:

@@ -6,14 +6,16 @@ Everything here works on two kilobytes per recording, so a folder of ten hours n
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.records.clip_report import Finding
+from pipeline.records.clip_report import ClipResult, Finding, rejects
 from pipeline.records.settings import ValidateSettings
+from pipeline.signal.examine import Examination
+from pipeline.signal.frames import Floats
 from pipeline.signal.reading_rules import Reading, judge_readings, reading_findings
 from pipeline.signal.similarity import Fingerprint, bit_error_rate
 from pipeline.text.transcripts import guess_latin_language
@@ -33,26 +35,40 @@ _SHIFTS = (-2, -1, 1, 2)
 
 
 @dataclass(frozen=True)
-class Traits:
-    """What is remembered of a recording after its samples are gone.
+class Judged:
+    """One recording after the rules that need no other one: what is told of it, remembered of it and heard of it.
 
     Attributes:
-        usable: nothing rejected it so far.
+        result: what the report says of it so far.
         phones: that its text takes, None without text.
         reading: what its text is and what was heard, None where no acoustic model listens.
         embedding: unit vector of the speaker (256,), None where it was not measured.
+        seen: all measures, None where it cannot be read; `original`: the chosen channel as decoded, (n,).
+        prepared: samples (n,) of the clips that go on to training, in the order of `result.prepared`.
     """
 
-    name: str
-    usable: bool
-    sha256: str | None
-    speech_s: float
-    text: str | None
-    language: str
+    result: ClipResult
+    speech_s: float = 0.0
     phones: float | None = None
     reading: Reading | None = None
     embedding: Vector | None = None
     fingerprint: Fingerprint | None = None
+    seen: Examination | None = None
+    original: Floats | None = None
+    prepared: tuple[Floats, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.result.clip.file_name
+
+    @property
+    def usable(self) -> bool:
+        """Nothing rejected it so far."""
+        return not rejects(self.result.findings)
+
+    def without_sound(self) -> Judged:
+        """The two kilobytes that comparing it with the others takes."""
+        return replace(self, seen=None, original=None, prepared=())
 
 
 @dataclass(frozen=True)
@@ -64,14 +80,14 @@ class FolderFindings:
     similarity: Mapping[int, float]
 
 
-def folder_findings(traits: Sequence[Traits], language: str | None, settings: ValidateSettings) -> FolderFindings:
+def folder_findings(judged: Sequence[Judged], language: str | None, settings: ValidateSettings) -> FolderFindings:
     """All rules over all recordings of a voice."""
     clips: dict[int, list[Finding]] = {}
     voice: list[Finding] = []
-    for index, original in find_duplicates(traits).items():
-        detail = f"the same recording as {traits[original].name}"
+    for index, original in find_duplicates(judged).items():
+        detail = f"the same recording as {judged[original].name}"
         clips.setdefault(index, []).append(Finding(code="duplicate", severity="repair", detail=detail))
-    similarity, strangers, speaker_finding = judge_speakers(traits, settings)
+    similarity, strangers, speaker_finding = judge_speakers(judged, settings)
     voice += [speaker_finding] if speaker_finding else []
     for index in strangers:
         clips.setdefault(index, []).append(
@@ -84,44 +100,44 @@ def folder_findings(traits: Sequence[Traits], language: str | None, settings: Va
                 detail="another voice than most of the folder",
             )
         )
-    pace_finding, outliers = judge_paces(traits)
+    pace_finding, outliers = judge_paces(judged)
     voice += [pace_finding] if pace_finding else []
     for index, finding in outliers.items():
         clips.setdefault(index, []).append(finding)
-    known = {i: one.reading for i, one in enumerate(traits) if one.usable and one.reading is not None}
+    known = {i: one.reading for i, one in enumerate(judged) if one.usable and one.reading is not None}
     reading_finding, others = judge_readings(known)
     voice += [reading_finding] if reading_finding else []
-    for index, finding in reading_findings([one.name for one in traits], others).items():
+    for index, finding in reading_findings([one.name for one in judged], others).items():
         clips.setdefault(index, []).append(finding)
-    voice += judge_language(traits, language)
+    voice += judge_language(judged, language)
     return FolderFindings(tuple(voice), {index: tuple(found) for index, found in clips.items()}, similarity)
 
 
-def find_duplicates(traits: Sequence[Traits]) -> dict[int, int]:
+def find_duplicates(judged: Sequence[Judged]) -> dict[int, int]:
     """Index of every copy, with the index of the recording that it is a copy of: same bytes, or same sound."""
     copies: dict[int, int] = {}
     first_with: dict[str, int] = {}
-    for index, one in enumerate(traits):
-        if one.sha256 is not None and one.usable:
-            original = first_with.setdefault(one.sha256, index)
+    for index, one in enumerate(judged):
+        if one.result.sha256 is not None and one.usable:
+            original = first_with.setdefault(one.result.sha256, index)
             if original != index:
                 copies[index] = original
-    heard = {i: one.fingerprint for i, one in enumerate(traits) if one.fingerprint is not None and one.usable}
+    heard = {i: one.fingerprint for i, one in enumerate(judged) if one.fingerprint is not None and one.usable}
     heard = {i: marks for i, marks in heard.items() if i not in copies}
-    for left, right in _candidates(traits, heard):
+    for left, right in _candidates(judged, heard):
         if left in copies or right in copies or bit_error_rate(heard[left], heard[right]) > _SAME_RECORDING:
             continue
         copies[max(left, right)] = min(left, right)
     return copies
 
 
-def _candidates(traits: Sequence[Traits], heard: Mapping[int, Fingerprint]) -> Iterator[tuple[int, int]]:
+def _candidates(judged: Sequence[Judged], heard: Mapping[int, Fingerprint]) -> Iterator[tuple[int, int]]:
     """Pairs of nearly equal length; in a large folder only those that share a 32-bit mark, as copies do."""
-    ordered = sorted(heard, key=lambda i: traits[i].speech_s)
+    ordered = sorted(heard, key=lambda i: judged[i].speech_s)
     sharing = _sharing_pairs(heard) if len(ordered) > _ALL_PAIRS_MAX else None
     for position, index in enumerate(ordered):
         for other in ordered[position + 1 :]:
-            if traits[other].speech_s - traits[index].speech_s > _SAME_LENGTH_S:
+            if judged[other].speech_s - judged[index].speech_s > _SAME_LENGTH_S:
                 break
             if sharing is None or (min(index, other), max(index, other)) in sharing:
                 yield index, other
@@ -146,14 +162,14 @@ def _sharing_pairs(heard: Mapping[int, Fingerprint]) -> set[tuple[int, int]]:
 
 
 def judge_speakers(
-    traits: Sequence[Traits], settings: ValidateSettings
+    judged: Sequence[Judged], settings: ValidateSettings
 ) -> tuple[dict[int, float], list[int], Finding | None]:
     """Cosine of each clip to the voice's mean, clips of somebody else, and whether the folder holds two voices."""
-    known = [i for i, one in enumerate(traits) if one.usable and one.embedding is not None]
+    known = [i for i, one in enumerate(judged) if one.usable and one.embedding is not None]
     if len(known) < 2:
         return {}, [], None
-    vectors = np.stack([_vector(traits[i]) for i in known])
-    weights = np.array([max(traits[i].speech_s, 0.1) for i in known])
+    vectors = np.stack([_vector(judged[i]) for i in known])
+    weights = np.array([max(judged[i].speech_s, 0.1) for i in known])
     larger = _larger_group(vectors, weights)
     between = float(_mean(vectors[larger], weights[larger]) @ _mean(vectors[~larger], weights[~larger]))
     share = float(weights[~larger].sum() / weights.sum())
@@ -176,7 +192,7 @@ def judge_speakers(
     return similarity, strangers, finding
 
 
-def _vector(one: Traits) -> Vector:
+def _vector(one: Judged) -> Vector:
     if one.embedding is None:
         raise ValueError(f"{one.name}: no speaker embedding")
     return one.embedding
@@ -208,17 +224,17 @@ def _larger_group(vectors: Vector, weights: npt.NDArray[np.float64]) -> npt.NDAr
     return np.asarray(larger)
 
 
-def judge_paces(traits: Sequence[Traits]) -> tuple[Finding | None, dict[int, Finding]]:
+def judge_paces(judged: Sequence[Judged]) -> tuple[Finding | None, dict[int, Finding]]:
     """Do texts and recordings belong together? One reader keeps one pace, so long texts must be long recordings.
 
     Finds transcripts in a wrong order, and single texts more than twice too long or too short. Two swapped sentences of
     equal length stay unseen: that takes an acoustic model.
     """
-    known = [i for i, one in enumerate(traits) if one.usable and one.phones and one.speech_s > 0]
+    known = [i for i, one in enumerate(judged) if one.usable and one.phones and one.speech_s > 0]
     if len(known) < _PACE_CLIPS_MIN:
         return None, {}
-    phones = np.log([traits[i].phones or 1.0 for i in known])
-    seconds = np.log([traits[i].speech_s for i in known])
+    phones = np.log([judged[i].phones or 1.0 for i in known])
+    seconds = np.log([judged[i].speech_s for i in known])
     pace = phones - seconds
     spread = _spread(pace)
     if spread > _PACE_SPREAD_MAX:
@@ -260,9 +276,9 @@ def _pace_outliers(known: Sequence[int], pace: npt.NDArray[np.float64]) -> dict[
     return found
 
 
-def judge_language(traits: Sequence[Traits], language: str | None) -> list[Finding]:
+def judge_language(judged: Sequence[Judged], language: str | None) -> list[Finding]:
     """A folder said to be English whose commonest words are those of another language."""
-    texts = [one.text for one in traits if one.text and one.language == "en"]
+    texts = [one.result.clip.text for one in judged if one.result.clip.text and one.result.clip.language == "en"]
     guessed = guess_latin_language(texts) if language == "en" or language is None else None
     if guessed in (None, "en"):
         return []

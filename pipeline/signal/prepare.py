@@ -37,16 +37,6 @@ class Piece:
     text: str | None
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """Samples of one piece, mono, (n,), and what was done to them."""
-
-    samples: Floats
-    normalised: Normalised
-    trimmed_s: float
-    shortened_s: float
-
-
 def whole_piece(regions: Sequence[Region], duration_s: float, text: str | None, pause_max_s: float) -> Piece:
     """The recording from its first to its last speech, with a little air."""
     start_s = max(0.0, regions[0].start_s - LEAD_S)
@@ -91,8 +81,11 @@ def prepare_piece(
     regions: Sequence[Region],
     pause_max_s: float,
     levels: tuple[float, float, float],
-) -> Prepared:
-    """Cut, shorten and level one piece. `levels`: speech, target and true peak ceiling, in dBFS."""
+) -> tuple[Normalised, float]:
+    """One piece, cut, its pauses shortened and levelled; and how many seconds of the recording are not in it.
+
+    `levels`: speech, target and true peak ceiling, in dBFS.
+    """
     inside = [region for region in regions if region.end_s > piece.start_s and region.start_s < piece.end_s]
     kept = [(piece.start_s, piece.end_s)]
     for one, following in pairwise(inside):
@@ -105,7 +98,7 @@ def prepare_piece(
     kept_s = sum(end - start for start, end in kept)
     shortened_s = piece.end_s - piece.start_s - kept_s
     trimmed_s = len(samples) / sample_rate_hz - (piece.end_s - piece.start_s)
-    return Prepared(joined, normalise(joined, sample_rate_hz, *levels), trimmed_s, shortened_s)
+    return normalise(joined, sample_rate_hz, *levels), trimmed_s + shortened_s
 
 
 def _join(parts: Sequence[Floats], sample_rate_hz: int) -> Floats:

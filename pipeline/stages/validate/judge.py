@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 
 from pipeline.io.audio import Audio, resample
-from pipeline.io.recordings import Recording
 from pipeline.records.clip import Clip, PreparedClip
-from pipeline.records.clip_report import ClipResult, Finding, Measures, Repair, Span, Verdict
+from pipeline.records.clip_report import ClipResult, Finding, Measures, Repair, Span, rejects, verdict_of
 from pipeline.records.settings import ValidateSettings
 from pipeline.signal.clip_rules import (
     Heard,
@@ -26,13 +24,12 @@ from pipeline.signal.clip_rules import (
     name_findings,
     pace_findings,
     phone_findings,
-    rejects,
     sound_findings,
     transcript_findings,
 )
 from pipeline.signal.dnsmos import Opinion
 from pipeline.signal.examine import BURST_MIN_S, FRAME_S, Examination, examine, speech_only
-from pipeline.signal.folder_rules import Traits
+from pipeline.signal.folder_rules import Judged
 from pipeline.signal.frames import FRAMES_PER_S, Floats
 from pipeline.signal.prepare import Piece, covered_seconds, prepare_piece, slice_pieces, whole_piece
 from pipeline.signal.reading_rules import Reading
@@ -48,48 +45,33 @@ RECOGNISED_MAX_S = 40.0
 RECOGNISED_MIN_PHONES = 6
 MAX_MAGNITUDE = 1e6  # of full scale: float files scaled like 16-bit integers are still sound, 1e30 is not
 MAX_RATE_HZ = 48_000  # higher rates hold nothing that a network here reproduces
-SEVERITIES: tuple[Verdict, ...] = ("reject", "repair", "warn")
 _REPAIRS_SHOWN_FROM_S = 0.3
 _LIMITED_SHOWN_FROM_DB = 0.1
 SHORT_PAUSE_S = 0.12  # a breath between phrases: long files are cut there
 _SLICED_SHARE_MIN = 0.97  # of the speech: a slice that was left out takes its words with it
 
-
-@dataclass(frozen=True)
-class Output:
-    """A prepared clip and its samples (n,), to be written."""
-
-    clip: PreparedClip
-    samples: Floats
-
-
-@dataclass(frozen=True)
-class Judged:
-    """One recording after the rules that need no other recording."""
-
-    result: ClipResult
-    traits: Traits
-    original: Floats | None = None
-    seen: Examination | None = None
-    outputs: tuple[Output, ...] = ()
+Made = tuple[PreparedClip, Floats]  # a clip that goes on to training, and its samples (n,), to be written
 
 
 def judge_recording(
-    recording: Recording, index: int, settings: ValidateSettings, tools: Tools, needs_text: bool
+    known: ClipResult, audio: Audio | None, index: int, settings: ValidateSettings, tools: Tools, needs_text: bool
 ) -> Judged:
-    """Everything that can be said about one recording by itself, and its samples made ready for training."""
-    clip, audio = recording.clip, recording.audio
-    findings = list(recording.findings)
+    """Everything that can be said about one recording by itself, and its samples made ready for training.
+
+    `known`: what is known of it already, and why it cannot be read where there is no `audio`.
+    """
+    clip, findings = known.clip, list(known.findings)
     if audio is None:
         findings += name_findings(clip)
-        return _unreadable(recording, findings)
+        return _unreadable(known, findings, Measures())
     findings += [*file_findings(clip, audio.info.container, audio.info.subtype), *transcript_findings(clip)]
     broken = int((~(np.abs(audio.samples) < MAX_MAGNITUDE)).sum())
     if broken:
         detail = "samples that are no numbers, or too large to be sound"
         shown = {"value": broken, "limit": 0, "unit": "samples", "detail": detail}
         findings.append(Finding(code="non_finite", severity="reject", **shown))
-        return _unreadable(recording, findings, audio)
+        measures = Measures(duration_s=round(audio.duration_s, 3), sample_rate_hz=audio.sample_rate_hz)
+        return _unreadable(known, findings, measures)
     seen = examine(audio.samples, audio.sample_rate_hz, settings.pause_max_s, tools.silero)
     original = seen.voice
     seen, denoised = _denoise(seen, settings, tools)
@@ -100,67 +82,36 @@ def judge_recording(
     findings += phone_findings(phone_error, clip.language, settings)
     if seen.regions:
         findings += pace_findings(clip, seen.speech_s, settings)
-    outputs, repairs = _prepare(clip, seen, findings, index, settings, tools, denoised)
+    made, repairs = _prepare(clip, seen, findings, index, settings, tools, denoised)
     if needs_text:
-        outputs = [output for output in outputs if output.clip.text is not None]
+        made = [(prepared, samples) for prepared, samples in made if prepared.text is not None]
+    prepared_clips = tuple(prepared for prepared, _ in made)
     measures = measures_of(seen, heard, (audio.info.container, audio.info.subtype))
     phones = _phones(clip)
-    result = ClipResult(
-        clip=clip,
-        verdict=verdict_of(findings),
-        sha256=recording.sha256,
-        findings=tuple(findings),
-        repairs=tuple(repairs),
-        measures=measures.model_copy(update=_levels_and_pace(seen, outputs, phones, phone_error)),
-        speech=tuple(Span(start_s=round(r.start_s, 3), end_s=round(r.end_s, 3)) for r in seen.regions),
-        prepared=tuple(output.clip for output in outputs),
-    )
+    told = {
+        "verdict": verdict_of(findings),
+        "findings": tuple(findings),
+        "repairs": tuple(repairs),
+        "measures": measures.model_copy(update=_levels_and_pace(seen, prepared_clips, phones, phone_error)),
+        "speech": tuple(Span(start_s=round(r.start_s, 3), end_s=round(r.end_s, 3)) for r in seen.regions),
+        "prepared": prepared_clips,
+    }
     return Judged(
-        result, _traits(recording, findings, seen, phones, (reading, embedding)), original, seen, tuple(outputs)
-    )
-
-
-def _unreadable(recording: Recording, findings: list[Finding], audio: Audio | None = None) -> Judged:
-    clip = recording.clip
-    measures = Measures()
-    if audio is not None:
-        measures = Measures(duration_s=round(audio.duration_s, 3), sample_rate_hz=audio.sample_rate_hz)
-    result = ClipResult(
-        clip=clip,
-        verdict=verdict_of(findings),
-        sha256=recording.sha256,
-        findings=tuple(findings),
-        measures=measures,
-    )
-    return Judged(result, Traits(clip.file_name, False, recording.sha256, 0.0, clip.text, clip.language))
-
-
-def _traits(
-    recording: Recording,
-    findings: list[Finding],
-    seen: Examination,
-    phones: float | None,
-    networks: tuple[Reading | None, Floats | None],
-) -> Traits:
-    clip = recording.clip
-    return Traits(
-        name=clip.file_name,
-        usable=not rejects(findings),
-        sha256=recording.sha256,
+        known.model_copy(update=told),
         speech_s=seen.speech_s,
-        text=clip.text,
-        language=clip.language,
         phones=phones,
-        reading=networks[0],
-        embedding=networks[1],
+        reading=reading,
+        embedding=embedding,
         fingerprint=seen.fingerprint,
+        seen=seen,
+        original=original,
+        prepared=tuple(samples for _, samples in made),
     )
 
 
-def verdict_of(findings: Sequence[Finding]) -> Verdict:
-    """The severest finding, or `pass`."""
-    found = {finding.severity for finding in findings}
-    return next((verdict for verdict in SEVERITIES if verdict in found), "pass")
+def _unreadable(known: ClipResult, findings: list[Finding], measures: Measures) -> Judged:
+    told = {"verdict": verdict_of(findings), "findings": tuple(findings), "measures": measures}
+    return Judged(known.model_copy(update=told))
 
 
 def _phones(clip: Clip) -> float | None:
@@ -182,12 +133,12 @@ def _read(clip: Clip, seen: Examination, tools: Tools) -> Reading | None:
 
 
 def _levels_and_pace(
-    seen: Examination, outputs: Sequence[Output], phones: float | None, phone_error: float | None
+    seen: Examination, prepared: Sequence[PreparedClip], phones: float | None, phone_error: float | None
 ) -> dict[str, float | None]:
     pace = phones / seen.speech_s if phones and seen.speech_s > 0 else None
     return {
-        "gain_db": outputs[0].clip.gain_db if outputs else None,
-        "limited_db": max((output.clip.limited_db for output in outputs), default=None),
+        "gain_db": prepared[0].gain_db if prepared else None,
+        "limited_db": max((one.limited_db for one in prepared), default=None),
         "phones_per_s": None if pace is None else round(pace, 2),
         "phone_error": None if phone_error is None else round(phone_error, 3),
     }
@@ -248,7 +199,7 @@ def _prepare(
     settings: ValidateSettings,
     tools: Tools,
     denoised: Repair | None,
-) -> tuple[list[Output], list[Repair]]:
+) -> tuple[list[Made], list[Repair]]:
     """The training clips of a recording that nothing rejects; adds what the limiter found to `findings`."""
     if rejects(findings) or not seen.regions:
         return [], []
@@ -262,19 +213,19 @@ def _prepare(
         speech = (close, seen.frames.level_db)
         pieces = slice_pieces(speech, seen.duration_s, spoken, settings.slice_max_s, pause_max_s)
         pieces = _with_heard_text(pieces, close, seen.frames.power, spoken, tools)
-    outputs: list[Output] = []
+    made: list[Made] = []
     repairs = [denoised] if denoised else []
     for number, piece in enumerate(pieces):
         name = f"clips/{index:05d}{f'-{number:03d}' if is_long else ''}.flac"
-        output, edits = _prepare_one(clip, seen, piece, name, settings, denoised is not None)
-        outputs.append(output)
+        one, edits = _prepare_one(clip, seen, piece, name, settings, denoised is not None)
+        made.append(one)
         repairs += edits
-    findings += limiter_findings(max((output.clip.limited_db for output in outputs), default=0.0))
-    repairs += describe_repairs(clip, seen, findings, outputs[0].clip.file if outputs else "")
+    findings += limiter_findings(max((prepared.limited_db for prepared, _ in made), default=0.0))
+    repairs += describe_repairs(clip, seen, findings, made[0][0].file if made else "")
     if is_long:
         texts = "with their sentences" if pieces and pieces[0].text else "without text: it has to be written for each"
         repairs.append(Repair(code="needs_slicing", before="1 file", after=f"{len(pieces)} slices {texts}"))
-    return outputs, repairs
+    return made, repairs
 
 
 def _with_heard_text(
@@ -298,29 +249,15 @@ def _with_heard_text(
 
 def _prepare_one(
     clip: Clip, seen: Examination, piece: Piece, file: str, settings: ValidateSettings, noise_reduced: bool
-) -> tuple[Output, list[Repair]]:
+) -> tuple[Made, list[Repair]]:
     levels = (seen.speech_dbfs, settings.target_rms_dbfs, settings.true_peak_max_dbfs)
     rate = seen.sample_rate_hz
-    made = prepare_piece(seen.voice, rate, piece, seen.regions, settings.pause_max_s, levels)
-    samples = made.normalised.samples
-    repairs = []
+    normalised, left_out_s = prepare_piece(seen.voice, rate, piece, seen.regions, settings.pause_max_s, levels)
+    samples, repairs = normalised.samples, []
     if rate > MAX_RATE_HZ:
         samples = resample(samples, rate, MAX_RATE_HZ)
         repairs.append(Repair(code="resampled", before=f"{rate} Hz", after=f"{MAX_RATE_HZ} Hz"))
         rate = MAX_RATE_HZ
-    if made.trimmed_s + made.shortened_s > _REPAIRS_SHOWN_FROM_S and "-" not in Path(file).stem:
-        before, after = f"{seen.duration_s:.2f} s", f"{len(samples) / rate:.2f} s"
-        repairs.append(Repair(code="trimmed", before=before, after=after))
-    gain_db = round(made.normalised.gain_db, 2)
-    limited_db = round(made.normalised.limited_db, 2)
-    limited = f", peaks limited by {limited_db:.1f} dB" if limited_db >= _LIMITED_SHOWN_FROM_DB else ""
-    repairs.append(
-        Repair(
-            code="gain",
-            before=f"speech at {seen.speech_dbfs:.1f} dBFS",
-            after=f"{settings.target_rms_dbfs:.1f} dBFS ({gain_db:+.1f} dB{limited})",
-        )
-    )
     pcm = np.round(np.clip(samples, -1.0, 1.0) * 32767).astype("<i2")
     prepared = PreparedClip(
         file=file,
@@ -333,9 +270,21 @@ def _prepare_one(
         sample_rate_hz=rate,
         duration_s=round(len(samples) / rate, 4),
         speech_s=round(piece.speech_s, 3),
-        gain_db=gain_db,
-        limited_db=limited_db,
+        gain_db=round(normalised.gain_db, 2),
+        limited_db=round(normalised.limited_db, 2),
         noise_reduced=noise_reduced,
         sha256=hashlib.sha256(pcm.tobytes()).hexdigest(),
     )
-    return Output(prepared, (pcm / np.float32(32768)).astype(np.float32)), repairs
+    if left_out_s > _REPAIRS_SHOWN_FROM_S and not prepared.is_slice:
+        before, after = f"{seen.duration_s:.2f} s", f"{len(samples) / rate:.2f} s"
+        repairs.append(Repair(code="trimmed", before=before, after=after))
+    limited_db = prepared.limited_db
+    limited = f", peaks limited by {limited_db:.1f} dB" if limited_db >= _LIMITED_SHOWN_FROM_DB else ""
+    repairs.append(
+        Repair(
+            code="gain",
+            before=f"speech at {seen.speech_dbfs:.1f} dBFS",
+            after=f"{settings.target_rms_dbfs:.1f} dBFS ({prepared.gain_db:+.1f} dB{limited})",
+        )
+    )
+    return (prepared, (pcm / np.float32(32768)).astype(np.float32)), repairs

@@ -21,8 +21,8 @@ from pipeline.records.clip import Clip
 from pipeline.records.clip_report import ClipReport, ClipResult
 from pipeline.records.job import Job, Reporter
 from pipeline.records.settings import ValidateSettings
-from pipeline.signal.folder_rules import Traits
-from pipeline.stages.validate.judge import Judged, judge_recording
+from pipeline.signal.folder_rules import Judged
+from pipeline.stages.validate.judge import judge_recording
 from pipeline.stages.validate.tools import Tools, load_tools
 from pipeline.stages.validate.voice import conclude
 
@@ -69,13 +69,14 @@ def judge_folder(
 
     def judge(numbered: tuple[int, Clip]) -> Judged:
         index, clip = numbered
-        return judge_recording(read_recording(folder, clip, limits), index, settings, tools, folder.has_transcripts)
+        known, audio = read_recording(folder, clip, limits)
+        return judge_recording(known, audio, index, settings, tools, folder.has_transcripts)
 
-    judged: list[tuple[ClipResult, Traits]] = []
+    judged: list[Judged] = []
     with one_thread_each():
         for one in spread(judge, enumerate(folder.clips)):
             keep(one)
-            judged.append((one.result, one.traits))
+            judged.append(one.without_sound())
     return conclude(judged, settings, tools, voice=voice, language=language, folder=folder)
 
 
@@ -115,12 +116,12 @@ def validate_folder(
 
 def _keep(one: Judged, writer: ReportWriter) -> None:
     """Write the training clips of one recording and draw it; then its samples can go."""
-    for output in one.outputs:
-        target = writer.folder / output.clip.file
+    for prepared, samples in zip(one.result.prepared, one.prepared, strict=True):
+        target = writer.folder / prepared.file
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_audio(target, output.samples, output.clip.sample_rate_hz)
+        write_audio(target, samples, prepared.sample_rate_hz)
     if one.seen is not None and one.original is not None:
-        writer.add(one.result, one.original, one.seen, [output.samples for output in one.outputs])
+        writer.add(one.result, one.original, one.seen, one.prepared)
 
 
 @contextmanager

@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.io.recordings import Folder
-from pipeline.records.clip_report import TEXTS_MISSING, ClipReport, ClipResult, Finding, Repair, Verdict
+from pipeline.records.clip_report import (
+    SEVERITIES,
+    TEXTS_MISSING,
+    ClipReport,
+    ClipResult,
+    Finding,
+    Repair,
+    Verdict,
+    rejects,
+    verdict_of,
+)
 from pipeline.records.settings import ValidateSettings
-from pipeline.signal.clip_rules import rejects
-from pipeline.signal.folder_rules import FolderFindings, Traits, folder_findings
-from pipeline.stages.validate.judge import SEVERITIES, verdict_of
+from pipeline.signal.folder_rules import FolderFindings, Judged, folder_findings
 from pipeline.stages.validate.tools import RECOGNISED, Tools
 
 
 def conclude(
-    judged: Sequence[tuple[ClipResult, Traits]],
+    judged: Sequence[Judged],
     settings: ValidateSettings,
     tools: Tools,
     *,
@@ -23,18 +31,19 @@ def conclude(
     folder: Folder | None,
 ) -> ClipReport:
     """The rules that look at all recordings, the seconds, and the verdict."""
-    together = folder_findings([traits for _, traits in judged], language, settings)
-    clips = tuple(_with_folder(result, index, together) for index, (result, _) in enumerate(judged))
+    together = folder_findings(judged, language, settings)
+    clips = tuple(_with_folder(one.result, index, together) for index, one in enumerate(judged))
     findings = [*(folder.findings if folder else ()), *together.voice]
     absent = dict(tools.absent)
     if settings.strict and absent:
         listed = "; ".join(f"{what}: {why}" for what, why in absent.items())
         detail = f"not measured here, and strict settings refuse that: {listed}"
         findings.append(Finding(code="not_measured", severity="reject", detail=detail))
-    unheard = sorted({t.language for _, t in judged if t.text is not None} - set(RECOGNISED if tools.spell else ()))
+    written = {one.result.clip.language for one in judged if one.result.clip.text is not None}
+    unheard = sorted(written - set(RECOGNISED if tools.spell else ()))
     if unheard:
         absent["text_by_acoustic_model"] = f"none for {', '.join(unheard)}; texts are judged by script and pace"
-    found_s = sum(traits.speech_s for _, traits in judged)
+    found_s = sum(one.speech_s for one in judged)
     usable_s = sum(prepared.speech_s for result in clips for prepared in result.prepared)
     verdict, reasons = _voice_verdict(findings, clips, found_s, usable_s, settings.speech_min_s)
     missing = _texts_missing(clips, judged, folder)
@@ -72,14 +81,14 @@ def conclude(
 
 
 def _texts_missing(
-    clips: Sequence[ClipResult], judged: Sequence[tuple[ClipResult, Traits]], folder: Folder | None
+    clips: Sequence[ClipResult], judged: Sequence[Judged], folder: Folder | None
 ) -> tuple[int, float] | None:
     """How many recordings lack nothing but a text, and how many seconds are spoken in them."""
     if folder is None or not folder.has_transcripts:
         return None
     without = [
-        traits.speech_s
-        for result, (_, traits) in zip(clips, judged, strict=True)
+        one.speech_s
+        for result, one in zip(clips, judged, strict=True)
         if result.clip.text is None
         and all(finding.code == "no_transcript" for finding in result.findings if finding.severity == "reject")
     ]

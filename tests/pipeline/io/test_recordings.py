@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.io.audio import AudioLimits
-from pipeline.io.recordings import Folder, Recording, list_recordings, read_recording
+from pipeline.io.recordings import Folder, list_recordings, read_recording
+from pipeline.records.clip_report import ClipResult
 
 
 @pytest.fixture
@@ -26,8 +27,8 @@ def name(folder: Path, *rows: str) -> Folder:
     return list_recordings(folder, "en")
 
 
-def recordings(found: Folder) -> dict[str, Recording]:
-    return {clip.file_name: read_recording(found, clip, AudioLimits()) for clip in found.clips}
+def recordings(found: Folder) -> dict[str, ClipResult]:
+    return {clip.file_name: read_recording(found, clip, AudioLimits())[0] for clip in found.clips}
 
 
 @pytest.mark.parametrize("hidden", [".w/2.wav", "wavs/2.wav~", "wavs/.2.wav", "wavs~/2.wav"])
@@ -37,7 +38,7 @@ def test_a_file_that_no_digest_covers_is_never_opened(folder: Path, monkeypatch:
     found = name(folder, "wavs/1.wav", hidden)
     monkeypatch.setattr("pipeline.io.recordings.read_audio", lambda path, limits: pytest.fail(f"{path} was opened"))
     clip = next(clip for clip in found.clips if clip.file_name == hidden)
-    (finding,) = read_recording(found, clip, AudioLimits()).findings
+    (finding,) = read_recording(found, clip, AudioLimits())[0].findings
     assert (finding.code, finding.severity) == ("bad_metadata", "reject")
     assert "version does not cover" in finding.detail
 
