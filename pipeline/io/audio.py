@@ -32,9 +32,10 @@ AudioFault = Literal["empty", "corrupt", "too_large", "too_long", "unsupported_f
 
 _HEAD_BYTES = 65536
 _BLOCK_VALUES = 1 << 20  # values decoded at a time: 4 MB, whatever the header claims
+LISTENING_KBIT_S = 12.0
 _WRITTEN_FRAMES = 1 << 16  # at a time: libsndfile's Vorbis encoder overflows the stack with minutes at once
-_MP3_EFFORT = 0.9  # 30 to 35 kbit/s of speech
-_MP3_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+_OPUS_RATES_HZ = (8000, 12000, 16000, 24000)  # of those that Opus takes, what so few bits can carry
+_OPUS_KBIT_S = (6.0, 256.0)  # what libsndfile makes of the compression levels 1 and 0
 _STREAM_SIZES = (0xFFFFFFFF, 0)  # a WAV written to a pipe cannot know its size and says so
 _DEMUXERS = {"M4A": "mov", "AAC": "aac", "MATROSKA": "matroska", "ASF": "asf"}  # what libsndfile cannot read
 _CODEC = re.compile(rb"Stream #\d+:\d+.*?: Audio: (\w+)")
@@ -147,12 +148,13 @@ def encode_audio(samples: Samples, sample_rate_hz: int, container: str = "FLAC",
     return buffer.getvalue()
 
 
-def encode_for_listening(samples: Samples, sample_rate_hz: int) -> bytes:
-    """A small MP3 of mono (frames,), for pages that are read once: a tenth of the size, and every browser plays it."""
-    rate_hz = next((rate for rate in _MP3_RATES_HZ if rate >= sample_rate_hz), _MP3_RATES_HZ[-1])
+def encode_for_listening(samples: Samples, sample_rate_hz: int, kbit_s: float = LISTENING_KBIT_S) -> bytes:
+    """A small Opus file (Ogg) of mono (frames,), for pages that are read once; browsers play it since Safari 18.4."""
+    rate_hz = next((rate for rate in _OPUS_RATES_HZ if rate >= sample_rate_hz), _OPUS_RATES_HZ[-1])
     buffer, sound = io.BytesIO(), resample(samples, sample_rate_hz, rate_hz)
-    form = {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": "VARIABLE", "compression_level": _MP3_EFFORT}
-    soundfile.write(buffer, sound, rate_hz, **form)
+    least, most = _OPUS_KBIT_S
+    level = (most - kbit_s) / (most - least)
+    soundfile.write(buffer, sound, rate_hz, format="OGG", subtype="OPUS", compression_level=level)
     return buffer.getvalue()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -88,11 +88,15 @@ def _template(name: str) -> jinja2.Template:
 
 
 def _evidence(report: QualityReport, name: EvidenceName, sounds: Mapping[str, Sound]) -> dict[str, Any]:
+    """Each sound lies on the page once: with the first evidence that has it."""
+    names = list(EVIDENCES)
+    earlier = names[: names.index(name)]
+    played = {sound.path for sample in report.samples if sample.evidence in earlier for sound in sample.sounds}
     return {
         "title": EVIDENCES[name].title,
         "meaning": EVIDENCES[name].meaning,
         "rows": [_row(check) for check in report.checks if check.evidence == name],
-        "samples": [_sample(sample, sounds) for sample in report.samples if sample.evidence == name],
+        "samples": [_sample(sample, sounds, played) for sample in report.samples if sample.evidence == name],
     }
 
 
@@ -117,8 +121,8 @@ def _gauge(check: Check) -> dict[str, float | None] | None:
     return {"value": place(value), "low": ends[0], "high": ends[1], "limit": place(check.limit)}
 
 
-def _sample(sample: Sample, sounds: Mapping[str, Sound]) -> dict[str, Any]:
-    shown = [_sound(one.title, sounds[one.path]) for one in sample.sounds]
+def _sample(sample: Sample, sounds: Mapping[str, Sound], played: Container[str]) -> dict[str, Any]:
+    shown = [_sound(one.title, sounds[one.path]) for one in sample.sounds if one.path not in played]
     return {**sample.model_dump(include={"name", "text", "scores", "notes"}), "sounds": shown}
 
 

@@ -24,9 +24,10 @@ from pipeline.signal.pictures import level_png, waveform_path
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 REPORT_FILE = "clip_report.json"
-_PAGE_BYTES = 32 << 20  # of sound and pictures on the page, whatever the folder holds
+_PAGE_BYTES = 8 << 20  # of sound and pictures on the page, whatever the folder holds
 _PAGE_SHARES = {"pass": 0.6, "warn": 0.8, "repair": 0.8, "reject": 1.0}  # until which a recording still comes in
-_PLAYED_S = 30.0  # of a recording
+_PLAYED_S = {"pass": 3.0}  # of a recording in which nothing was found; its file lies in the repository
+_PLAYED_MOST_S = 30.0
 _ROWS_MOST = 2000
 _NAMED_MOST = 8
 _ORDER = {"reject": 0, "repair": 1, "warn": 2, "pass": 3}
@@ -51,7 +52,8 @@ class ReportWriter:
             return
         drawn = _draw(result, original, seen, prepared)
         self._media[result.clip.file_name] = drawn
-        self._spent_bytes += sum(len(value) for value in drawn.values() if isinstance(value, str))
+        self._spent_bytes += len(drawn["waveform"]) + len(drawn["spectrogram"] or "")
+        self._spent_bytes += sum(len(sound["data"]) for sound in drawn["sounds"])
 
     def finish(self, report: ClipReport) -> None:
         """Write the four forms; the JSON last, so that whoever sees it sees all."""
@@ -64,23 +66,26 @@ class ReportWriter:
 
 
 def _draw(result: ClipResult, original: Floats, seen: Examination, prepared: Sequence[Floats]) -> dict[str, Any]:
+    """What is good is played as it is trained on; where something was found, the recording is heard and seen, too."""
     rate = seen.sample_rate_hz
     duration_s = max(seen.duration_s, 1e-3)
     peak = max(float(np.abs(original).max(initial=0.0)), 1e-6)
-    after = prepared[0] if prepared else None
+    played_s = _PLAYED_S.get(result.verdict, _PLAYED_MOST_S)
+    is_plain = result.verdict == "pass" and bool(prepared)
+    sounds = [] if is_plain else [("as recorded", original / np.float32(max(peak, 1.0)), rate)]
+    sounds += [("for training", prepared[0], result.prepared[0].sample_rate_hz)] if prepared else []
     return {
         "waveform": waveform_path(original / np.float32(max(peak, 0.05))),
         "spans": [(600 * r.start_s / duration_s, 600 * r.duration_s / duration_s) for r in seen.regions],
-        "spectrogram": _base64(level_png(seen.frames.log_power_db.T)),
-        "duration_s": duration_s,
-        "played_s": min(duration_s, _PLAYED_S),
-        "before": _sound(original[: round(_PLAYED_S * rate)] / np.float32(max(peak, 1.0)), rate),
-        "after": None if after is None else _sound(after, result.prepared[0].sample_rate_hz),
+        "spectrogram": None if is_plain else _base64(level_png(seen.frames.log_power_db.T)),
+        "sounds": [_sound(*sound, played_s) for sound in sounds],
     }
 
 
-def _sound(samples: Floats, sample_rate_hz: int) -> str:
-    return _base64(encode_for_listening(samples, sample_rate_hz))
+def _sound(title: str, samples: Floats, rate_hz: int, played_s: float) -> dict[str, Any]:
+    duration_s = len(samples) / rate_hz
+    data = _base64(encode_for_listening(samples[: round(played_s * rate_hz)], rate_hz))
+    return {"title": title, "duration_s": duration_s, "played_s": min(duration_s, played_s), "data": data}
 
 
 def _base64(data: bytes) -> str:

@@ -120,8 +120,8 @@ def test_the_page_loads_nothing_from_anywhere(adapter: AdapterRecord) -> None:
     page = render_html(a_report(a_check()), adapter, SOUNDS, "0.1.0")
     assert not re.findall(r"""(?:src|href)=["'](?!data:)""", page)
     assert "url(" not in page and "@import" not in page and "<script" not in page
-    sound = base64.b64decode(page.split("data:audio/mpeg;base64,")[1].split('"')[0])
-    assert soundfile.info(io.BytesIO(sound)).format == "MP3"
+    sound = base64.b64decode(page.split("data:audio/ogg;base64,")[1].split('"')[0])
+    assert soundfile.info(io.BytesIO(sound)).subtype == "OPUS"
     assert "data:image/png;base64,iVBORw0KGgo" in page
 
 
