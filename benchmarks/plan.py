@@ -26,7 +26,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)  # models.py beside th
 
 from pipeline.config import resolve  # noqa: E402
 from pipeline.io.git import open_repository  # noqa: E402
-from pipeline.io.registry import open_registry  # noqa: E402
+from pipeline.io.registry.registry import open_registry  # noqa: E402
 from pipeline.io.voices import content_digest  # noqa: E402
 from pipeline.records.release import Provenance, Release, recipe_digest, release_version  # noqa: E402
 from pipeline.records.voice import Consent  # noqa: E402

@@ -26,8 +26,8 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)  # models.py beside th
 import torch  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
-from pipeline.io.registry import open_registry  # noqa: E402
-from pipeline.io.registry_trust import Trust  # noqa: E402
+from pipeline.io.registry.registry import open_registry  # noqa: E402
+from pipeline.io.registry.trust import Trust  # noqa: E402
 from pipeline.io.signing import Signer, new_secret  # noqa: E402
 from pipeline.records.release import Release, release_version  # noqa: E402
 
@@ -38,8 +38,8 @@ BELOW = ("adapter", "reference")
 ASK = """
 import sys, time
 from pathlib import Path
-from pipeline.io.registry import open_registry
-from pipeline.io.registry_trust import Memory, Trust
+from pipeline.io.registry.registry import open_registry
+from pipeline.io.registry.trust import Memory, Trust
 root, key, remembers = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "yes"
 memories = (Memory(root / "digests.json"), Memory(root / "seen.json")) if remembers else (None, None)
 registry = open_registry("file:registry", root=root, trust=Trust(frozenset({key}), None, *memories))

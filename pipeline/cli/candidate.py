@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.errors import UsageError
-    from pipeline.io.registry import Registry
+    from pipeline.io.registry.registry import Registry
     from pipeline.io.speakers import Speaker
     from pipeline.line.workspace import Workspace
     from pipeline.records.quality import QualityReport

@@ -20,7 +20,7 @@ from pipeline.trust import SIGNING_KEY_VARIABLE
 if TYPE_CHECKING:
     from pipeline.config import Resolved, Setting
     from pipeline.io.protected import Governing
-    from pipeline.io.registry import Registry
+    from pipeline.io.registry.registry import Registry
     from pipeline.io.signing import Signer
     from pipeline.records.job import Machine
     from pipeline.records.settings import GeneralSettings, Settings
@@ -265,8 +265,8 @@ def registry_of(settings: Settings, *, flag: str | None = None) -> Registry:
     Args:
         flag: what was typed as --registry, if anything was; see ``typed``.
     """
-    from pipeline.io.registry import open_registry
-    from pipeline.io.registry_trust import trust_of
+    from pipeline.io.registry.registry import open_registry
+    from pipeline.io.registry.trust import trust_of
 
     trust = trust_of(settings.registry.trusted_keys, signer_here(), os.environ)
     with typed(flag):

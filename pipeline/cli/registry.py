@@ -10,7 +10,8 @@ from pipeline.cli.common import JsonOption, NameArgument, RegistryOption, check_
 from pipeline.cli.terminal import print_json, print_table, table, tell
 
 if TYPE_CHECKING:
-    from pipeline.io.registry import Mover, Registry
+    from pipeline.io.registry.events import Mover
+    from pipeline.io.registry.registry import Registry
     from pipeline.records.release import ChannelPointer, Event, Release
 
 commands = typer.Typer(no_args_is_help=True, help="Look into the registry and move its channels.")
@@ -203,7 +204,7 @@ def verify(
 
     voxline registry verify
     """
-    from pipeline.io.registry_trust import NotTrusted
+    from pipeline.io.registry.trust import NotTrusted
 
     opened = _open(registry)
     _must_be_published(opened, voice)
@@ -238,7 +239,7 @@ def sign(
 
         voxline registry sign sample --reason "first key"
     """
-    from pipeline.io.registry_trust import NotTrusted
+    from pipeline.io.registry.trust import NotTrusted
 
     opened = _open(registry)
     _must_be_published(opened, voice)
@@ -364,7 +365,7 @@ def _shown(pointer: ChannelPointer | None) -> str:
 
 
 def _signature_line(release: Release, opened: Registry) -> str:
-    from pipeline.io.chain import signature_problem
+    from pipeline.io.registry.chain import signature_problem
     from pipeline.io.signing import key_id
 
     if problem := signature_problem(release, opened.trust.keys):

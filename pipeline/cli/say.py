@@ -20,7 +20,7 @@ from pipeline.cli.terminal import print_json, tell, write_sound
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pipeline.io.registry import Registry
+    from pipeline.io.registry.registry import Registry
     from pipeline.io.speakers import Speaker
     from pipeline.records.spoken import Spoken
 

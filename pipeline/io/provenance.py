@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.io.ci import actor, describe_run, repository_name
 from pipeline.io.git import find_repository
-from pipeline.io.registry import Mover
+from pipeline.io.registry.events import Mover
 from pipeline.plain import stripped
 from pipeline.records.release import Provenance
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.io.registry import Registry
+from pipeline.io.registry.registry import Registry
 from pipeline.records.adapter import ADAPTER_FOLDER
 from pipeline.records.reference import REFERENCE_FOLDER
 from pipeline.records.voice import Consent

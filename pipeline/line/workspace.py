@@ -11,7 +11,7 @@ from typing import Any
 from models.loading.bases import Base
 from pipeline.errors import TransientError
 from pipeline.io.provenance import find_provenance
-from pipeline.io.registry import Registry
+from pipeline.io.registry.registry import Registry
 from pipeline.io.store import Store
 from pipeline.io.voices import Voice, content_digest
 from pipeline.line.floors import gate_floors

@@ -19,7 +19,8 @@ from pipeline.errors import ConsentError, SettingsError, UsageError
 from pipeline.io.ci import repository_name
 from pipeline.io.git import Repository, find_repository
 from pipeline.io.protected import Governing, forbid_changed
-from pipeline.io.registry import Registry, VoiceState
+from pipeline.io.registry.listing import VoiceState
+from pipeline.io.registry.registry import Registry
 from pipeline.io.snapshots import Snapshot, TreeDigests, read_commit, read_worktree
 from pipeline.io.voices import MANIFEST_FILE, check_consent, parse_manifest
 from pipeline.io.yaml import parse_table

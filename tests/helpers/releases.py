@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.io.registry_trust import Memory, Trust
+from pipeline.io.registry.trust import Memory, Trust
 from pipeline.io.signing import Signer
 from pipeline.records.release import release_version
 

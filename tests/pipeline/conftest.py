@@ -22,7 +22,7 @@ from releases import BASE_DIGEST, CONTENTS, RECIPE_DIGEST, version_of
 
 from pipeline.cli.main import run_command
 from pipeline.io.provenance import find_provenance
-from pipeline.io.registry import Registry, open_registry
+from pipeline.io.registry.registry import Registry, open_registry
 from pipeline.io.voices import content_digest, load_manifest
 from pipeline.records.plan import Plan, PlanEntry
 from pipeline.records.release import Release, recipe_digest, release_version

@@ -18,7 +18,7 @@ import soundfile
 import yaml
 
 from pipeline.cli.main import run_command
-from pipeline.io.registry import Registry, open_registry
+from pipeline.io.registry.registry import Registry, open_registry
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.io.registry import Registry, open_registry
+from pipeline.io.registry.registry import Registry, open_registry
 
 pytestmark = pytest.mark.slow
 

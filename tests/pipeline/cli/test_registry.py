@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pipeline.io.registry import Mover
+from pipeline.io.registry.events import Mover
 from pipeline.records.release import Event, Release
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli.main import run_command
-from pipeline.io.registry import open_registry
+from pipeline.io.registry.registry import open_registry
 from pipeline.signal import gate
 
 pytestmark = pytest.mark.slow

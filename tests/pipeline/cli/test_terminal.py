@@ -16,7 +16,7 @@ from rich.text import Text
 from pipeline.cli import terminal
 from pipeline.cli.common import ConsoleReporter
 from pipeline.errors import UsageError
-from pipeline.io.registry import Mover
+from pipeline.io.registry.events import Mover
 from pipeline.plain import is_unfit
 
 

@@ -29,8 +29,8 @@ from models.upstream.files import (
 from models.upstream.lora import upstream_lora_merge, upstream_lora_split, upstream_lora_weights
 from pipeline.cli.main import run_command
 from pipeline.errors import ConsentError, SettingsError, UsageError
-from pipeline.io.registry import Registry, open_registry
-from pipeline.io.registry_trust import Digester
+from pipeline.io.registry.registry import Registry, open_registry
+from pipeline.io.registry.trust import Digester
 from pipeline.jobs.exchange import export_release, import_files, inspect_file
 from pipeline.records.release import Release, ReleaseFile, release_version
 

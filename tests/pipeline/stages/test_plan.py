@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.config import resolve
 from pipeline.errors import SettingsError, UsageError
-from pipeline.io.registry import Mover
+from pipeline.io.registry.events import Mover
 from pipeline.records.release import Refusal, judges_digest
 
 ZEROS = "0" * 40

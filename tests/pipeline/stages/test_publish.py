@@ -14,7 +14,7 @@ from models.machine.switches import switch_off
 from models.speaking.options import INT8_WITHOUT_BF16
 from pipeline.errors import ConsentError, GateBlocked, SettingsError, UsageError
 from pipeline.io.audio import read_audio, write_audio
-from pipeline.io.registry import open_registry
+from pipeline.io.registry.registry import open_registry
 from pipeline.io.speakers import published_speaker
 from pipeline.io.store import DamagedResult, list_marks
 from pipeline.io.voices import load_voice

@@ -18,7 +18,8 @@ from pydantic import ValidationError
 from releases import BASE_DIGEST, CONTENTS, OURS, RECIPE_DIGEST, THEIRS, trusting, version_of
 
 from pipeline.errors import PipelineError
-from pipeline.io.registry import Mover, open_registry
+from pipeline.io.registry.events import Mover
+from pipeline.io.registry.registry import open_registry
 from pipeline.records.release import ChannelPointer, Event, Release
 
 pytestmark = pytest.mark.slow

@@ -16,8 +16,11 @@ import pytest
 from releases import OURS, THEIRS, rewrite, trusting, version_of
 
 from pipeline.errors import SettingsError, UsageError
-from pipeline.io.registry import MovedMeanwhile, Mover, open_registry
-from pipeline.io.registry_trust import Digester, Memory, NotTrusted
+from pipeline.io.registry import rollbacks
+from pipeline.io.registry.channels import MovedMeanwhile
+from pipeline.io.registry.events import Mover
+from pipeline.io.registry.registry import open_registry
+from pipeline.io.registry.trust import Digester, Memory, NotTrusted
 from pipeline.records.release import Event, Release, event_digest, manifest_digest
 
 WEIGHTS = "adapter/synthesizer/adapter_model.safetensors"
@@ -387,7 +390,7 @@ def test_digests_are_remembered_and_forgotten_with_the_file(registry, tmp_path, 
     shutil.copy(weights, settled)
     os.utime(settled, (past, past))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.io.registry_trust.time.time_ns", lambda: time.monotonic_ns() + 10**19)
+        patch.setattr("pipeline.io.registry.trust.time.time_ns", lambda: time.monotonic_ns() + 10**19)
         assert digest_of(settled) == real
     assert list(memory.load().values()) == [real]
     assert memory.path.stat().st_mode & 0o777 == 0o600
@@ -432,29 +435,29 @@ def test_a_rollback_passes_over_what_was_rolled_back_before(registry, files, mak
 def test_two_people_who_roll_back_at_once_do_it_once(registry, monkeypatch):
     """The second has chosen where to go when the first moves the channel."""
     other = replace(registry)
-    choose = type(registry).version_before
+    choose = rollbacks.version_before
 
-    def late(self, voice, present):
-        chosen = choose(self, voice, present)
-        monkeypatch.setattr(type(registry), "version_before", choose)
+    def late(channels, voice, present):
+        chosen = choose(channels, voice, present)
+        monkeypatch.setattr(rollbacks, "version_before", choose)
         assert other.rollback("ana", None, Mover("Cleo")).version == SECOND
         return chosen
 
-    monkeypatch.setattr(type(registry), "version_before", late)
+    monkeypatch.setattr(rollbacks, "version_before", late)
     assert registry.rollback("ana", None, SOMEBODY) is None
     assert registry.resolve("ana").version == SECOND
     assert [event.actor for event in registry.history("ana")][3:] == ["Cleo"]
 
 
 def test_a_rollback_does_not_take_away_what_came_meanwhile(registry, monkeypatch, files, make_release):
-    choose = type(registry).version_before
+    choose = rollbacks.version_before
 
-    def late(self, voice, present):
-        chosen = choose(self, voice, present)
+    def late(channels, voice, present):
+        chosen = choose(channels, voice, present)
         registry.publish("ana", make_release(version=version_of(4)), files, actor="Ana Perez")
         return chosen
 
-    monkeypatch.setattr(type(registry), "version_before", late)
+    monkeypatch.setattr(rollbacks, "version_before", late)
     with pytest.raises(MovedMeanwhile, match=f"Ana Perez moved production to {version_of(4)}"):
         registry.rollback("ana", None, SOMEBODY)
     assert registry.resolve("ana").version == version_of(4)

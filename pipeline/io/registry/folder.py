@@ -1,8 +1,4 @@
-"""Where a registry keeps its bytes. The URL decides: ``file:`` here; object stores fit behind the same few operations.
-
-Two properties carry everything above: a folder of files becomes visible at once with its record, and a small object
-can be swapped only by one who has seen its present content.
-"""
+"""``file:``: a registry in a folder, on one machine or on a disk that several share."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import TextIO
 
 from pipeline.errors import SettingsError, TransientError
 from pipeline.io.files import (
@@ -28,56 +24,14 @@ from pipeline.io.files import (
     sync_folder,
     write_atomically,
 )
+from pipeline.io.registry.backend import Stored
 
 LOCK_WAIT_S = 60.0
 MAX_OBJECT_BYTES = 16 * 2**20  # a record of thousands of files has a tenth of that
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A small object and the tag of this content, for ``compare_and_swap``."""
-
-    data: bytes
-    tag: str
-
-
-class Backend(Protocol):
-    """Keys are relative POSIX paths made of names that were checked before."""
-
-    def get(self, key: str) -> Stored | None:
-        """The object, or None."""
-        ...
-
-    def children(self, prefix: str) -> list[str]:
-        """Names directly inside ``prefix``, sorted."""
-        ...
-
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Write a new object; False when there is one already."""
-        ...
-
-    def compare_and_swap(self, key: str, data: bytes, tag: str | None, *, needs: str | None = None) -> bool:
-        """Replace the object whose tag is ``tag`` (None: there is none); False when it has changed meanwhile.
-
-        ``needs``: another object that must be there at that moment; False when it is not.
-        """
-        ...
-
-    def put_folder(self, prefix: str, files: Mapping[str, tuple[Path, str]], record_name: str, record: bytes) -> bool:
-        """Make files (path -> local file, sha256) visible under ``prefix``, the record last; False if one is there."""
-        ...
-
-    def local_folder(self, prefix: str) -> Path:
-        """A folder on this machine with everything under ``prefix``."""
-        ...
-
-    def remove_folder(self, prefix: str, *, unless: Callable[[], bool]) -> bool:
-        """Remove everything under ``prefix``, its record first; False if ``unless``, asked while nobody can swap."""
-        ...
-
-
-@dataclass(frozen=True)
-class FileBackend:
+class FolderBackend:
     """A folder. Locks are ``flock``: the kernel releases them when a publisher is killed."""
 
     root: Path
@@ -98,9 +52,6 @@ class FileBackend:
                 return sorted(entry.name for entry in entries if not entry.name.startswith("."))
         except (FileNotFoundError, NotADirectoryError):
             return []
-
-    def put_if_absent(self, key: str, data: bytes) -> bool:
-        return self.compare_and_swap(key, data, None)
 
     def compare_and_swap(self, key: str, data: bytes, tag: str | None, *, needs: str | None = None) -> bool:
         with disk_full_is_transient(self.root / key), self._lock(key):

@@ -18,7 +18,8 @@ import pytest
 from releases import version_of
 
 from pipeline.errors import SettingsError, TransientError, UsageError
-from pipeline.io.registry import Mover, open_registry
+from pipeline.io.registry.events import Mover
+from pipeline.io.registry.registry import open_registry
 from pipeline.records.release import ChannelPointer
 
 WEIGHTS = "adapter/synthesizer/adapter_model.safetensors"
@@ -83,7 +84,7 @@ def test_the_history_tells_who_moved_what_from_where(registry, files, make_relea
 
 
 def test_events_stay_in_order_when_the_clock_goes_back(registry, files, make_release, monkeypatch):
-    import pipeline.io.registry as module
+    from pipeline.io.registry import events as module
 
     class Backwards(datetime):
         calls = 0
@@ -316,7 +317,7 @@ def test_a_really_full_disk_is_told_and_leaves_nothing(tmp_path, make_weights):
     script = tmp_path / "fill.py"
     script.write_text(
         "import sys\nfrom pathlib import Path\nfrom datetime import datetime, UTC, date\n"
-        "from pipeline.io.registry import open_registry\nfrom pipeline.records.release import Release\n"
+        "from pipeline.io.registry.registry import open_registry\nfrom pipeline.records.release import Release\n"
         "from pipeline.errors import TransientError\n"
         "digest = 'a' * 64\n"
         "release = Release(voice='ana', version='f' * 12, created_at=datetime.now(UTC), base='b', content_digest=digest,"
@@ -334,7 +335,7 @@ def test_a_really_full_disk_is_told_and_leaves_nothing(tmp_path, make_weights):
         capture_output=True,
         text=True,
         check=False,
-        cwd=Path(__file__).parents[3],
+        cwd=Path(__file__).parents[4],
     )
     if "mount" in done.stderr and not done.stdout:
         pytest.skip(f"cannot mount here: {done.stderr.strip()[:100]}")
@@ -435,10 +436,10 @@ def test_a_channel_is_not_moved_to_what_is_collected_meanwhile(registry, files, 
 
 
 def test_a_clock_before_1970_makes_events_all_the_same(monkeypatch):
-    from pipeline.io import registry as module
+    from pipeline.io.registry import events as module
 
-    first = module._event_id(datetime(1969, 7, 20, tzinfo=UTC), "")
-    then = module._event_id(datetime(1969, 7, 20, tzinfo=UTC), first)
+    first = module.event_id(datetime(1969, 7, 20, tzinfo=UTC), "")
+    then = module.event_id(datetime(1969, 7, 20, tzinfo=UTC), first)
     assert re.fullmatch(r"[0-9a-f]{12}-[0-9a-f]{8}", first)
     assert re.fullmatch(r"[0-9a-f]{12}-[0-9a-f]{8}", then)
     assert then > first

@@ -19,7 +19,7 @@ from typing import Any
 from pipeline.errors import NoAccessError, SettingsError, TransientError
 from pipeline.io.files import check_no_link, open_regular, read_regular, write_atomically
 from pipeline.io.signing import Signer, key_id
-from pipeline.records.release import Event, ReleaseFile, event_digest
+from pipeline.records.release import Event, ReleaseFile, Signed, event_digest
 
 MAX_MEMORY_BYTES = 8 * 2**20
 MAX_REMEMBERED = 10_000
@@ -87,6 +87,10 @@ class Trust:
                 f"{self.signer.source}: registry.trusted_keys does not name key {key_id(self.signer.public_key)}",
                 hint=f"voxline keys trust {self.signer.public_key}",
             )
+
+    def signed(self, record: Signed) -> Signed:
+        """The record with our signature, where we have a key."""
+        return self.signer.sign(record) if self.signer else record
 
     def check_not_older(self, registry: str, event: Event) -> None:
         """Raises NotTrusted when this machine has seen a later event of the channel."""

@@ -1,0 +1,58 @@
+"""Garbage collection: releases that nothing names any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from pipeline.io.registry.channels import Channels
+from pipeline.io.registry.shelf import release_prefix
+from pipeline.records.release import CHANNELS, Release
+
+
+@dataclass(frozen=True)
+class Collected:
+    """One release that ``gc`` removes, or would remove."""
+
+    voice: str
+    version: str
+    created_at: datetime
+    size_bytes: int
+
+
+def collect(channels: Channels, voice: str, since: datetime, *, dry_run: bool) -> Iterator[Collected]:
+    """Remove a voice's releases that are older than ``since`` and that no channel and no event since then names.
+
+    Safe beside publishers: whether a release is used is asked again at the moment in which it goes.
+    """
+    for release in _old(channels, voice, since):
+        is_used = partial(_is_used, channels, voice, release.version, since)
+        if is_used():
+            continue
+        prefix = release_prefix(voice, release.version)
+        if dry_run or channels.shelf.backend.remove_folder(prefix, unless=is_used):
+            size_bytes = sum(told.size_bytes for told in release.files.values())
+            yield Collected(voice, release.version, release.created_at, size_bytes)
+
+
+def _old(channels: Channels, voice: str, since: datetime) -> list[Release]:
+    """Newest first."""
+    found = [channels.releases.get(voice, version) for version in channels.releases.versions(voice)]
+    old = [release for release in found if release.created_at < since]
+    return sorted(old, key=lambda release: release.created_at, reverse=True)
+
+
+def _is_used(channels: Channels, voice: str, version: str, since: datetime) -> bool:
+    return version in _versions_in_use(channels, voice, since)
+
+
+def _versions_in_use(channels: Channels, voice: str, since: datetime) -> Iterator[str]:
+    for channel in CHANNELS:
+        pointer = channels.pointer(voice, channel)
+        if pointer is not None and pointer.version is not None:
+            yield pointer.version
+    for event in channels.history(voice):
+        if event.at >= since:
+            yield from (version for version in (event.previous, event.version) if version is not None)

@@ -1,0 +1,311 @@
+"""The registry of published voices: the one door to releases, channels and events.
+
+Order of writing: files, then release.json, then the channel's pointer (compare-and-swap), then the event's own file.
+
+release.json is the manifest: it names every file with its digest, and the voice and version it belongs to. Events are
+chained by digest; both are signed where a key is given. ``verified`` is how a release is used: it believes nothing that
+does not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+
+from pipeline.errors import PipelineError, SettingsError
+from pipeline.io.registry import listing, rollbacks
+from pipeline.io.registry.backend import Backend
+from pipeline.io.registry.chain import Finding
+from pipeline.io.registry.channels import Channels
+from pipeline.io.registry.collection import Collected, collect
+from pipeline.io.registry.events import Events, Mover
+from pipeline.io.registry.examination import examine
+from pipeline.io.registry.folder import FolderBackend
+from pipeline.io.registry.listing import VoiceState
+from pipeline.io.registry.releases import EVERYTHING, Releases, check_files
+from pipeline.io.registry.shelf import REFUSALS, SWAP_ATTEMPTS, Shelf, refusal_key
+from pipeline.io.registry.trust import Trust
+from pipeline.io.voices import check_name
+from pipeline.records.release import CHANNELS, Action, Channel, ChannelPointer, Event, Refusal, Release
+from pipeline.records.voice import is_voice_name
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Releases, channels and events above a backend.
+
+    Attributes:
+        place: the URL in full, the same from every folder.
+    """
+
+    backend: Backend
+    url: str = field(default="")
+    trust: Trust = field(default=Trust())
+    place: str = field(default="")
+
+    @cached_property
+    def _shelf(self) -> Shelf:
+        return Shelf(self.backend, self.url)
+
+    @cached_property
+    def _releases(self) -> Releases:
+        return Releases(self._shelf, self.trust)
+
+    @cached_property
+    def _channels(self) -> Channels:
+        return Channels(self._shelf, self.trust, self.place, self._releases, Events(self._shelf))
+
+    def without_keys(self) -> Registry:
+        """The same registry for one who asks for no signature."""
+        return replace(self, trust=replace(self.trust, keys=frozenset()))
+
+    # Reading
+
+    def voices(self) -> list[str]:
+        """Names of all voices that were ever published. What else lies in the folder is not ours."""
+        return [name for name in self.backend.children("") if is_voice_name(name)]
+
+    def versions(self, voice: str) -> list[str]:
+        """Versions of a voice, in no order that means anything; each is complete."""
+        return self._releases.versions(voice)
+
+    def has(self, voice: str, version: str) -> bool:
+        """Whether the registry holds this version completely."""
+        return self._releases.has(voice, version)
+
+    def release(self, voice: str, version: str) -> Release:
+        """The manifest of a version, as it lies there. Raises UsageError where there is none."""
+        return self._releases.get(voice, version)
+
+    def pointer(self, voice: str, channel: Channel) -> ChannelPointer | None:
+        """What a channel serves, or None when nothing was ever put on it."""
+        return self._channels.pointer(voice, channel)
+
+    def history(self, voice: str) -> list[Event]:
+        """Every move of the voice's channels, oldest first, including one whose event file is not written yet."""
+        return self._channels.history(voice)
+
+    def resolve(self, voice: str, channel_or_version: str = "production") -> Release:
+        """The manifest of the release that a channel serves, or that has this version, as it lies there: to be shown.
+
+        Raises:
+            UsageError: the voice was never published, is retired, or has no such version.
+        """
+        channel = _as_channel(channel_or_version)
+        check_name(voice)
+        return self.release(voice, self._channels.served(voice, channel)[0] if channel else channel_or_version)
+
+    def verified(
+        self, voice: str, channel_or_version: str = "production", *, below: tuple[str, ...] = EVERYTHING
+    ) -> tuple[Release, Path]:
+        """A release to be used, and the folder with its files, which are what was published.
+
+        Args:
+            below: the folders and files of the release that will be read; everything where one is empty.
+
+        Raises:
+            UsageError: as ``resolve``.
+            NotTrusted: the channel, the manifest or a file is not what was published; nobody trusted signed it; or
+                this machine has seen a later state of the channel.
+        """
+        check_name(voice)
+        if channel := _as_channel(channel_or_version):
+            return self._channels.verified(voice, channel, below)
+        return self._releases.checked(voice, channel_or_version, self.history(voice), below)
+
+    def states(self) -> dict[str, VoiceState]:
+        """All voices at once, for ``plan``: a few small files for each, no release records."""
+        return {voice: listing.state_of(self._channels, voice) for voice in self.voices()}
+
+    def trees(self, voice: str, state: VoiceState) -> dict[str, str]:
+        """Git tree id -> content digest, of the releases on the voice's channels that recorded their tree."""
+        return listing.trees(self._channels, voice, state)
+
+    def not_trusted(self, states: Mapping[str, VoiceState]) -> list[str]:
+        """Voices with a channel whose last move nobody trusted has signed; none where nobody is named."""
+        return listing.not_trusted(self._channels, states)
+
+    def refusals(self) -> dict[str, Refusal]:
+        """The last refusal of every voice that has one."""
+        return {refusal.voice: refusal for refusal in self._shelf.all(Refusal, REFUSALS)}
+
+    # Writing
+
+    def publish(
+        self,
+        voice: str,
+        release: Release,
+        files: Mapping[str, Path],
+        *,
+        channel: Channel = "production",
+        actor: str,
+        reason: str = "",
+    ) -> Release:
+        """Store a release unless the registry has this version already, then move the channel to it.
+
+        Publishing the same twice changes nothing. A publisher killed at any point leaves nothing that can be seen half.
+
+        Args:
+            release: its ``files`` are filled here.
+            files: path inside the release -> local file: ``card.md``, ``adapter/synthesizer/adapter_config.json`` ...
+
+        Returns:
+            The release as stored: the earlier one when there was one.
+
+        Raises:
+            SettingsError: a path leads out of the release, or a weight file is not safetensors.
+            TransientError: full disk, or the registry is held by others for too long.
+        """
+        check_files(files)
+        self.trust.check_can_write()
+        action: Action = "republish"
+        if not self.has(voice, release.version):
+            action = "publish"
+            present = self.pointer(voice, channel)
+            self._channels.last_event(voice, channel, present, action)  # refuse before anything is stored
+            self._releases.add(voice, release, files)
+        stored = self.release(voice, release.version)
+        mover = Mover(actor, release.provenance.git_revision, release.provenance.pipeline, reason)
+        self.move(voice, channel, release.version, action=action, mover=mover)
+        return stored
+
+    def adopt(self, voice: str, version: str, source: str) -> Release:
+        """Store another voice's release under this name: the folder was only renamed, so nothing has to be trained."""
+        self.trust.check_can_write()
+        original, folder = self.verified(source, version)
+        if not self.has(voice, version):
+            self._releases.copy(voice, original, folder)
+        return self.release(voice, version)
+
+    def republish(self, voice: str, version: str, *, channel: Channel, mover: Mover) -> Release | None:
+        """Put a version that was published before on the channel, without training: a revert, or a renamed folder.
+
+        Returns:
+            The release, or None when no voice of this registry has the version.
+        """
+        if not self.has(voice, version):
+            holder = next((name for name in self.voices() if name != voice and self.has(name, version)), None)
+            if holder is None:
+                return None
+            self.adopt(voice, version, holder)
+        self.move(voice, channel, version, action="republish", mover=mover)
+        return self.release(voice, version)
+
+    def move(
+        self, voice: str, channel: Channel, version: str | None, *, action: Action, mover: Mover
+    ) -> Event | None:
+        """Point a channel to a version, or to none. Returns None when it points there already.
+
+        Raises:
+            UsageError: the registry does not hold the version.
+            NotTrusted: the version, or the channel as it is, is not what was published, or nobody trusted signed it.
+            TransientError: others moved the channel again and again meanwhile.
+        """
+        return self._channels.move(voice, channel, version, action=action, mover=mover)
+
+    def promote(self, voice: str, version: str | None, mover: Mover) -> Event | None:
+        """Put the candidate, or a named version, on production."""
+        chosen = version or self.verified(voice, "candidate")[0].version
+        return self.move(voice, "production", chosen, action="promote", mover=mover)
+
+    def rollback(self, voice: str, version: str | None, mover: Mover) -> Event | None:
+        """Put production back to the newest version before that was not rolled back itself, or to a named one.
+
+        Returns:
+            None when production is on the named version already, or was rolled back and not moved since.
+
+        Raises:
+            UsageError: there is no version before.
+            MovedMeanwhile: somebody put another version on production just now.
+        """
+        if version is not None:
+            return self.move(voice, "production", version, action="rollback", mover=mover)
+        return rollbacks.roll_back(self._channels, voice, mover)
+
+    def version_before(self, voice: str, present: str | None) -> str:
+        """What a rollback goes to from a version. Raises UsageError where there is none."""
+        return rollbacks.version_before(self._channels, voice, present)
+
+    def retire(self, voice: str, mover: Mover) -> list[Event]:
+        """Take a voice off all channels. Its releases stay until ``gc``, so this can be undone."""
+        moved = []
+        for channel in CHANNELS:
+            pointer = self.pointer(voice, channel)
+            if pointer is not None and pointer.version is not None:
+                moved.append(self.move(voice, channel, None, action="retire", mover=mover))
+        return [event for event in moved if event is not None]
+
+    def sign(self, voice: str, mover: Mover) -> list[str]:
+        """Stand for everything a voice has, as it is now, with our key: for what was written before there was one.
+
+        Signs the manifests anew, and adds an event to each channel whose history does not stand by itself.
+
+        Returns:
+            What was signed: versions and channels; nothing when all is signed already.
+
+        Raises:
+            NotTrusted: a file of a release is not what its manifest says.
+        """
+        signer = self.trust.signer
+        if signer is None:
+            raise SettingsError("there is no key to sign with", hint="set VOXLINE_SIGNING_KEY, or voxline keys new")
+        self.trust.check_can_write()
+        keys = self.trust.keys or frozenset({signer.public_key})
+        versions = [version for version in self.versions(voice) if self._releases.sign(voice, version, keys)]
+        return [*versions, *(channel for channel in CHANNELS if self._channels.sign(voice, channel, keys, mover))]
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Note that a version was tried and refused, in place of the voice's refusal before."""
+        key = refusal_key(refusal.voice)
+        for _ in range(SWAP_ATTEMPTS):
+            stored = self.backend.get(key)  # not read as a record: a damaged one is replaced
+            if self._shelf.swap(key, refusal, stored.tag if stored else None):
+                return
+        raise self._shelf.contended(key, "written")
+
+    # Upkeep
+
+    def verify(self, voice: str) -> list[str]:
+        """What is wrong with a voice's releases, channels and events: a line for each damage, none when all is well."""
+        return [finding.message for finding in self.examine(voice) if finding.is_damage]
+
+    def examine(self, voice: str) -> list[Finding]:
+        """Everything there is to say about a voice's releases, channels and events; every file is read."""
+        return examine(self._channels, voice)
+
+    def examine_refusals(self) -> list[Finding]:
+        """Notes of refused versions that nobody can read. They are not signed: at worst one is not tried again."""
+        try:
+            self.refusals()
+        except PipelineError as error:
+            return [Finding(error.message)]
+        return []
+
+    def collect(self, *, unused_days: int, now: datetime | None = None, dry_run: bool) -> list[Collected]:
+        """Remove releases that no channel names and that no event of the last ``unused_days`` days names."""
+        since = (now or datetime.now(UTC)) - timedelta(days=unused_days)
+        return [one for voice in self.voices() for one in collect(self._channels, voice, since, dry_run=dry_run)]
+
+
+def open_registry(url: str, *, root: Path | None = None, trust: Trust | None = None) -> Registry:
+    """The registry at a URL; a relative ``file:`` path counts from ``root``. Creates nothing.
+
+    Raises:
+        SettingsError: a scheme this installation cannot open.
+    """
+    scheme, separator, rest = url.partition(":")
+    if scheme != "file" or not separator or not rest:
+        meant = url if "/" in url and not separator else "registry"
+        raise SettingsError(f"registry {url!r}: only file:FOLDER can be opened", hint=f"--registry file:{meant}")
+    folder = Path("/" + rest.lstrip("/")) if rest.startswith("/") else (root or Path()) / rest
+    if folder.exists() and not folder.is_dir():
+        raise SettingsError(f"registry {url!r}: {folder} is no folder")
+    return Registry(FolderBackend(folder), url, trust or Trust(), f"file:{folder.absolute()}")
+
+
+def _as_channel(name: str) -> Channel | None:
+    """A channel by its name; None where it is no channel's."""
+    return next((channel for channel in CHANNELS if channel == name), None)
