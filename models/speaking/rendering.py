@@ -4,7 +4,7 @@ Letters: B batch (1 here), N samples, T 50 Hz frames, S phones, G width of ge, C
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -24,18 +24,21 @@ OVERLAP_TOKENS = 4
 SEARCH_S = 0.01  # how far a piece may be shifted to meet the one before it
 
 
-@dataclass(frozen=True)
-class SpokenReference:
-    """What a renderer keeps of reference clips."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PreparedReference:
+    """A reference clip as the networks take it: what it says, where they are prompted with it, and how it sounds."""
 
+    tokens: Tensor  # (T25,)
+    phones: Tensor | None = None  # (S,)
+    bert: Tensor | None = None  # (B, S)
     ge: Tensor  # (1, G, 1)
     prompt_mel: Tensor | None = None  # (1, M, L), scaled; v3 and v4
     prompt_features: Tensor | None = None  # (1, C, L)
 
 
-def mean_reference(references: Sequence[SpokenReference]) -> SpokenReference:
-    """Several clips of one speaker: the mean of their conditions, as the v2 family takes it."""
-    return SpokenReference(torch.stack([one.ge for one in references]).mean(0))
+def mean_reference(first: PreparedReference, others: Sequence[PreparedReference]) -> PreparedReference:
+    """Several clips of one speaker: the first says its text, the mean of all is how they sound; for the v2 family."""
+    return replace(first, ge=torch.stack([one.ge for one in (first, *others)]).mean(0))
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Utterance:
     """What belongs to one sentence beside its tokens."""
 
     phones: Tensor  # (S,)
-    reference: SpokenReference
+    reference: PreparedReference
     speed: float
     generator: torch.Generator
 
@@ -58,8 +61,8 @@ class Renderer(Protocol):
 
     def reference(
         self, waves: dict[int, Tensor], speaker: Tensor | None, tokens: Tensor, phones: Tensor | None
-    ) -> SpokenReference:
-        """waves: the clip (N,) at each of `reference_rates_hz`; tokens (T25,) and phones (S,) of the clip."""
+    ) -> PreparedReference:
+        """How a clip sounds. waves: it (N,) at each of `reference_rates_hz`; its tokens (T25,) and phones (S,)."""
         ...
 
     def render(self, tokens: Tensor, said: Utterance) -> Tensor:
@@ -88,10 +91,10 @@ class VitsRenderer:
 
     def reference(
         self, waves: dict[int, Tensor], speaker: Tensor | None, tokens: Tensor, phones: Tensor | None
-    ) -> SpokenReference:
+    ) -> PreparedReference:
         spec = self.spectrogram(waves[self.sample_rate_hz].to(self.device)[None])
         vector = None if speaker is None else speaker.to(self.device)[None]
-        return SpokenReference(self.synthesizer.condition(spec, speaker=vector))
+        return PreparedReference(tokens=tokens, ge=self.synthesizer.condition(spec, speaker=vector))
 
     def render(self, tokens: Tensor, said: Utterance) -> Tensor:
         codes, text = tokens.to(self.device)[None, None], said.phones.to(self.device)[None]
@@ -198,13 +201,13 @@ class CfmRenderer:
 
     def reference(
         self, waves: dict[int, Tensor], speaker: Tensor | None, tokens: Tensor, phones: Tensor | None
-    ) -> SpokenReference:
+    ) -> PreparedReference:
         if phones is None:
             raise ModelsError("v3 and v4 continue the reference clip: the text of that clip is needed")
         ge = self.synthesizer.condition(self.spectrogram(waves[self.spectrogram_rate_hz].to(self.device)[None]))
         features = self.synthesizer.features(tokens.to(self.device)[None, None], phones.to(self.device)[None], ge)
         mel = scale_mel(self.mel(waves[self.mel_rate_hz].to(self.device)[None]))
-        return SpokenReference(ge, mel, features)
+        return PreparedReference(tokens=tokens, ge=ge, prompt_mel=mel, prompt_features=features)
 
     @torch.no_grad()
     def render(self, tokens: Tensor, said: Utterance) -> Tensor:

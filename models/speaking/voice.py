@@ -7,7 +7,7 @@ computed once and kept by content. The same seed gives the same audio, whatever 
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from models.configs.text2semantic import SamplingConfig
 from models.errors import ModelsError
 from models.sound.resampling import resample
 from models.sound.upstream_audio import resample_sinc
-from models.speaking.rendering import Renderer, SpokenReference, Utterance, mean_reference, pieces_of
+from models.speaking.rendering import PreparedReference, Renderer, Utterance, mean_reference, pieces_of
 from models.text2semantic.attempts import (
     Attempt,
     Task,
@@ -69,16 +69,6 @@ class Sentence:
     phones: Tensor
     bert: Tensor | None = None
     pause_s: float = 0.3
-
-
-@dataclass(frozen=True)
-class PreparedReference:
-    """A reference clip as the networks take it."""
-
-    tokens: Tensor  # (T25,)
-    phones: Tensor | None
-    bert: Tensor | None
-    spoken: SpokenReference
 
 
 @dataclass(frozen=True)
@@ -165,12 +155,12 @@ class Voice:
         waves = {rate_hz: resample(wave, reference.sample_rate_hz, rate_hz) for rate_hz in rates}
         if speaker is None and self.embed_speaker is not None:
             speaker = self.embed_speaker(resample_sinc(waves[rates[0]], rates[0], CONTENT_RATE_HZ).to(device))
-        spoken = self.renderer.reference(waves, speaker, tokens, reference.phones)
+        prepared = self.renderer.reference(waves, speaker, tokens, reference.phones)
         if reference.others:
-            spoken = mean_reference([spoken, *(self.prepare(other).spoken for other in reference.others)])
+            prepared = mean_reference(prepared, [self.prepare(other) for other in reference.others])
         if not self.decoder.config.prompted:
-            return PreparedReference(tokens, None, None, spoken)
-        return PreparedReference(tokens, reference.phones, reference.bert, spoken)
+            return prepared
+        return replace(prepared, phones=reference.phones, bert=reference.bert)
 
     def speak(
         self,
@@ -285,7 +275,7 @@ class Voice:
     def _utterance(self, sentence: Sentence, prepared: PreparedReference, seed: int, speed: float) -> Utterance:
         row_seed = derive_seed(seed, sentence.phones, RENDER_SEED_ATTEMPT)
         generator = torch.Generator(device=self.decoder.device).manual_seed(row_seed)
-        return Utterance(sentence.phones, prepared.spoken, speed, generator)
+        return Utterance(sentence.phones, prepared, speed, generator)
 
     def _pause(self, sentence: Sentence) -> Tensor:
         return torch.zeros(round(sentence.pause_s * self.sample_rate_hz))
