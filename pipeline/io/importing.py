@@ -5,6 +5,7 @@ Nothing outside the given folder is opened, whatever a list says, and all proble
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,8 +15,9 @@ from typing import get_args
 
 from pipeline.errors import NoAccessError, UsageError, VoiceRefused
 from pipeline.io.files import read_regular, walk_files
-from pipeline.io.metadata import NOT_UTF_8, SHOWN_NAME, Row, parse_metadata
+from pipeline.io.metadata import NOT_UTF_8, SHOWN_NAME, parse_metadata
 from pipeline.io.voices import is_part_of_voice, resolve_inside
+from pipeline.records.clip import Clip
 from pipeline.records.voice import Language
 
 UTF_8 = "utf-8-sig"  # with or without a byte order mark
@@ -116,7 +118,7 @@ def _from_list(listing: Path, encoding: str, one_speaker: bool) -> list[FoundCli
         else:
             name = fields[0].replace("\\", "/").rpartition("/")[2]
             speakers[fields[1].strip()] += 1
-            rows.append(Row(line, name, fields[3], fields[2]))
+            rows.append(Clip(file_name=name, text=fields[3], language=fields[2], line=line))
     if not one_speaker:
         _require_one(listing, "speakers", speakers, "import a list of one of them")
     return _collect(rows, listing, lambda name, where: _unique(by_name, name, where), problems)
@@ -163,9 +165,9 @@ def _read_bytes(path: Path, max_bytes: int) -> bytes:
 
 
 def _decode(content: bytes, encoding: str, path: Path) -> str:
-    """Raises VoiceRefused with the line of the first byte that is not in the encoding."""
+    """Raises VoiceRefused with the line of the first byte that is not in the encoding, or stands for no character."""
     try:
-        return content.decode(encoding)
+        text = content.decode(encoding)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         bad = content[error.start]
@@ -177,6 +179,13 @@ def _decode(content: bytes, encoding: str, path: Path) -> str:
         raise UsageError(
             f"--encoding {encoding!r} is not known", hint="for example utf-8, gb18030, shift_jis, cp949"
         ) from None
+    half = re.search("[\ud800-\udfff]", text)  # UTF-7 has room for halves of characters
+    if half:
+        line = text.count("\n", 0, half.start()) + 1
+        raise VoiceRefused(
+            f"{path}, line {line}: half a character, U+{ord(half[0]):04X}", hint="convert the file to UTF-8"
+        )
+    return text
 
 
 def read_language(name: str) -> str:
@@ -200,14 +209,14 @@ def safe_file_name(name: str, taken: set[str]) -> str:
     return chosen
 
 
-def _collect(rows: Sequence[Row], table: Path, find: Finder, problems: Sequence[str] = ()) -> list[FoundClip]:
-    found, told, seen = [], list(problems), dict[Path, int]()
+def _collect(rows: Sequence[Clip], table: Path, find: Finder, problems: Sequence[str] = ()) -> list[FoundClip]:
+    found, told, seen = [], list(problems), dict[Path, int | None]()
     if len(rows) > MAX_CLIPS:
         raise VoiceRefused(f"{table}: {len(rows)} lines; the limit is {MAX_CLIPS}")
     for row in rows:
         try:
             path = find(row.file_name, f"line {row.line}")
-            language = read_language(row.language) if row.language and row.language.strip() else None
+            language = read_language(row.language) if row.language.strip() else None
         except VoiceRefused as error:
             told.append(error.message)
             continue
@@ -218,7 +227,7 @@ def _collect(rows: Sequence[Row], table: Path, find: Finder, problems: Sequence[
             told.append(f"line {row.line}: {row.file_name!r} was named on line {seen[path]} already")
             continue
         seen[path] = row.line
-        found.append(FoundClip(path, " ".join(row.text.split()), language))
+        found.append(FoundClip(path, " ".join((row.text or "").split()), language))
     if told:
         more = f"\n... and {len(told) - SHOWN_PROBLEMS} more" if len(told) > SHOWN_PROBLEMS else ""
         shown = "\n".join(told[:SHOWN_PROBLEMS])
@@ -231,12 +240,12 @@ def _collect(rows: Sequence[Row], table: Path, find: Finder, problems: Sequence[
     return found
 
 
-def _ljspeech_rows(text: str, table: Path) -> list[Row]:
+def _ljspeech_rows(text: str, table: Path) -> list[Clip]:
     rows = []
     for line, fields in _split_pipes(text):
         if len(fields) not in (2, 3):
             raise VoiceRefused(f"{table}, line {line}: {len(fields)} fields instead of id|text|normalised")
-        rows.append(Row(line, fields[0], fields[-1] or fields[1]))
+        rows.append(Clip(file_name=fields[0], text=fields[-1] or fields[1], line=line))
     return rows
 
 

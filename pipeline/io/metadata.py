@@ -17,6 +17,7 @@ from typing import Literal
 
 from pipeline.errors import NoAccessError
 from pipeline.io.files import read_regular
+from pipeline.records.clip import Clip, Split
 from pipeline.text.scripts import script_of
 
 MAX_BYTES = 64 << 20
@@ -34,6 +35,7 @@ ProblemSeverity = Literal["reject", "repair", "warn"]
 _FILE_COLUMNS = ("file_name", "filename", "file", "path", "audio", "wav")
 _TEXT_COLUMNS = ("text", "transcript", "transcription", "sentence", "normalized_text")
 _LANGUAGE_COLUMNS = ("language", "lang", "locale")
+SPLITS: dict[str, Split] = {"train": "train", "test": "test", "validation": "test", "dev": "test"}
 _DELIMITERS = (",", "|", "\t", ";")
 _LEGACY = {  # by declared language; each is checked against the script that the language is written in
     "zh": ("gb18030", "big5hkscs"),
@@ -43,17 +45,6 @@ _LEGACY = {  # by declared language; each is checked against the script that the
 }
 _CP1252_PUNCTUATION = frozenset(b"\x82\x84\x85\x91\x92\x93\x94\x95\x96\x97\xa0")
 _FORMULA = re.compile(r"^\s*[=@]\s*\w|=\s*[A-Za-z_]+\s*\(")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One usable line. `line` counts from 1, the header included; `split` is None where there is none."""
-
-    line: int
-    file_name: str
-    text: str
-    language: str | None = None
-    split: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,9 +62,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class Metadata:
-    """What could be read, and everything that was wrong. `is_hostile`: a line points outside the folder."""
+    """What could be read, and everything that was wrong.
 
-    rows: tuple[Row, ...]
+    Attributes:
+        rows: a clip for every usable line; `language` is empty where the line names none.
+        is_hostile: a line points outside the folder.
+    """
+
+    rows: tuple[Clip, ...]
     problems: tuple[Problem, ...]
     encoding: str = "utf-8"
     is_hostile: bool = False
@@ -275,7 +271,7 @@ def _rows(
     encoding: str,
     problems: list[Problem],
 ) -> Metadata:
-    rows: dict[str, Row] = {}
+    rows: dict[str, Clip] = {}
     conflicting: set[str] = set()
     is_hostile = False
     for line, fields in records:
@@ -305,12 +301,13 @@ def _rows(
     return Metadata(kept, tuple(problems), encoding, is_hostile)
 
 
-def _row(line: int, name: str, fields: list[str], columns: dict[str, int]) -> Row:
-    def optional(key: str) -> str | None:
-        return fields[columns[key]].strip() or None if key in columns else None
+def _row(line: int, name: str, fields: list[str], columns: dict[str, int]) -> Clip:
+    def optional(key: str) -> str:
+        return fields[columns[key]].strip() if key in columns else ""
 
     text = unicodedata.normalize("NFC", " ".join(fields[columns["text"]].split()))
-    return Row(line, name, text, optional("language"), optional("split"))
+    split = SPLITS.get(optional("split").lower())
+    return Clip(file_name=name, text=text, language=optional("language"), split=split, line=line)
 
 
 def _fault(fields: list[str], width: int, columns: dict[str, int]) -> str | None:

@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 from pipeline.errors import SettingsError
 from pipeline.io.audio import Audio, AudioFileError, AudioLimits, read_audio
 from pipeline.io.files import open_regular, walk_files
-from pipeline.io.metadata import Metadata, Problem, Row, read_metadata
+from pipeline.io.metadata import Metadata, Problem, read_metadata
 from pipeline.io.voices import METADATA_FILE, UNCOUNTED, UNCOUNTED_HINT, find_uncounted, is_part_of_voice
-from pipeline.records.clip import Clip, Split
+from pipeline.records.clip import Clip
 from pipeline.records.clip_report import ClipResult, Finding, Repair, verdict_of
 
 MAX_FILES = 200_000
@@ -89,7 +89,7 @@ def list_recordings(
         return Folder(path, clips, (finding,), has_transcripts=needs_texts)
     metadata = read_metadata(source, language)
     named = {row.file_name for row in metadata.rows}
-    listed = [_clip(row, _language(row.language, language, source)) for row in metadata.rows]
+    listed = [row.model_copy(update={"language": _language(row.language, language, source)}) for row in metadata.rows]
     clip_findings, findings, repairs = _problems(metadata, set(files) - named)
     spare = [name for name in files if name not in named]
     for name in spare:
@@ -124,17 +124,6 @@ def read_recording(folder: Folder, clip: Clip, limits: AudioLimits) -> tuple[Cli
 
 def _known(clip: Clip, findings: tuple[Finding, ...], sha256: str | None = None) -> ClipResult:
     return ClipResult(clip=clip, verdict=verdict_of(findings), sha256=sha256, findings=findings)
-
-
-def _clip(row: Row, language: str) -> Clip:
-    splits: dict[str | None, Split] = {"train": "train", "test": "test", "validation": "test", "dev": "test"}
-    return Clip(
-        file_name=row.file_name,
-        text=row.text,
-        language=language,
-        split=splits.get((row.split or "").lower()),
-        line=row.line,
-    )
 
 
 def _language(given: str | None, fallback: str | None, source: Path) -> str:

@@ -22,8 +22,9 @@ from pipeline.config import describe
 from pipeline.errors import ConsentError, SettingsError, VoiceRefused
 from pipeline.io.files import open_regular, walk_files, write_cache
 from pipeline.io.git import MAX_POINTER_BYTES, lfs_object_id
-from pipeline.io.metadata import MAX_NAME_BYTES, MAX_PATH_BYTES, Row, read_metadata
+from pipeline.io.metadata import MAX_NAME_BYTES, MAX_PATH_BYTES, read_metadata
 from pipeline.io.yaml import read_table
+from pipeline.records.clip import Clip
 from pipeline.records.voice import NAME_RULE, VoiceManifest, is_voice_name
 
 MANIFEST_FILE = "voice.yaml"
@@ -198,7 +199,7 @@ def _refuse_uncounted(folder: Path, manifest: VoiceManifest) -> None:
         raise VoiceRefused(f"{folder}: {shown}{more}: {UNCOUNTED}", hint=UNCOUNTED_HINT)
 
 
-def _rows(folder: Path, language: str) -> Iterable[Row]:
+def _rows(folder: Path, language: str) -> Iterable[Clip]:
     path = folder / METADATA_FILE
     return read_metadata(path, language).rows if path.is_file() and not path.is_symlink() else ()
 

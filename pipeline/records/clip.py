@@ -18,12 +18,13 @@ class Clip(Record):
     Attributes:
         file_name: path inside the voice's folder, as metadata.csv writes it.
         text: None where there is no transcript.
+        language: empty where the line names none and nobody has said yet which it is then.
         line: line of metadata.csv, None for a file that no line names.
     """
 
     file_name: str
     text: str | None = None
-    language: str
+    language: str = ""
     split: Split | None = None
     line: int | None = None
 

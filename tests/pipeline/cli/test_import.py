@@ -166,6 +166,19 @@ def test_a_foreign_encoding_is_mended_and_told_or_refused_with_its_line(line, vo
     assert nothing_is_left(line.root)
 
 
+@pytest.mark.parametrize("file_name", ["metadata.csv", "esd.list"])
+def test_half_a_character_of_an_encoding_that_has_room_for_one_is_refused_with_its_line(
+    line, voxline, recordings, file_name
+):
+    table = "wavs/1.wav|ana|en|One.\nwavs/2.wav|ana|en|+2AA-\n"
+    if file_name == "metadata.csv":
+        table = "file_name,text\nwavs/1.wav,+2AA-\n"
+    (recordings / file_name).write_bytes(table.encode("ascii"))
+    answer = voxline("import", str(recordings), "--name", "lj", "--language", "en", "--encoding", "utf-7")
+    assert (answer.code, "line 2: half a character, U+D800" in answer.err) == (10, True), answer.err
+    assert nothing_is_left(line.root)
+
+
 def test_the_encoding_of_a_list_can_be_given(line, voxline, recordings):
     (recordings / "x.list").write_bytes("1.wav|a|zh|你好。\n".encode("gb18030"))
     refused = voxline("import", str(recordings), "--name", "lj")

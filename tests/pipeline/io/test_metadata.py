@@ -12,7 +12,7 @@ def test_the_convention_is_read_without_a_word():
     assert metadata.problems == ()
     assert [(row.file_name, row.text, row.language) for row in metadata.rows] == [
         ("wavs/1.wav", 'Yes, "he" said.', "en"),
-        ("wavs/2.wav", "No.", None),
+        ("wavs/2.wav", "No.", ""),
     ]
 
 
