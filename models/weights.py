@@ -1,11 +1,22 @@
 """Putting a state dict into a network: strictly, and with words when it does not fit."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.errors import WeightsError, shorten
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """A safetensors file by name. Raises `WeightsError` where there is none."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path}: no safetensors file: {str(error)[:100]}") from None
 
 
 def require_finite(state: Mapping[str, Tensor], source: str) -> None:

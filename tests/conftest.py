@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import signal
 import socket
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from models.compat import prepare_torchaudio
 from models.machine.switches import switch_off
+from pipeline.io.artifacts.cache import artifact_folder, artifact_table, is_pulled
 from pipeline.records.settings import switched_off
 
 prepare_torchaudio()
@@ -21,7 +24,7 @@ prepare_torchaudio()
 # tree for a stranger's); tests set what they need. Forgotten before the first fixture of a session, which would write
 # into the configured registry, and before libraries look for a cache folder as they are imported.
 CONFIGURED = ("VOXLINE_", "CI", "GITLAB_", "GITHUB_", "JENKINS_", "BUILD_", "CHANGE_", "GIT_", "AWS_", "HF_", "XDG_")
-KEPT = ("VOXLINE_SHARED", "VOXLINE_PROCESSOR")  # what the machine is, not what the line does
+KEPT = ("VOXLINE_SHARED", "VOXLINE_PROCESSOR", "VOXLINE_CACHE")  # what the machine is, not what the line does
 
 
 def leave_users_environment() -> str:
@@ -63,6 +66,23 @@ def shared() -> Path:
     folder = shared_folder()
     if folder is None:
         pytest.skip("real speech is not here: set VOXLINE_SHARED to the shared folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def artifacts() -> Callable[[str], Path]:
+    """`artifacts("whisper-base")`: its folder among what `voxline artifacts pull` fetched; skips where it is absent.
+
+    The user's own cache, read only; VOXLINE_CACHE names another.
+    """
+    home_cache = Path(pwd.getpwuid(os.getuid()).pw_dir) / ".cache" / "voxline"
+    cache = Path(os.environ.get("VOXLINE_CACHE", home_cache))
+
+    def folder(name: str) -> Path:
+        if not is_pulled(artifact_table()[name], cache):
+            pytest.skip(f"{name} is not here: voxline artifacts pull {name}")
+        return artifact_folder(cache, name)
+
     return folder
 
 
