@@ -124,6 +124,14 @@ def load_content_encoder(base: Base, cache: Path) -> PhoneEncoder | HubertEncode
     return _frozen(network)
 
 
+def load_phone_recogniser(base: Base, cache: Path) -> PhoneEncoder | None:
+    """The base's content encoder, where that is one that recognises phones and was trained."""
+    if "content" not in base.weights or base.content is None:
+        return None
+    encoder = load_content_encoder(base, cache)
+    return encoder if isinstance(encoder, PhoneEncoder) else None
+
+
 def load_speaker_encoder(base: Base, cache: Path) -> SpeakerEncoder | None:
     """ERes2NetV2, where the base is conditioned on its vectors; None where GE2E's serve, or none do."""
     if "speaker" not in base.weights:

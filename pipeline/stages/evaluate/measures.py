@@ -18,7 +18,7 @@ from torch import Tensor
 from models.encoders.content import PhoneEncoder
 from models.encoders.ge2e import embed_speaker
 from models.judges.transcriber import load_recogniser
-from models.loading.networks import load_content_encoder
+from models.loading.networks import load_phone_recogniser
 from models.phones.phone_classes import sounds_of_symbols
 from pipeline.io.audio import resample
 from pipeline.records.metrics import Metric
@@ -284,7 +284,5 @@ def train_ears(studio: Studio, language: str, transcriber: str) -> Ears:
 
 
 def _phone_recogniser(studio: Studio, language: str) -> PhoneEncoder | None:
-    if language not in studio.base.text.languages or "content" in studio.base.random_roles:
-        return None
-    encoder = load_content_encoder(studio.base, studio.cache)
-    return encoder if isinstance(encoder, PhoneEncoder) else None
+    is_spoken = language in studio.base.text.languages
+    return load_phone_recogniser(studio.base, studio.cache) if is_spoken else None

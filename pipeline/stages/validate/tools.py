@@ -125,14 +125,13 @@ def _speller(absent: dict[str, str]) -> Callable[[str, str], list[str] | None]:
 
 
 def _recogniser(cache: Path) -> PhoneListener:
-    from models.encoders.content import PhoneEncoder
     from models.encoders.fast_phone_encoder import PhoneListener
     from models.loading.bases import load_base
-    from models.loading.networks import load_content_encoder
+    from models.loading.networks import load_phone_recogniser
     from models.machine.precision import quick_dtype
 
-    encoder = load_content_encoder(load_base(RECOGNISER_BASE), cache)
-    if not isinstance(encoder, PhoneEncoder):
+    encoder = load_phone_recogniser(load_base(RECOGNISER_BASE), cache)
+    if encoder is None:
         raise TypeError(f"base {RECOGNISER_BASE}: its content encoder recognises no phones")
     mel = encoder.config.mel
     if (mel.sample_rate_hz, mel.n_fft, mel.win_samples, mel.hop_samples) != _SPECTRA:
