@@ -6,7 +6,7 @@ Letters: B clips, N samples, F bins, T frames of 20 ms, K spectra, T25 tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.clip_tensors import ClipTensors
 from models.configs.families import FamilyRow
 from models.configs.strict import StrictConfig
 from models.configs.synthesizer import SpectrogramConfig
@@ -28,8 +29,6 @@ from models.sound.spectrogram import InverseSpectrogram, Spectrogram
 from models.speaking.options import VoiceOptions
 from models.speaking.rendering import SpokenReference, Utterance
 from models.text2semantic.guidance import TextGuide
-
-Clip = Mapping[str, Tensor]
 
 RATE_HZ, HOP = 16_000, 320
 GRID = SpectrogramConfig(sample_rate_hz=RATE_HZ, n_fft=640, win_samples=640, hop_samples=HOP)
@@ -98,19 +97,19 @@ class ToyLearner:
     def targets(self) -> list[str]:
         return ["out"]
 
-    def weight_of(self, clip: Clip) -> float:
+    def weight_of(self, clip: ClipTensors) -> float:
         return 1.0
 
-    def step_loss(self, clips: Sequence[Clip], seeds: Sequence[int], batch_weight: float) -> StepLoss:
+    def step_loss(self, clips: Sequence[ClipTensors], seeds: Sequence[int], batch_weight: float) -> StepLoss:
         loss = torch.stack([self._apart(clip) for clip in clips]).sum()
         return StepLoss(loss / batch_weight, {"reader": float(loss.detach()) / len(clips)})
 
     @torch.no_grad()
-    def heldout_losses(self, clips: Sequence[Clip]) -> dict[str, float]:
+    def heldout_losses(self, clips: Sequence[ClipTensors]) -> dict[str, float]:
         return {"reader": sum(float(self._apart(clip)) for clip in clips) / len(clips)}
 
-    def _apart(self, clip: Clip) -> Tensor:
-        return F.l1_loss(self.network(clip["tokens"].long()), clip["spectrogram"].log())
+    def _apart(self, clip: ClipTensors) -> Tensor:
+        return F.l1_loss(self.network(clip.tokens.long()), clip.spectrogram.log())
 
 
 class ToyResynthesizer:
@@ -118,11 +117,11 @@ class ToyResynthesizer:
         self.network = network
 
     @torch.no_grad()
-    def copy(self, clip: Clip) -> Tensor:
-        return self.network.sound(clip["spectrogram"].log())
+    def copy(self, clip: ClipTensors) -> Tensor:
+        return self.network.sound(clip.spectrogram.log())
 
     @torch.no_grad()
-    def speak(self, tokens: Tensor, clip: Clip, reference: Clip, seed: int) -> Tensor:
+    def speak(self, tokens: Tensor, clip: ClipTensors, reference: ClipTensors, seed: int) -> Tensor:
         return self.network.sound(self.network(tokens.long()))
 
 
