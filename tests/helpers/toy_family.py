@@ -27,7 +27,7 @@ from models.loading.networks import load_network
 from models.loading.recordings import AtRate, RecordingFeatures
 from models.sound.spectrogram import InverseSpectrogram, Spectrogram
 from models.speaking.options import VoiceOptions
-from models.speaking.rendering import SpokenReference, Utterance
+from models.speaking.rendering import PreparedReference, Utterance
 from models.text2semantic.guidance import TextGuide
 
 RATE_HZ, HOP = 16_000, 320
@@ -135,8 +135,8 @@ class ToyRenderer:
 
     def reference(
         self, waves: dict[int, Tensor], speaker: Tensor | None, tokens: Tensor, phones: Tensor | None
-    ) -> SpokenReference:
-        return SpokenReference(torch.zeros(1, 1, 1))
+    ) -> PreparedReference:
+        return PreparedReference(tokens=tokens, ge=torch.zeros(1, 1, 1))
 
     @torch.no_grad()
     def render(self, tokens: Tensor, said: Utterance) -> Tensor:
