@@ -251,6 +251,28 @@ def test_retries_are_two_at_most_and_only_on_exit_codes_20_and_75():
     assert [OutOfMemoryError.exit_code, TransientError.exit_code] == expected["exit_codes"]
 
 
+@pytest.mark.parametrize(
+    ("codes", "ends_with", "tries"),
+    [((0,), 0, 1), ((75, 20, 0), 0, 3), ((75, 75, 75, 0), 75, 3), ((20, 11), 11, 2), ((1,), 1, 1), ((130,), 130, 1)],
+)
+def test_github_has_a_script_of_ours_that_tries_again(tmp_path, codes, ends_with, tries):
+    """What a command leaves with, one after the other, and what becomes of the step."""
+    (tmp_path / "codes").write_text("".join(f"{code}\n" for code in codes))
+    command = 'echo x >> tried; code=$(sed -n "$(wc -l < tried)p" codes); (exit "$code") && true'
+    environment = {"PATH": os.environ["PATH"], "COMMANDS": command}
+    done = subprocess.run([REPOSITORY / ".github/try.sh"], cwd=tmp_path, env=environment, check=False)
+    assert (done.returncode, (tmp_path / "tried").read_text().count("x")) == (ends_with, tries)
+
+
+def test_github_tries_every_command_again():
+    for name in ("voices", "voice"):
+        for job in workflow(name)["jobs"].values():
+            for step in job.get("steps", []):
+                if "COMMANDS" in step.get("env", {}) or "voxline" in step.get("run", ""):
+                    assert step["run"].splitlines()[-1] == ".github/try.sh" or ".github/try.sh\n" in step["run"], step
+                    assert "bash -euc" not in step["run"]
+
+
 def test_one_voice_publishes_one_at_a_time_and_keeps_its_reports():
     jobs = gitlab_jobs(gitlab_pipeline(PLAN))
     groups = {name: job.get("resource_group") for name, job in jobs.items()}
