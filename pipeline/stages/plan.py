@@ -359,7 +359,7 @@ def _identify(name: str, manifest_bytes: bytes | None, content: str, identifier:
     """What is wrong with one voice becomes its own problem: the other voices are planned all the same."""
     source = f"{folder}/{MANIFEST_FILE}"
     if manifest_bytes is None:
-        return FoundVoice(name, problem=f"{source} is missing")
+        return FoundVoice(name, problem=f"{source} is missing, and with it the speaker's consent")
     try:
         manifest = parse_manifest(parse_table(manifest_bytes, source), source)
         voice = identifier.identify(name, manifest, content, source)

@@ -276,7 +276,8 @@ def test_one_broken_manifest_does_not_stop_the_other_voices(line, manifest_text)
     entries = line.planned()
     assert "voices/ana/voice.yaml: unknown key 'colour'" in entries["ana"].reason
     assert "nested" in entries["ben"].reason
-    assert "voices/cleo/voice.yaml is missing" in entries["cleo"].reason
+    expected = "voices/cleo/voice.yaml is missing, and with it the speaker's consent; the run will refuse it"
+    assert entries["cleo"].reason == expected
     assert "no-such-base" in entries["dora"].reason
     assert entries["emma"].reason == "never published"
     assert {entry.action for entry in entries.values()} == {"train"}
