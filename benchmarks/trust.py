@@ -39,7 +39,8 @@ ASK = """
 import sys, time
 from pathlib import Path
 from pipeline.io.registry.registry import open_registry
-from pipeline.io.registry.trust import Memory, Trust
+from pipeline.io.memory import Memory
+from pipeline.io.registry.trust import Trust
 root, key, remembers = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "yes"
 memories = (Memory(root / "digests.json"), Memory(root / "seen.json")) if remembers else (None, None)
 registry = open_registry("file:registry", root=root, trust=Trust(frozenset({key}), None, *memories))

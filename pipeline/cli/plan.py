@@ -130,6 +130,7 @@ def make_plan_here(
     import os
 
     from pipeline.cli.common import governing_here, registry_of, repository_root, resolve_settings
+    from pipeline.io.memory import cached
     from pipeline.line.run_stage import judging_code
     from pipeline.stages.plan import Identifier, make_plan
 
@@ -146,7 +147,7 @@ def make_plan_here(
         head=head,
         is_worktree=worktree,
         retries_refused=retry_refused,
-        cache=root / general.work / ".cache" / "trees.json",
+        memory=cached("trees", os.environ),
     )
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import SettingsError, UsageError
-from pipeline.io.files import open_regular, write_cache
+from pipeline.io.files import open_regular
 from pipeline.io.git import SUBMODULE_MODE, SYMLINK_MODE, BlobReader, Repository
+from pipeline.io.memory import Memory
 from pipeline.io.voices import MANIFEST_FILE, content_digest, digest_of, is_part_of_voice, link_digest
 from pipeline.io.yaml import MAX_YAML_BYTES
+from pipeline.records.release import is_digest
 from pipeline.records.voice import NAME_RULE, is_voice_name
 
 
@@ -32,42 +33,41 @@ class TreeDigests:
     """Content digests of Git trees: known from releases or an earlier plan, else computed from the blobs.
 
     Args:
-        known: tree id -> digest, as releases recorded them.
-        cache: file that remembers what was computed, or None.
+        known: tree id -> digest, as releases recorded them; believed here, and not remembered.
+        memory: what was computed before, or None.
     """
 
-    def __init__(self, known: Mapping[str, str], cache: Path | None) -> None:
-        self._known = dict(known)
-        self._cache = cache
-        self._remembered: dict[str, str] = {}
+    def __init__(self, known: Mapping[str, str], memory: Memory | None) -> None:
+        self._known = known
+        self._memory = memory
+        self._computed: dict[str, str] = {}
+        self._has_new = False
 
     def __enter__(self) -> TreeDigests:
-        try:
-            content = json.loads(self._cache.read_bytes()) if self._cache else {}
-        except (OSError, ValueError):  # absent or damaged: it is only a cache
-            content = {}
-        self._remembered = {key: value for key, value in content.items() if isinstance(value, str)}
+        content = self._memory.load() if self._memory else {}
+        self._computed = {tree: told for tree, told in content.items() if is_digest(told)}
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._cache is not None and self._known.keys() - self._remembered.keys():
-            write_cache(self._cache, json.dumps(self._known).encode())
+        if self._memory is not None and self._has_new:
+            self._memory.save(self._computed)
 
     def of(
         self, repository: Repository, commit: str, prefix: str, trees: Mapping[str, str], blobs: BlobReader
     ) -> dict[str, str]:
         """Digest of each voice, from its tree id where that is known."""
-        for tree in trees.values():
-            if tree in self._remembered:
-                self._known[tree] = self._remembered[tree]
-        new = [name for name, tree in trees.items() if tree not in self._known]
+        new = [name for name, tree in trees.items() if self._find(tree) is None]
         files: dict[str, list[tuple[str, str]]] = {name: [] for name in new}
         for entry in repository.files(commit, [f"{prefix}/{name}" for name in new]):
             name, _, path = entry.path.removeprefix(f"{prefix}/").partition("/")
             if is_part_of_voice(PurePosixPath(path)):
                 files[name].append((path, _blob_digest(entry.mode, entry.object_id, blobs)))
-        self._known.update({trees[name]: digest_of(files[name]) for name in new})
-        return {name: self._known[tree] for name, tree in trees.items()}
+        self._computed |= {trees[name]: digest_of(files[name]) for name in new}
+        self._has_new |= bool(new)
+        return {name: self._find(tree) or "" for name, tree in trees.items()}
+
+    def _find(self, tree: str) -> str | None:
+        return self._computed.get(tree) or self._known.get(tree)
 
 
 def _blob_digest(mode: str, object_id: str, blobs: BlobReader) -> str:

@@ -46,6 +46,11 @@ def is_version(name: str) -> bool:
     return re.fullmatch(VERSION_PATTERN, name) is not None
 
 
+def is_digest(told: object) -> bool:
+    """Whether this is a sha256 in hex."""
+    return isinstance(told, str) and re.fullmatch(r"[0-9a-f]{64}", told) is not None
+
+
 def is_inside(name: str) -> bool:
     """Whether a path inside a release stays there."""
     parts = PurePosixPath(name).parts

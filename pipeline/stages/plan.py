@@ -18,6 +18,7 @@ from pipeline.config import Resolved, resolve, weaker_gate
 from pipeline.errors import ConsentError, SettingsError, UsageError
 from pipeline.io.ci import repository_name
 from pipeline.io.git import Repository, find_repository
+from pipeline.io.memory import Memory
 from pipeline.io.protected import Governing, forbid_changed
 from pipeline.io.registry.listing import VoiceState
 from pipeline.io.registry.registry import Registry
@@ -251,7 +252,7 @@ def make_plan(
     head: str = "HEAD",
     is_worktree: bool = False,
     retries_refused: bool = False,
-    cache: Path | None = None,
+    memory: Memory | None = None,
 ) -> Plan:
     """Compare a revision, or the files on disk, with the registry.
 
@@ -261,7 +262,7 @@ def make_plan(
         base: revision that changes are counted from; anything unusable counts as none and is noted.
         is_worktree: plan the files on disk, with what is not committed yet.
         retries_refused: train also what was refused before.
-        cache: file that remembers content digests of Git trees.
+        memory: content digests of Git trees, from earlier plans.
 
     Raises:
         UsageError: no repository, or ``head`` is no commit.
@@ -280,7 +281,7 @@ def make_plan(
     states = registry.states()
     note = "; ".join(filter(None, (note, _trust_note(registry.not_trusted(states)))))
     known = {tree: digest for name, state in states.items() for tree, digest in registry.trees(name, state).items()}
-    with TreeDigests(known, cache) as digests:
+    with TreeDigests(known, memory) as digests:
         if is_worktree:
             snapshot = read_worktree(repository, head_commit, prefix, root / voices, digests)
         else:

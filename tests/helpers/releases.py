@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.io.registry.trust import Memory, Trust
+from pipeline.io.memory import Memory
+from pipeline.io.registry.trust import Trust
 from pipeline.io.signing import Signer
 from pipeline.records.release import release_version
 

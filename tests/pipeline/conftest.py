@@ -21,6 +21,7 @@ import pytest
 from releases import BASE_DIGEST, CONTENTS, RECIPE_DIGEST, version_of
 
 from pipeline.cli.main import run_command
+from pipeline.io.memory import Memory
 from pipeline.io.provenance import find_provenance
 from pipeline.io.registry.registry import Registry, open_registry
 from pipeline.io.voices import content_digest, load_manifest
@@ -146,8 +147,12 @@ class Line:
             head=head,
             is_worktree=is_worktree,
             retries_refused=retries_refused,
-            cache=self.root / "work" / ".cache" / "trees.json",
+            memory=self.memory,
         )
+
+    @property
+    def memory(self) -> Memory:
+        return Memory(self.root.parent / "home" / "trees.json")
 
     def planned(self, base: str | None = None, **options: object) -> dict[str, PlanEntry]:
         return {entry.voice: entry for entry in self.plan(base, **options).entries}

@@ -18,11 +18,10 @@ from typing import Any
 
 from pipeline.errors import NoAccessError, SettingsError, TransientError
 from pipeline.io.files import check_no_link, open_regular, read_regular, write_atomically
+from pipeline.io.memory import Memory, cached, kept
 from pipeline.io.signing import Signer, key_id
 from pipeline.records.release import Event, ReleaseFile, Signed, event_digest
 
-MAX_MEMORY_BYTES = 8 * 2**20
-MAX_REMEMBERED = 10_000
 SETTLED_NS = 2 * 10**9  # a file that changed just now may change again within one tick of its clock
 
 
@@ -30,31 +29,6 @@ class NotTrusted(SettingsError):
     """What the registry holds is not what was published, or nobody trusted stands for it."""
 
     title = "not trusted"
-
-
-@dataclass(frozen=True)
-class Memory:
-    """A small JSON table in a file of the user's; what others could have written counts as empty."""
-
-    path: Path
-
-    def load(self) -> dict[str, Any]:
-        try:
-            status = self.path.lstat()
-            if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-                return {}
-            content = json.loads(read_regular(self.path, MAX_MEMORY_BYTES, follow_links=False))
-        except (OSError, ValueError, RecursionError, NoAccessError):
-            return {}
-        return content if isinstance(content, dict) else {}
-
-    def save(self, content: Mapping[str, Any]) -> None:
-        newest = dict(list(content.items())[-MAX_REMEMBERED:])
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_atomically(self.path, json.dumps(newest).encode(), mode=0o600)
-        except (OSError, TransientError):
-            return  # a machine without a home folder checks everything again each time
 
 
 @dataclass(frozen=True)
@@ -113,14 +87,7 @@ class Trust:
 
 def trust_of(keys: Iterable[str], signer: Signer | None, environment: Mapping[str, str]) -> Trust:
     """What a command believes, with its memories in the user's own folders."""
-    cache = Path(environment.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    state = Path(environment.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
-    return Trust(
-        frozenset(keys),
-        signer,
-        Memory(cache / "voxline" / "digests.json"),
-        Memory(state / "voxline" / "seen.json"),
-    )
+    return Trust(frozenset(keys), signer, cached("digests", environment), kept("seen", environment))
 
 
 @dataclass

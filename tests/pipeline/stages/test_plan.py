@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from datetime import UTC, datetime
@@ -314,14 +315,37 @@ def test_a_change_of_recipe_or_base_makes_a_new_version(line):
     assert line.actions() == {"ana": "skip"}
 
 
-def test_a_damaged_cache_is_only_a_cache(line):
+def test_a_damaged_memory_is_only_a_memory(line, monkeypatch):
     line.write_voice("ana")
     line.commit()
     version = line.planned()["ana"].version
-    cache = line.root / "work" / ".cache" / "trees.json"
-    assert cache.exists()
-    cache.write_text("{ damaged")
+    (tree,) = json.loads(line.memory.path.read_bytes())
+    line.memory.path.write_text("{ damaged")
     assert line.planned()["ana"].version == version
+    line.memory.path.write_text(json.dumps({tree: "no digest"}))
+    assert line.planned()["ana"].version == version
+    line.memory.path.write_text(json.dumps({tree: "f" * 64}))
+    assert line.planned()["ana"].version != version, "it is read at all"
+
+
+def test_what_lies_in_the_work_folder_says_nothing_about_versions(line, voxline):
+    """A tree may bring it, and so may a cache."""
+    line.write_voice("ana")
+    commit = line.commit()
+    version = line.planned()["ana"].version
+    forged = line.root / "work" / ".cache" / "trees.json"
+    forged.parent.mkdir(parents=True)
+    forged.write_text(json.dumps({line.git("rev-parse", f"{commit}:voices/ana"): "f" * 64}))
+    (entry,) = json.loads(voxline("plan", "--json").out)["entries"]
+    assert entry["version"] == version
+
+
+def test_what_a_registry_says_of_a_tree_is_not_remembered(line):
+    line.write_voice("ana")
+    line.commit()
+    line.publish("ana")
+    assert line.actions() == {"ana": "skip"}
+    assert not line.memory.path.exists()
 
 
 def refuse(line, name: str, *, code: str = "", **changes) -> Refusal:

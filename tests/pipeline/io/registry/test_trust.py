@@ -20,7 +20,8 @@ from pipeline.io.registry import rollbacks
 from pipeline.io.registry.channels import MovedMeanwhile
 from pipeline.io.registry.events import Mover
 from pipeline.io.registry.registry import open_registry
-from pipeline.io.registry.trust import Digester, Memory, NotTrusted
+from pipeline.io.memory import Memory
+from pipeline.io.registry.trust import Digester, NotTrusted
 from pipeline.records.release import Event, Release, event_digest, manifest_digest
 
 WEIGHTS = "adapter/synthesizer/adapter_model.safetensors"
