@@ -55,6 +55,7 @@ _OBEYED_WHEN_READING = re.compile(
     r"|diff\.external|diff\..*\.(textconv|command)|gpg\.(.*\.)?program|remote\..*\.(uploadpack|receivepack|vcs)",
     re.DOTALL,
 )
+CONVERTING = ("text", "eol", "working-tree-encoding", "ident", "filter")  # attributes by which bytes differ
 _ASKED_AT_ONCE = 100  # requests have to fit into a pipe, or both sides wait for ever
 
 
@@ -124,6 +125,20 @@ class Repository:
             prefix,
         )
         return [os.fsdecode(line[3:]) for line in listing.split(b"\0") if line]
+
+    def tracked(self, path: Path) -> list[str]:
+        """Files at or below a path of the work tree that the index holds; none where it lies elsewhere."""
+        place = path.parent.resolve() / path.name
+        if not place.is_relative_to(self.root.resolve()):
+            return []
+        inside = place.relative_to(self.root.resolve()).as_posix()
+        return [os.fsdecode(name) for name in self._run("ls-files", "-z", "--", inside).split(b"\0") if name]
+
+    def attributes(self, path: str) -> dict[str, str]:
+        """What .gitattributes says of how a file is written to disk."""
+        told = self._run("check-attr", "-z", *CONVERTING, "--", path).split(b"\0")
+        values = zip(told[1::3], told[2::3], strict=False)
+        return {name.decode(): value.decode(errors="replace") for name, value in values if value != b"unspecified"}
 
     def is_ancestor(self, older: str, newer: str) -> bool:
         """Whether ``newer`` was built on ``older``; False where either commit is unknown here."""

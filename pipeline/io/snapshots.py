@@ -61,7 +61,7 @@ class TreeDigests:
         for entry in repository.files(commit, [f"{prefix}/{name}" for name in new]):
             name, _, path = entry.path.removeprefix(f"{prefix}/").partition("/")
             if is_part_of_voice(PurePosixPath(path)):
-                files[name].append((path, _blob_digest(entry.mode, entry.object_id, blobs)))
+                files[name].append((path, blob_digest(entry.mode, entry.object_id, blobs)))
         self._computed |= {trees[name]: digest_of(files[name]) for name in new}
         self._has_new |= bool(new)
         return {name: self._find(tree) or "" for name, tree in trees.items()}
@@ -70,7 +70,8 @@ class TreeDigests:
         return self._computed.get(tree) or self._known.get(tree)
 
 
-def _blob_digest(mode: str, object_id: str, blobs: BlobReader) -> str:
+def blob_digest(mode: str, object_id: str, blobs: BlobReader) -> str:
+    """What a file of a commit counts as. Raises UsageError where the clone does not hold it."""
     if mode == SUBMODULE_MODE:
         return f"submodule:{object_id}"
     if mode == SYMLINK_MODE:

@@ -235,7 +235,7 @@ def content_digest(folder: Path, *, cache: Path | None = None) -> str:
         status = entry.stat(follow_symlinks=False)
         stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
         remembered = known.get(relative)
-        digest = remembered[4] if remembered and remembered[:4] == stamp else _file_digest(Path(entry.path))
+        digest = remembered[4] if remembered and remembered[:4] == stamp else counted_digest(Path(entry.path))
         files.append((relative, digest))
         if max(status.st_mtime_ns, status.st_ctime_ns) < settled_before_ns:
             fresh[relative] = [*stamp, digest]
@@ -252,7 +252,8 @@ def _check_files(folder: Path) -> None:
             raise VoiceRefused(f"{folder / relative}: is a Git LFS pointer, not the recording", hint="git lfs pull")
 
 
-def _file_digest(path: Path) -> str:
+def counted_digest(path: Path) -> str:
+    """sha256 of a file as its voice's version counts it: an LFS pointer is what it stands for."""
     with open_regular(path, follow_links=False) as stream:
         head = stream.read(MAX_POINTER_BYTES)
         pointed = lfs_object_id(head)

@@ -141,6 +141,7 @@ def run_stage(
         with _cleared_after_failure(store, partial), stage_span(voice, name) as is_stopping:
             job: Job[Record, Mapping[str, Input[Any]], Mapping[str, Any]] = Job(
                 voice=voice,
+                key=key,
                 voice_folder=voice_folder,
                 settings=settings,
                 inputs={earlier: outcome.as_input() for earlier, outcome in inputs.items()},

@@ -10,6 +10,8 @@ from typing import Any
 
 from models.loading.bases import Base
 from pipeline.errors import TransientError
+from pipeline.io.checkouts import refuse_committed_results, refuse_converted
+from pipeline.io.memory import cached
 from pipeline.io.provenance import find_provenance
 from pipeline.io.registry.registry import Registry
 from pipeline.io.store import Store
@@ -123,9 +125,15 @@ def make_workspace(
     reporter: Reporter,
     is_untrusted: bool,
 ) -> Workspace:
-    """Look at the voice's files, and with them at its version."""
+    """Look at the voice's files, and with them at its version.
+
+    Raises:
+        SettingsError: Git holds files of the work folder, or keeps other bytes of the voice than lie on disk.
+    """
     work = root / settings.voxline.work
+    refuse_committed_results(root, work)
     digest = content_digest(voice.folder, cache=work / voice.name / ".digests.json")
+    refuse_converted(voice.folder, digest, cached("trees", os.environ))
     recipe = recipe_digest(settings)
     return Workspace(
         voice=voice,

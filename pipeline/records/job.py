@@ -117,6 +117,7 @@ class Job(Generic[SettingsT, InputsT, ParametersT]):
 
     Attributes:
         voice: the voice's name; ``voice_folder`` is only read.
+        key: names the job: the same of everything that decides, the same key.
         settings: the stage's own section of the settings.
         inputs: finished earlier stages by name.
         parameters: what else the key covers (base name, gate section ...), plain data.
@@ -127,6 +128,7 @@ class Job(Generic[SettingsT, InputsT, ParametersT]):
     """
 
     voice: str
+    key: str
     voice_folder: Path
     settings: SettingsT
     inputs: InputsT

@@ -93,6 +93,20 @@ class Progress:
         return min(loss for _, _, loss in self.curves[group])
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the training of one part is saved, and for which job: another job's is not continued.
+
+    Attributes:
+        job: the key of the job.
+        log: is told why what lies there is left.
+    """
+
+    path: Path
+    job: str
+    log: Callable[[str], None]
+
+
 class Training:
     """One network's adapters on their way: optimizer, curves, best weights so far."""
 
@@ -113,7 +127,7 @@ class Training:
         self,
         clips: Sequence[ClipTensors],
         heldout: Sequence[ClipTensors],
-        checkpoint: Path,
+        checkpoint: Checkpoint,
         is_stopping: Callable[[], bool],
     ) -> Iterator[int]:
         """Train until the epochs are over or nothing gets better; yields after each step. Saves now and then.
@@ -264,7 +278,7 @@ class Training:
 
     # -- the checkpoint -------------------------------------------------------------------------------------------
 
-    def _save(self, path: Path) -> None:
+    def _save(self, checkpoint: Checkpoint) -> None:
         tensors = {f"adapter/{name}": value for name, value in adapter_state(self.learner.network).items()}
         tensors |= {f"best/{name}": value for name, value in self.best.items()}
         for index, parameter in enumerate(self.parameters):
@@ -274,19 +288,25 @@ class Training:
             tensors |= {f"critic/{name}": value for name, value in self.learner.critic.state().items()}
         cpu = {name: value.cpu().contiguous() for name, value in tensors.items()}
         started = time.monotonic()
-        write_atomically(path, save(cpu, {"progress": json.dumps(self.progress.__dict__)}))
+        told = {"job": checkpoint.job, "progress": json.dumps(self.progress.__dict__)}
+        write_atomically(checkpoint.path, save(cpu, told))
         # a discriminator's state is hundreds of megabytes: a twentieth of the time at most goes into saving
         self._save_every_s = max(self.settings.checkpoint_every_s, 20 * (time.monotonic() - started))
 
-    def _load(self, path: Path) -> None:
+    def _load(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint of this very job, if there is a whole one."""
+        path = checkpoint.path
+        if not path.exists():
+            return
         try:
             tensors = load_file(path)
             with safe_open(path, "pt") as file:
-                progress = json.loads(file.metadata()["progress"])
+                told = file.metadata() or {}
         except (OSError, SafetensorError):
-            return
-        self.progress = Progress(**progress)
+            return checkpoint.log(f"{path.name}: warning: the checkpoint is damaged; training begins anew")
+        if told.get("job") != checkpoint.job:
+            return checkpoint.log(f"{path.name}: warning: the checkpoint is of another job; training begins anew")
+        self.progress = Progress(**json.loads(told["progress"]))
         set_adapter_state(self.learner.network, _under("adapter/", tensors), str(path))
         device = self.parameters[0].device
         self.best = {name: value.to(device) for name, value in _under("best/", tensors).items()}
@@ -392,7 +412,7 @@ def work(job: FinetuneJob) -> AdapterRecord:
         steps = training.run(
             [clips[index] for index in kept],
             [clips[index] for index in heldout],
-            job.checkpoint / f"{part}.safetensors",
+            Checkpoint(job.checkpoint / f"{part}.safetensors", job.key, job.reporter.log),
             job.is_stopping,
         )
         total = training.total_steps(len(kept))

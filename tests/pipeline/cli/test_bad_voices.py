@@ -95,6 +95,7 @@ def judge(trained, tmp_path) -> Callable[..., QualityReport]:
         parameters = {"base": base, "language": "en", "version": "0" * 12, "floors": floors.model_dump(mode="json")}
         job = Job(
             voice="ben",
+            key="0" * 32,
             voice_folder=tmp_path,
             settings=EvaluateSettings(sentences=3),
             inputs={**trained, **inputs},

@@ -38,6 +38,7 @@ class Walked:
         (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
         return Job(
             voice="ana",
+            key="0" * 32,
             voice_folder=self.root / "voices" / "ana",
             settings=settings,
             inputs={stage: self.input(stage) for stage in reads},

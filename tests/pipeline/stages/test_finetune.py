@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -140,6 +142,19 @@ class TestResuming:
         finetune.work(job)
         assert weights(tmp_path) == weights(uninterrupted)
 
+    def test_the_checkpoint_of_another_job_is_not_continued(self, walked, tmp_path, uninterrupted) -> None:
+        """What somebody laid there for another voice, or for other settings, is a whole checkpoint all the same."""
+        other, told = walked.finetune_job(tmp_path / "other", lambda: True, seed=7), []
+        with pytest.raises(TransientError):
+            finetune.work(replace(other, key="1" * 32))
+        job = walked.finetune_job(tmp_path / "own")
+        shutil.copytree(other.checkpoint, job.checkpoint, dirs_exist_ok=True)
+        reporter = type(job.reporter)()
+        reporter.log = told.append
+        finetune.work(replace(job, reporter=reporter))
+        assert weights(tmp_path / "own") == weights(uninterrupted)
+        assert "text2semantic.safetensors: warning: the checkpoint is of another job; training begins anew" in told
+
 
 class TestDiscriminator:
     """A base that has one trains it along; it stays out of the adapter and in the checkpoint."""
@@ -167,9 +182,10 @@ class TestDiscriminator:
             def is_stopping(count=count, stops=stops) -> bool:
                 return next(count) + 1 in stops
 
+            checkpoint = finetune.Checkpoint(tmp_path / name, "", print)
             for _ in range(1 + len(stops)):
                 try:
-                    list(training.run(clips[1:], clips[:1], tmp_path / name, is_stopping))
+                    list(training.run(clips[1:], clips[:1], checkpoint, is_stopping))
                 except TransientError:
                     training = self.training(walked)
             critic = training.learner.critic.network.state_dict()
