@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import SettingsError, UsageError
 from pipeline.io.files import read_regular
-from pipeline.records.release import Event, Release, Signature, Signed, statement
+from pipeline.records.release import Event, Refusal, Release, Signature, Signed, statement
 from pipeline.trust import SIGNING_KEY_VARIABLE
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Signer:
         return Ed25519PrivateKey.from_private_bytes(content)
 
 
-def is_genuine(record: Release | Event) -> bool:
+def is_genuine(record: Release | Event | Refusal) -> bool:
     """Whether the record is what its signature was made over, by the key that the signature names."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

@@ -199,6 +199,7 @@ class Refusal(Record):
     actor: str
     git_revision: str = ""
     pipeline: str = ""
+    signature: Signature | None = None
 
 
 class ChannelPointer(Record):
@@ -211,10 +212,10 @@ class ChannelPointer(Record):
     event: Event
 
 
-Signed = TypeVar("Signed", Release, Event)
+Signed = TypeVar("Signed", Release, Event, Refusal)
 
 
-def statement(record: Release | Event) -> bytes:
+def statement(record: Release | Event | Refusal) -> bytes:
     """What a signature covers: the kind of record and everything in it but the signature.
 
     Defaults are left out, so a field that a later voxline adds changes nothing about the records before it.

@@ -14,6 +14,7 @@ from pipeline.records.release import (
     Channel,
     ChannelPointer,
     Event,
+    Refusal,
     Release,
     event_digest,
     manifest_digest,
@@ -35,7 +36,7 @@ class Finding:
     is_damage: bool = True
 
 
-def signature_problem(record: Release | Event, trusted_keys: frozenset[str]) -> str:
+def signature_problem(record: Release | Event | Refusal, trusted_keys: frozenset[str]) -> str:
     """Why a record is not to be believed by its signature, or an empty string.
 
     Args:
@@ -58,6 +59,13 @@ def release_problem(release: Release, voice: str, version: str, trusted_keys: fr
         return "release.json was changed: its digests of content, base and recipe do not give this version"
     problem = signature_problem(release, trusted_keys)
     return problem and f"release.json {problem}"
+
+
+def refusal_problem(refusal: Refusal, name: str, trusted_keys: frozenset[str]) -> str:
+    """Why a note of a refusal is not to be believed in the file where it was found, or an empty string."""
+    if name != f"{refusal.voice}.json":
+        return f"is of the voice {refusal.voice}: it was copied here"
+    return signature_problem(refusal, trusted_keys)
 
 
 def pointer_problem(

@@ -18,7 +18,7 @@ from pathlib import Path
 from pipeline.errors import PipelineError, SettingsError
 from pipeline.io.registry import listing, rollbacks
 from pipeline.io.registry.backend import Backend
-from pipeline.io.registry.chain import Finding
+from pipeline.io.registry.chain import Finding, refusal_problem
 from pipeline.io.registry.channels import Channels
 from pipeline.io.registry.collection import Collected, collect
 from pipeline.io.registry.events import Events, Mover
@@ -129,8 +129,13 @@ class Registry:
         return listing.not_trusted(self._channels, states)
 
     def refusals(self) -> dict[str, Refusal]:
-        """The last refusal of every voice that has one."""
-        return {refusal.voice: refusal for refusal in self._shelf.all(Refusal, REFUSALS)}
+        """The last refusal of every voice that has one; with trusted keys, only those that are signed by one."""
+        return {
+            refusal.voice: refusal
+            for name in self.backend.children(REFUSALS)
+            if (refusal := self._shelf.find(Refusal, f"{REFUSALS}/{name}")) is not None
+            if not refusal_problem(refusal, name, self.trust.keys)
+        }
 
     # Writing
 
@@ -258,8 +263,8 @@ class Registry:
         return [*versions, *(channel for channel in CHANNELS if self._channels.sign(voice, channel, keys, mover))]
 
     def refuse(self, refusal: Refusal) -> None:
-        """Note that a version was tried and refused, in place of the voice's refusal before."""
-        key = refusal_key(refusal.voice)
+        """Note that a version was tried and refused, in place of the voice's refusal before; signed where we can."""
+        key, refusal = refusal_key(refusal.voice), self.trust.signed(refusal)
         for _ in range(SWAP_ATTEMPTS):
             stored = self.backend.get(key)  # not read as a record: a damaged one is replaced
             if self._shelf.swap(key, refusal, stored.tag if stored else None):
@@ -277,12 +282,17 @@ class Registry:
         return examine(self._channels, voice)
 
     def examine_refusals(self) -> list[Finding]:
-        """Notes of refused versions that nobody can read. They are not signed: at worst one is not tried again."""
-        try:
-            self.refusals()
-        except PipelineError as error:
-            return [Finding(error.message)]
-        return []
+        """Notes of refused versions that are not believed: what they name is tried again."""
+        findings = []
+        for name in self.backend.children(REFUSALS):
+            try:
+                refusal = self._shelf.find(Refusal, f"{REFUSALS}/{name}")
+            except PipelineError as error:
+                findings.append(Finding(error.message))
+                continue
+            if refusal is not None and (problem := refusal_problem(refusal, name, self.trust.keys)):
+                findings.append(Finding(f"{REFUSALS}/{name} {problem}", is_damage=refusal.signature is not None))
+        return findings
 
     def collect(self, *, unused_days: int, now: datetime | None = None, dry_run: bool) -> list[Collected]:
         """Remove releases that no channel names and that no event of the last ``unused_days`` days names."""

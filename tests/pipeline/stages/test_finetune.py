@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from models.adapters.lora import adapter_state, load_adapter
 from models.configs.synthesizer import DiscriminatorConfig, ScaleLayer
 from models.learners.discriminator import Discriminator
+from models.learners.vits import SynthesizerLearner
 from models.loading.bases import find_base
 from models.loading.networks import load_synthesizer
 from pipeline.errors import OutOfMemoryError, TransientError
@@ -167,7 +168,7 @@ class TestDiscriminator:
         base = find_base("tiny", walked.root / "bases")
         torch.manual_seed(1)
         cpu = torch.device("cpu")
-        learner = finetune.SynthesizerLearner(load_synthesizer(base, walked.root), Discriminator(self.SMALL), cpu)
+        learner = SynthesizerLearner(load_synthesizer(base, walked.root), Discriminator(self.SMALL), cpu)
         settings = FinetuneSettings(epochs=2, rank=2, batch_size=4, checkpoint_every_s=0.001)
         return finetune.Training("synthesizer", learner, settings, torch.float32)
 

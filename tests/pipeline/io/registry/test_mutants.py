@@ -20,7 +20,8 @@ from releases import BASE_DIGEST, CONTENTS, OURS, RECIPE_DIGEST, THEIRS, trustin
 from pipeline.errors import PipelineError
 from pipeline.io.registry.events import Mover
 from pipeline.io.registry.registry import open_registry
-from pipeline.records.release import ChannelPointer, Event, Release
+from pipeline.records.base import Record
+from pipeline.records.release import ChannelPointer, Event, Refusal, Release
 
 pytestmark = pytest.mark.slow
 
@@ -177,13 +178,13 @@ def time_limit():
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def meaning(path: Path) -> object:
+def meaning(path: Path, otherwise: type[Record] = Event) -> object:
     """The record in a file, as every reader of ours takes it; None where there is none."""
     kind = {"release.json": Release, "production.json": ChannelPointer, "candidate.json": ChannelPointer}
     if path.is_symlink() or not path.is_file() or path.stat().st_size > 1 << 30:
         return None
     try:
-        return kind.get(path.name, Event).model_validate_json(path.read_bytes())
+        return kind.get(path.name, otherwise).model_validate_json(path.read_bytes())
     except ValidationError:
         return None
 
@@ -228,3 +229,32 @@ def test_every_damage_is_named_and_nothing_else_is_believed(sound, tmp_path):
         shutil.copy(whole / target, path)
     assert registry.verify("ana") == []
     assert all(tried[name] > MUTANTS / len(MUTATIONS) / 4 for name in MUTATIONS), tried
+
+
+def test_a_damaged_note_of_a_refusal_is_named_and_never_believed(tmp_path):
+    told = {"judges": "5" * 64, "exit_code": 10, "reason": "too short", "at": "2026-01-10T00:00:00Z", "actor": "CI"}
+    for voice in ("ana", "ben"):
+        signed = open_registry("file:registry", root=tmp_path, trust=trusting(OURS, signer=OURS))
+        signed.refuse(Refusal.model_validate({"voice": voice, "version": version_of(1), **told}))
+    path, other = (tmp_path / "registry" / ".refusals" / f"{name}.json" for name in ("ana", "ben"))
+    whole, registry = path.read_bytes(), open_registry("file:registry", root=tmp_path, trust=trusting(OURS))
+    original, damaged = registry.refusals()["ana"], 0
+    for seed in range(len(MUTATIONS) * 4):
+        name = list(MUTATIONS)[seed % len(MUTATIONS)]
+        MUTATIONS[name](random.Random(seed), path, other)
+        with time_limit():
+            findings = registry.examine_refusals()
+            try:
+                assert registry.refusals().get("ana") in (None, original), f"mutant {seed}: {name}"
+            except PipelineError as error:
+                assert error.exit_code == 3
+        is_same = name != "key twice" and meaning(path, Refusal) == original
+        assert findings or is_same or name == "gone", f"mutant {seed}: {name}"
+        damaged += bool(findings)
+        for left in (path.with_name(".copy"), path.with_name(".outside")):
+            left.unlink(missing_ok=True)
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        path.unlink(missing_ok=True)
+        path.write_bytes(whole)
+    assert damaged > len(MUTATIONS) * 3
