@@ -20,7 +20,7 @@ from models.loading.networks import build_network
 from models.loading.voices import load_voice
 from models.machine.processor import lack, works
 from models.speaking.options import PRECISIONS, choose_options
-from models.speaking.voice import Reference, Sentence, Voice
+from models.speaking.voice import Manner, Reference, Sentence, Voice
 from pipeline.text.frontend import phonemize_for_synthesis
 from pipeline.text.symbols import symbol_ids
 
@@ -125,7 +125,7 @@ def say(voice: Voice, reference: Reference) -> Callable[[], None]:
 
     def work() -> None:
         phones = torch.tensor(symbol_ids(phonemize_for_synthesis(TEXT, "en").symbols))
-        made = voice.speak([Sentence(phones)], reference, sampling=exactly(length), attempts=1)
+        made = voice.speak([Sentence(phones)], reference, Manner(sampling=exactly(length), attempts=1))
         assert len(made.wave) == SPEECH_S * voice.sample_rate_hz, f"{len(made.wave)} samples"
 
     return work

@@ -50,7 +50,7 @@ from models.phones.phone_classes import sounds_of_symbols  # noqa: E402
 from models.sound.spectrogram import Spectrogram  # noqa: E402
 from models.speaking.options import VoiceOptions  # noqa: E402
 from models.speaking.rendering import vits_renderer  # noqa: E402
-from models.speaking.voice import Reference, Sentence, Voice  # noqa: E402
+from models.speaking.voice import Manner, Reference, Sentence, Voice  # noqa: E402
 from models.synthesizer.vits import Synthesizer  # noqa: E402
 from models.text2semantic.decoding import Decoder  # noqa: E402
 from models.text2semantic.transcribed import follow_text  # noqa: E402
@@ -262,7 +262,7 @@ def speak(voice: Voice, prompt: Recording, sentences: Sequence[str]) -> Spoken:
     for index, text in enumerate(sentences):
         begun = time.perf_counter()
         phones = torch.tensor(symbol_ids(phonemize(text, prompt.language).symbols))
-        speech = voice.speak([Sentence(phones)], reference, seed=index)
+        speech = voice.speak([Sentence(phones)], reference, Manner(seed=index))
         spoken.seconds += time.perf_counter() - begun
         attempts = speech.sentences[0].attempts
         spoken.phones.append(phones)

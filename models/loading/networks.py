@@ -38,6 +38,13 @@ from models.weights import load_weights
 Network = TypeVar("Network", bound=nn.Module)
 
 
+def prepare_device(wanted: str, threads: int) -> torch.device:
+    """`choose_device`, and so many threads on the CPU; 0: as many as torch takes by itself."""
+    if threads:
+        torch.set_num_threads(threads)
+    return choose_device(wanted)
+
+
 def choose_device(wanted: str) -> torch.device:
     """`auto` takes CUDA where there is one; a device that is asked for and absent raises `ConfigError`."""
     if wanted == "auto":

@@ -107,6 +107,23 @@ class SpeechChunk:
     sentence: SpokenSentence | None = None
 
 
+@dataclass(frozen=True)
+class Manner:
+    """How to say it.
+
+    speed: of the sound, not of the tokens. sampling: None: as the base says. attempts: at most, for a sentence whose
+    tokens repeat, break off, never end or do not say the text.
+    """
+
+    seed: int = 0
+    speed: float = 1.0
+    sampling: SamplingConfig | None = None
+    attempts: int = 3
+
+
+PLAIN = Manner()
+
+
 class Voice:
     """Networks that speak together. `models.loading.voices.load_voice` builds one from a base and adapters."""
 
@@ -166,30 +183,23 @@ class Voice:
         self,
         sentences: Sequence[Sentence],
         reference: Reference,
-        seed: int = 0,
-        speed: float = 1.0,
-        sampling: SamplingConfig | None = None,
-        attempts: int = 3,
+        manner: Manner = PLAIN,
         batch_size: int = 8,
         watch: Watch = unwatched,
     ) -> Speech:
-        """Say the sentences one after another.
-
-        A sentence whose tokens repeat, break off, never end or do not say the text is generated again, up to
-        `attempts` times, and how each attempt went is in the result.
-        """
+        """Say the sentences one after another. How each attempt at a sentence went is in the result."""
         if not sentences:
             raise ModelsError("nothing to say: no sentences")
         prepared = self.prepare(reference)
         tasks = [self._task(sentence, prepared) for sentence in sentences]
-        settings = sampling or self.decoder.config.sampling
-        tries = generate_checked(self.decoder, tasks, seed, settings, attempts, batch_size, watch)
+        settings = manner.sampling or self.decoder.config.sampling
+        tries = generate_checked(self.decoder, tasks, manner.seed, settings, manner.attempts, batch_size, watch)
         waves: list[Tensor] = []
         spoken: list[SpokenSentence] = []
         position = 0
         pairs = list(zip(sentences, tries, strict=True))
         for index, (sentence, found) in enumerate(watch(pairs, "making sound")):
-            wave = self._render(found[-1].tokens, sentence, prepared, seed, speed)
+            wave = self._render(found[-1].tokens, sentence, prepared, manner)
             spoken.append(self._spoken(found, position, len(wave)))
             waves.append(wave)
             if index + 1 < len(sentences):
@@ -201,17 +211,14 @@ class Voice:
         self,
         sentences: Sequence[Sentence],
         reference: Reference,
-        seed: int = 0,
-        speed: float = 1.0,
-        sampling: SamplingConfig | None = None,
-        attempts: int = 3,
+        manner: Manner = PLAIN,
         within_sentences: bool = True,
     ) -> Iterator[SpeechChunk]:
         """The same as it becomes ready. Within sentences (v2 family) the first sound comes after less than a second
         of tokens, but what was heard cannot be tried again: problems are then only reported. A base whose tokens can
         be compared with the text is small: it draws and checks a sentence's tokens before the first sound."""
         prepared = self.prepare(reference)
-        settings = sampling or self.decoder.config.sampling
+        settings = manner.sampling or self.decoder.config.sampling
         within_sentences = within_sentences and self.renderer.streams_within
         position = 0
         for index, sentence in enumerate(sentences):
@@ -219,14 +226,14 @@ class Voice:
             found: list[Attempt] = []
             tokens: Iterable[int]
             if within_sentences and self.decoder.network.guide is None:
-                tokens = self._watched(task, seed, settings, found)
+                tokens = self._watched(task, manner.seed, settings, found)
             else:
-                found += generate_checked(self.decoder, [task], seed, settings, attempts, 1)[0]
+                found += generate_checked(self.decoder, [task], manner.seed, settings, manner.attempts, 1)[0]
                 tokens = found[-1].tokens
             if within_sentences:
-                waves = self.renderer.render_stream(pieces_of(tokens), self._utterance(sentence, prepared, seed, speed))
+                waves = self.renderer.render_stream(pieces_of(tokens), self._utterance(sentence, prepared, manner))
             else:
-                waves = iter([self._render(found[-1].tokens, sentence, prepared, seed, speed)])
+                waves = iter([self._render(found[-1].tokens, sentence, prepared, manner)])
             start, length = position, 0
             for wave in waves:
                 length += len(wave)
@@ -263,19 +270,17 @@ class Voice:
         bert = join_bert(parts, self.decoder.config.bert_dim)
         return Task(torch.cat([prepared.phones, sentence.phones]).long(), count, bert, prepared.tokens)
 
-    def _render(
-        self, tokens: Sequence[int], sentence: Sentence, prepared: PreparedReference, seed: int, speed: float
-    ) -> Tensor:
+    def _render(self, tokens: Sequence[int], sentence: Sentence, prepared: PreparedReference, manner: Manner) -> Tensor:
         if not tokens:
             return torch.zeros(0)
         with torch.no_grad():
-            wave = self.renderer.render(torch.tensor(tokens), self._utterance(sentence, prepared, seed, speed))
+            wave = self.renderer.render(torch.tensor(tokens), self._utterance(sentence, prepared, manner))
         return _limited(wave).cpu()
 
-    def _utterance(self, sentence: Sentence, prepared: PreparedReference, seed: int, speed: float) -> Utterance:
-        row_seed = derive_seed(seed, sentence.phones, RENDER_SEED_ATTEMPT)
+    def _utterance(self, sentence: Sentence, prepared: PreparedReference, manner: Manner) -> Utterance:
+        row_seed = derive_seed(manner.seed, sentence.phones, RENDER_SEED_ATTEMPT)
         generator = torch.Generator(device=self.decoder.device).manual_seed(row_seed)
-        return Utterance(sentence.phones, prepared, speed, generator)
+        return Utterance(sentence.phones, prepared, manner.speed, generator)
 
     def _pause(self, sentence: Sentence) -> Tensor:
         return torch.zeros(round(sentence.pause_s * self.sample_rate_hz))

@@ -30,12 +30,8 @@ def pretrain(
     from pipeline.cli.common import prepare_machine, resolve_settings
 
     prepare_machine(resolve_settings().settings.voxline)
-    import torch  # only now: it asks the processor
-
-    from models.loading.networks import choose_device
+    from models.loading.networks import prepare_device  # only now: it asks the processor
     from pipeline.pretrain.recipe import read_recipe
     from pipeline.pretrain.run import run_pretraining
 
-    if threads:
-        torch.set_num_threads(threads)
-    run_pretraining(read_recipe(recipe), data, work, choose_device(device), stage or [])
+    run_pretraining(read_recipe(recipe), data, work, prepare_device(device, threads), stage or [])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from pipeline.io.registry.registry import Registry
     from pipeline.io.speakers import Speaker
+    from pipeline.records.job import Machine, Reporter
     from pipeline.records.spoken import Spoken
 
 DEFAULT_OUTPUT = "out.wav"
@@ -111,12 +112,10 @@ def say(
         "language": language,
         "seed": seed,
         "speed": speed,
-        "references": reference or (),
+        "references": tuple(reference or ()),
         "precision": precision,
-        "machine": machine,
-        "reporter": ConsoleReporter(quiet=as_json),
     }
-    spoken = _speak(speaker, words, target, options)
+    spoken = _speak(speaker, words, options, target, machine, ConsoleReporter(quiet=as_json))
     if as_json:
         print_json(spoken)
     else:
@@ -203,16 +202,19 @@ def _find_speaker(
         raise
 
 
-def _speak(speaker: Speaker, words: str, target: Path, options: Mapping[str, Any]) -> Spoken:
+def _speak(
+    speaker: Speaker, words: str, options: Mapping[str, Any], target: Path, machine: Machine, reporter: Reporter
+) -> Spoken:
     import tempfile
 
-    from pipeline.jobs.speak import speak
+    from pipeline.jobs.speak import Saying, speak
 
+    saying = Saying(words, **options)
     if target != STDOUT:
-        return speak(speaker, words, output=target, **options)
+        return speak(speaker, saying, output=target, machine=machine, reporter=reporter)
     with tempfile.TemporaryDirectory(prefix="voxline-") as folder:
         path = Path(folder) / DEFAULT_OUTPUT
-        spoken = speak(speaker, words, output=path, **options)
+        spoken = speak(speaker, saying, output=path, machine=machine, reporter=reporter)
         write_sound(path.read_bytes())
     return spoken.model_copy(update={"path": "standard output"})
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,12 @@ from models.encoders.ge2e import SAMPLE_RATE_HZ, embed_speaker
 from models.errors import ModelsError
 from models.loading.bases import find_base
 from models.loading.family import family_of
-from models.loading.networks import choose_device, load_bert
+from models.loading.networks import load_bert, prepare_device
 from models.loading.voices import AdapterFolders, load_voice
 from models.machine.processor import ProcessorError, works
 from models.phones.symbols import phones_to_ids
 from models.speaking.options import Precision, choose_options
-from models.speaking.voice import Reference, Sentence, Speech, SpokenSentence
+from models.speaking.voice import Manner, Reference, Sentence, Speech, SpokenSentence
 from models.text2semantic.attempts import Watch, unwatched
 from pipeline.errors import ConsentError, NoAccessError, SettingsError, UsageError
 from pipeline.io.audio import AudioFileError, read_audio, resample, write_audio
@@ -44,24 +43,28 @@ WRITTEN = (".wav", ".flac", ".ogg")
 SAME_SPEAKER = 0.65  # GE2E cosine of one clip to another
 
 
+@dataclass(frozen=True)
+class Saying:
+    """What is to be said, and how.
+
+    Attributes:
+        language: of the text; None: what its letters tell, else the voice's own.
+        references: more recordings of the speaker; the voice sounds like the mean of them and the published clip.
+        precision: of weights and of the decoder to waves on a CPU; the lighter ones are faster and lose a little.
+    """
+
+    text: str
+    language: str | None = None
+    seed: int = 0
+    speed: float = 1.0
+    references: tuple[Path, ...] = ()
+    precision: Precision = "f32"
+
+
 def speak(
-    speaker: Speaker,
-    text: str,
-    *,
-    output: Path,
-    machine: Machine,
-    reporter: Reporter | None = None,
-    language: str | None = None,
-    seed: int = 0,
-    speed: float = 1.0,
-    references: Sequence[Path] = (),
-    precision: Precision = "f32",
+    speaker: Speaker, saying: Saying, *, output: Path, machine: Machine, reporter: Reporter | None = None
 ) -> Spoken:
     """Say a text and write it to ``output``.
-
-    Args:
-        precision: of weights and of the decoder to waves on a CPU; the lighter ones are faster and lose a little.
-        references: more recordings of the speaker; the voice sounds like the mean of them and the published clip.
 
     Raises:
         UsageError: nothing to say, a language the base does not speak, a file name that is not written, or references
@@ -74,11 +77,11 @@ def speak(
     if output.suffix.lower() not in WRITTEN:
         raise UsageError(f"{output}: written formats are {', '.join(WRITTEN)}", hint="-o out.wav")
     _check_consent(speaker)
-    check_text(text)
+    check_text(saying.text)
     try:
-        said = _say(speaker, text, language, machine, seed, speed, references, precision, reporter)
+        said = _say(speaker, saying, machine, reporter)
     except ProcessorError as error:
-        raise SettingsError(f"--precision {error}", hint=_other_precisions(precision)) from error
+        raise SettingsError(f"--precision {error}", hint=_other_precisions(saying.precision)) from error
     except ModelsError as error:
         raise SettingsError(str(error), hint="voxline bases list") from error
     speech, notes, seconds = said
@@ -90,7 +93,7 @@ def speak(
         version=speaker.version,
         is_published=speaker.is_published,
         path=str(output),
-        seed=seed,
+        seed=saying.seed,
         sample_rate_hz=speech.sample_rate_hz,
         duration_s=round(duration_s, 3),
         real_time_factor=round(seconds / max(duration_s, 1e-3), 3),
@@ -120,15 +123,7 @@ def _check_consent(speaker: Speaker) -> None:
 
 
 def _say(
-    speaker: Speaker,
-    text: str,
-    language: str | None,
-    machine: Machine,
-    seed: int,
-    speed: float,
-    references: Sequence[Path],
-    precision: Precision,
-    reporter: Reporter | None,
+    speaker: Speaker, saying: Saying, machine: Machine, reporter: Reporter | None
 ) -> tuple[Speech, list[str], float]:
     base = find_base(speaker.base, machine.bases, machine.replaced_bases)
     if base.digest != speaker.base_digest:
@@ -137,29 +132,29 @@ def _say(
             f" ({speaker.base_digest[:12]}, here {base.digest[:12]})",
             hint="train the voice again, or check out the revision that has that base",
         )
-    if references and not family_of(base).takes_several:
+    if saying.references and not family_of(base).takes_several:
         raise UsageError(
             f"base {base.name} speaks on from one clip: --reference is for bases of the v2 family",
             hint="leave --reference out",
         )
-    known = choose_language(language, speaker.language, base.text.languages, base.name)
-    check_scripts(text, known, base.text.languages, base.name)
-    if machine.threads:
-        torch.set_num_threads(machine.threads)
-    device = choose_device(machine.device)
-    options, differences = choose_options(precision, device)
+    known = choose_language(saying.language, speaker.language, base.text.languages, base.name)
+    check_scripts(saying.text, known, base.text.languages, base.name)
+    device = prepare_device(machine.device, machine.threads)
+    options, differences = choose_options(saying.precision, device)
     folders = AdapterFolders(speaker.adapter / "text2semantic", speaker.adapter / "synthesizer")
     networks = load_voice(base, machine.cache, device, folders, options)
     bert = load_bert(base, machine.cache, networks.decoder.device)
-    sentences, notes = read_sentences(text, known, base.text.symbols, bert)
+    sentences, notes = read_sentences(saying.text, known, base.text.symbols, bert)
     notes += differences
     reference = read_reference(speaker.reference, base.text.symbols, bert)
-    if references:
+    if saying.references:
         has_encoder = networks.embed_speaker is not None
-        others = tuple(read_other(path, reference, speaker.voice, has_encoder) for path in references)
+        others = tuple(read_other(path, reference, speaker.voice, has_encoder) for path in saying.references)
         reference = replace(reference, others=others)
     clock = time.perf_counter()
-    speech = networks.speak(sentences, reference, seed=seed, speed=speed, watch=_watch(speaker.voice, reporter))
+    speech = networks.speak(
+        sentences, reference, Manner(saying.seed, saying.speed), watch=_watch(speaker.voice, reporter)
+    )
     seconds = time.perf_counter() - clock
     for number, sentence in enumerate(speech.sentences, 1):
         last = sentence.attempts[-1]

@@ -28,7 +28,7 @@ from models.errors import WeightsError
 from models.loading.bases import Base, find_base
 from models.loading.family import family_of
 from models.loading.listening import CONTENT_RATE_HZ, Listener
-from models.loading.networks import choose_device, load_bert, load_speaker_encoder, load_text2semantic
+from models.loading.networks import load_bert, load_speaker_encoder, load_text2semantic, prepare_device
 from models.loading.recordings import AtRate, Recordings
 from models.phones.symbols import phones_to_ids
 from models.sound.fbank import fbank
@@ -185,9 +185,7 @@ def work(job: ExtractJob) -> FeatureRecord:
     """
     report = job.inputs["validate"].record
     base = find_base(job.parameters["base"], job.machine.bases, job.machine.replaced_bases)
-    networks = load_networks(base, job.machine.cache, choose_device(job.machine.device))
-    if job.machine.threads:
-        torch.set_num_threads(job.machine.threads)
+    networks = load_networks(base, job.machine.cache, prepare_device(job.machine.device, job.machine.threads))
     results = list(_extract_all(report.prepared, networks, job))
     left_out = tuple(one for one in results if isinstance(one, LeftOutClip))
     found = [one for one in results if not isinstance(one, LeftOutClip)]

@@ -34,7 +34,7 @@ from models.clip_tensors import ClipTensors, unpack_clips
 from models.learners.vits import Learner, Text2SemanticLearner
 from models.loading.bases import Base, find_base
 from models.loading.family import family_of
-from models.loading.networks import choose_device, load_text2semantic, training_precision
+from models.loading.networks import load_text2semantic, prepare_device, training_precision
 from pipeline.errors import OutOfMemoryError, TransientError
 from pipeline.io.audio import read_at_rates
 from pipeline.io.files import write_atomically
@@ -399,10 +399,8 @@ def work(job: FinetuneJob) -> AdapterRecord:
     settings, features = job.settings, job.inputs["extract"].record
     clock = time.perf_counter()
     base = find_base(job.parameters["base"], job.machine.bases, job.machine.replaced_bases)
-    device = choose_device(job.machine.device)
+    device = prepare_device(job.machine.device, job.machine.threads)
     precision = training_precision(device)
-    if job.machine.threads:
-        torch.set_num_threads(job.machine.threads)
     clips = load_clips(job.inputs, base, device)
     heldout = choose_heldout(features.clips, settings.heldout_clips, settings.seed)
     kept = [index for index in range(len(clips)) if index not in heldout]

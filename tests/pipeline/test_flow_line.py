@@ -22,7 +22,7 @@ from models.loading.family import family_of
 from models.loading.networks import build_network, load_cfm_synthesizer, load_vocoder
 from models.loading.voices import AdapterFolders, load_resynthesizer, load_voice
 from models.sound.spectrogram import unscale_mel
-from models.speaking.voice import Reference, Sentence
+from models.speaking.voice import Manner, Reference, Sentence
 from models.upstream.files import read_upstream
 from pipeline.cli.main import run_command
 from pipeline.io.audio import read_at_rates
@@ -169,14 +169,14 @@ def test_it_speaks_with_its_adapters_at_any_speed_whole_or_in_pieces(stopped: St
     clips = [stopped.clip(index) for index in range(3)]
     reference = Reference(clips[0].wave, stopped.base.sample_rate_hz, clips[0].phones.long())
     said = [Sentence(clips[1].phones[:12].long()), Sentence(clips[2].phones[:9].long())]
-    first, again = (voice.speak(said, reference, seed=3) for _ in range(2))
+    first, again = (voice.speak(said, reference, Manner(seed=3)) for _ in range(2))
     assert first.sample_rate_hz == stopped.base.sample_rate_hz
     assert torch.equal(first.wave, again.wave)
-    alone = voice.speak(said[1:], reference, seed=3).wave
+    alone = voice.speak(said[1:], reference, Manner(seed=3)).wave
     assert torch.equal(first.wave[-len(alone) :], alone)
-    faster = voice.speak(said, reference, seed=3, speed=1.5)
+    faster = voice.speak(said, reference, Manner(seed=3, speed=1.5))
     assert sum(s.duration_s for s in faster.sentences) < 0.8 * sum(s.duration_s for s in first.sentences)
-    streamed = list(voice.stream(said, reference, seed=3))
+    streamed = list(voice.stream(said, reference, Manner(seed=3)))
     assert sum(len(chunk.wave) for chunk in streamed) > 0
     assert [chunk.sentence_index for chunk in streamed if chunk.sentence] == [0, 1]
 

@@ -20,7 +20,7 @@ from models.loading.bases import load_base
 from models.loading.family import Family
 from models.loading.networks import build_network
 from models.loading.voices import AdapterFolders, load_voice
-from models.speaking.voice import Reference, Sentence
+from models.speaking.voice import Manner, Reference, Sentence
 from pipeline.cli.main import run_command
 from pipeline.errors import SettingsError
 from pipeline.jobs.exchange import export_release
@@ -119,7 +119,9 @@ def test_a_voice_on_it_is_extracted_trained_judged_and_speaks(
     voice = load_voice(
         base, tmp_path, torch.device("cpu"), AdapterFolders(adapter / "text2semantic", adapter / "synthesizer")
     )
-    said = voice.speak([Sentence(tensors["1.phones"].long())], Reference(torch.rand(16000) - 0.5, 16000), attempts=1)
+    said = voice.speak(
+        [Sentence(tensors["1.phones"].long())], Reference(torch.rand(16000) - 0.5, 16000), Manner(attempts=1)
+    )
     assert said.sample_rate_hz == 16000 and said.wave.isfinite().all() and len(said.wave) > 1000
 
     release = make_release(base=base.name, base_digest=base.digest)

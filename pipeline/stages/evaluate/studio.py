@@ -22,7 +22,7 @@ from models.loading.networks import choose_device, load_bert
 from models.loading.voices import AdapterFolders, load_resynthesizer, load_voice
 from models.phones.symbols import phones_to_ids
 from models.speaking.resynthesis import Resynthesizer
-from models.speaking.voice import Reference, Sentence, Speech
+from models.speaking.voice import Manner, Reference, Sentence, Speech
 from pipeline.errors import TransientError
 from pipeline.io.audio import read_at_rates
 from pipeline.records.adapter import ADAPTER_FOLDER, AdapterRecord
@@ -190,7 +190,7 @@ def speak_sentences(studio: Studio, language: str, job: EvaluateJob) -> list[Fre
         for seed in range(settings.seeds):
             if job.is_stopping():
                 raise TransientError("stopped while speaking", hint="run again")
-            speech = voice.speak([sentence], reference, seed=seed)
+            speech = voice.speak([sentence], reference, Manner(seed=seed))
             name = f"{len(spoken) + 1:02d}"
             sound = speech.wave.numpy()
             spoken.append(FreeSentence(name, text, phones.symbols, sound, voice.sample_rate_hz, _problems(speech)))

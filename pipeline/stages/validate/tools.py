@@ -55,9 +55,6 @@ class Tools:
     silero: Detector = silero_probabilities
 
 
-NO_TOOLS = Tools()
-
-
 def load_tools(settings: ValidateSettings, cache: Path) -> Tools:
     """The networks that the settings ask for and this installation has; the others are named with the reason."""
     absent: dict[str, str] = {}

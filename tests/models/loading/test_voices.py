@@ -11,7 +11,7 @@ from models.loading.networks import load_synthesizer, load_text2semantic
 from models.loading.voices import AdapterFolders, load_voice
 from models.machine.processor import ProcessorError, works
 from models.speaking.options import PRECISIONS, Precision, VoiceOptions, choose_options
-from models.speaking.voice import Reference, Sentence
+from models.speaking.voice import Manner, Reference, Sentence
 
 pytestmark = [pytest.mark.processor, pytest.mark.slow]
 
@@ -69,7 +69,7 @@ def said(
     reference = Reference(torch.randn(16000) * 0.1, 16000, torch.arange(10))
     voice = load_voice(base, Path(), CPU, adapters, options)
     sampling = SamplingConfig(top_k=10, max_tokens=30, min_tokens=30)
-    speech = voice.speak([Sentence(torch.arange(5, 25))], reference, seed=3, sampling=sampling, attempts=1)
+    speech = voice.speak([Sentence(torch.arange(5, 25))], reference, Manner(seed=3, sampling=sampling, attempts=1))
     return speech.sentences[0].attempts[-1].tokens, speech.wave
 
 
@@ -111,7 +111,9 @@ def test_the_base_in_the_repository_takes_lighter_weights_and_keeps_its_decoder(
     assert voice.decoder.weights == precision
     sampling = SamplingConfig(top_k=10, max_tokens=30, min_tokens=30)
     reference = Reference(torch.randn(16000) * 0.1, 16000, torch.arange(10), speaker=torch.ones(256) / 16)
-    wave = voice.speak([Sentence(torch.arange(100, 112))], reference, seed=3, sampling=sampling, attempts=1).wave
+    wave = voice.speak(
+        [Sentence(torch.arange(100, 112))], reference, Manner(seed=3, sampling=sampling, attempts=1)
+    ).wave
     assert wave.isfinite().all() and len(wave) > 3200
 
 
@@ -130,7 +132,7 @@ def test_lighter_precisions_are_used_when_they_are_asked_for_and_sound_alike(bas
     reference = Reference(torch.randn(16000) * 0.1, 16000, torch.arange(10))
     sampling = SamplingConfig(top_k=10, max_tokens=30, min_tokens=30)
     waves = [
-        made.speak([Sentence(torch.arange(5, 25))], reference, seed=3, sampling=sampling, attempts=1).wave
+        made.speak([Sentence(torch.arange(5, 25))], reference, Manner(seed=3, sampling=sampling, attempts=1)).wave
         for made in (exact, lighter)
     ]
     error = (waves[0] - waves[1]).square().mean() / waves[0].square().mean()

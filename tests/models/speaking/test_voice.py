@@ -23,7 +23,7 @@ from models.speaking.rendering import (
     pieces_of,
     vits_renderer,
 )
-from models.speaking.voice import Reference, Sentence, Voice
+from models.speaking.voice import Manner, Reference, Sentence, Voice
 from models.synthesizer.cfm_synthesizer import CfmSynthesizer
 from models.synthesizer.channels_last import ChannelsLastDecoder
 from models.synthesizer.vits import Synthesizer
@@ -127,7 +127,7 @@ FREE = SamplingConfig(top_k=12)
 
 @pytest.mark.parametrize("family", ["v2", "v2pro", "v4"])
 def test_every_family_speaks(family):
-    speech = voice(family).speak(sentences(), reference(family), seed=1, sampling=FREE, attempts=1)
+    speech = voice(family).speak(sentences(), reference(family), Manner(seed=1, sampling=FREE, attempts=1))
     assert speech.sample_rate_hz == {"v2": 32000, "v2pro": 32000, "v4": 48000}[family]
     assert speech.wave.dtype == torch.float32
     assert speech.wave.isfinite().all()
@@ -141,19 +141,19 @@ def test_every_family_speaks(family):
 @pytest.mark.parametrize("family", ["v2", "v4"])
 def test_a_seed_gives_the_same_audio_whatever_else_is_said(family):
     speaker = voice(family)
-    together = speaker.speak(sentences(), reference(), seed=7, sampling=FREE, attempts=1)
+    together = speaker.speak(sentences(), reference(), Manner(seed=7, sampling=FREE, attempts=1))
     for sentence, told in zip(sentences(), together.sentences, strict=True):
-        alone = speaker.speak([sentence], reference(), seed=7, sampling=FREE, attempts=1)
+        alone = speaker.speak([sentence], reference(), Manner(seed=7, sampling=FREE, attempts=1))
         start = round(told.start_s * together.sample_rate_hz)
         assert torch.equal(alone.wave, together.wave[start : start + len(alone.wave)])
-    again = speaker.speak(sentences(), reference(), seed=7, sampling=FREE, attempts=1, batch_size=1)
+    again = speaker.speak(sentences(), reference(), Manner(seed=7, sampling=FREE, attempts=1), batch_size=1)
     assert torch.equal(again.wave, together.wave)
-    other = speaker.speak(sentences(), reference(), seed=8, sampling=FREE, attempts=1)
+    other = speaker.speak(sentences(), reference(), Manner(seed=8, sampling=FREE, attempts=1))
     assert not torch.equal(other.wave[:1000], together.wave[:1000])
 
 
 def test_pauses_stand_between_sentences_only():
-    speech = voice().speak(sentences(), reference(), sampling=FREE, attempts=1)
+    speech = voice().speak(sentences(), reference(), Manner(sampling=FREE, attempts=1))
     first, second, third = speech.sentences
     assert second.start_s - first.start_s - first.duration_s == pytest.approx(0.3)
     assert third.start_s - second.start_s - second.duration_s == pytest.approx(0.1)
@@ -162,8 +162,8 @@ def test_pauses_stand_between_sentences_only():
 
 
 def test_speed_shortens_the_audio_and_not_the_tokens():
-    slow = voice().speak(sentences()[:1], reference(), seed=2, sampling=FREE, attempts=1)
-    fast = voice().speak(sentences()[:1], reference(), seed=2, sampling=FREE, attempts=1, speed=1.5)
+    slow = voice().speak(sentences()[:1], reference(), Manner(seed=2, sampling=FREE, attempts=1))
+    fast = voice().speak(sentences()[:1], reference(), Manner(seed=2, sampling=FREE, attempts=1, speed=1.5))
     assert slow.sentences[0].attempts == fast.sentences[0].attempts
     assert len(fast.wave) / len(slow.wave) == pytest.approx(1 / 1.5, abs=0.05)
 
@@ -171,8 +171,8 @@ def test_speed_shortens_the_audio_and_not_the_tokens():
 def test_a_reference_is_worked_out_once_per_content():
     content = CountingContent()
     speaker = voice(content=content)
-    speaker.speak(sentences()[:1], reference(), sampling=FREE, attempts=1)
-    speaker.speak(sentences()[1:], reference(), sampling=FREE, attempts=1)
+    speaker.speak(sentences()[:1], reference(), Manner(sampling=FREE, attempts=1))
+    speaker.speak(sentences()[1:], reference(), Manner(sampling=FREE, attempts=1))
     assert content.calls == 1
     speaker.prepare(reference(with_text=False))
     assert content.calls == 2
@@ -181,7 +181,7 @@ def test_a_reference_is_worked_out_once_per_content():
 def test_without_the_text_of_the_clip_v2_speaks_unprompted_and_v4_refuses():
     prepared = voice().prepare(reference(with_text=False))
     assert prepared.phones is None
-    assert len(voice().speak(sentences()[:1], reference(with_text=False), sampling=FREE, attempts=1).wave)
+    assert len(voice().speak(sentences()[:1], reference(with_text=False), Manner(sampling=FREE, attempts=1)).wave)
     with pytest.raises(ModelsError, match="text of that clip"):
         voice("v4").prepare(reference(with_text=False))
 
@@ -197,7 +197,7 @@ def test_what_cannot_be_spoken_is_refused():
 
 def test_truncated_generation_is_retried_and_reported():
     cut = SamplingConfig(top_k=12, max_tokens=3, min_tokens=3)
-    speech = voice().speak(sentences()[:1], reference(), sampling=cut, attempts=3)
+    speech = voice().speak(sentences()[:1], reference(), Manner(sampling=cut, attempts=3))
     assert not speech.is_sound
     assert len(speech.sentences[0].attempts) == 3
     assert all("no_end" in attempt.problems for attempt in speech.sentences[0].attempts)
@@ -206,8 +206,10 @@ def test_truncated_generation_is_retried_and_reported():
 @pytest.mark.parametrize(("family", "within"), [("v2", True), ("v2", False), ("v4", True)])
 def test_a_stream_says_what_speak_says(family, within):
     speaker = voice(family)
-    whole = speaker.speak(sentences(), reference(), seed=4, sampling=FREE, attempts=1)
-    chunks = list(speaker.stream(sentences(), reference(), seed=4, sampling=FREE, attempts=1, within_sentences=within))
+    whole = speaker.speak(sentences(), reference(), Manner(seed=4, sampling=FREE, attempts=1))
+    chunks = list(
+        speaker.stream(sentences(), reference(), Manner(seed=4, sampling=FREE, attempts=1), within_sentences=within)
+    )
     told = [chunk.sentence for chunk in chunks if chunk.sentence is not None]
     assert [one.attempts for one in told] == [one.attempts for one in whole.sentences]
     wave = torch.cat([chunk.wave for chunk in chunks])
@@ -266,8 +268,8 @@ def test_several_references_are_spoken_like_their_mean(family: str) -> None:
     expected = (speaking.prepare(first).ge + speaking.prepare(second).ge) / 2
     torch.testing.assert_close(ge, expected)
     assert not torch.equal(ge, speaking.prepare(first).ge)
-    said = speaking.speak(sentences()[:1], replace(first, others=(second,)), attempts=1)
-    assert not torch.equal(said.wave, speaking.speak(sentences()[:1], first, attempts=1).wave)
+    said = speaking.speak(sentences()[:1], replace(first, others=(second,)), Manner(attempts=1))
+    assert not torch.equal(said.wave, speaking.speak(sentences()[:1], first, Manner(attempts=1)).wave)
 
 
 def test_v4_speaks_on_from_one_clip_and_says_so() -> None:
@@ -279,8 +281,8 @@ def test_v4_speaks_on_from_one_clip_and_says_so() -> None:
 def test_a_family_that_speaks_whole_sentences_tries_again_in_a_stream_too() -> None:
     """v4 gives nothing out before a sentence is complete, so its tokens can be checked like those of `speak`."""
     speaking, asked = voice("v4"), sentences()[:1]
-    spoken = speaking.speak(asked, reference("v4"), seed=1, attempts=2)
-    chunks = list(speaking.stream(asked, reference("v4"), seed=1, attempts=2))
+    spoken = speaking.speak(asked, reference("v4"), Manner(seed=1, attempts=2))
+    chunks = list(speaking.stream(asked, reference("v4"), Manner(seed=1, attempts=2)))
     assert chunks[-1].sentence is not None
     assert chunks[-1].sentence.attempts == spoken.sentences[0].attempts
     torch.testing.assert_close(torch.cat([chunk.wave for chunk in chunks]), spoken.wave)

@@ -140,7 +140,7 @@ def test_a_voice_that_sounds_like_somebody_else_is_blocked(judge, monkeypatch, s
 
     def become(voice: Any) -> None:
         speak = voice.speak
-        voice.speak = lambda sentences, reference, seed: speak(sentences, other, seed=seed)
+        voice.speak = lambda sentences, reference, manner: speak(sentences, other, manner)
 
     speaking(monkeypatch, become)
     assert "free_speech.similarity" in blocking(judge())

@@ -18,7 +18,7 @@ from pipeline.io.registry.registry import open_registry
 from pipeline.io.speakers import published_speaker
 from pipeline.io.store import DamagedResult, list_marks
 from pipeline.io.voices import load_voice
-from pipeline.jobs.speak import read_reference, speak
+from pipeline.jobs.speak import Saying, read_reference, speak
 from pipeline.records.job import Destination, Machine
 from pipeline.records.release import Provenance, Release, release_version
 from pipeline.records.settings import PublishSettings
@@ -148,7 +148,7 @@ def test_a_base_that_changed_since_is_not_spoken_on(walked, what, registry, tmp_
     (other / "base.yaml").write_text(text.replace("segment_frames: 16", "segment_frames: 18"))
     with pytest.raises(SettingsError, match="another base"):
         speak(
-            published_speaker(registry, "ana"), "Hello.", output=tmp_path / "a.wav", reporter=None,
+            published_speaker(registry, "ana"), Saying("Hello."), output=tmp_path / "a.wav",
             machine=Machine("cpu", 1, tmp_path, tmp_path / "bases"),
         )  # fmt: skip
     assert not (tmp_path / "a.wav").exists()
@@ -166,12 +166,9 @@ class TestPrecision:
             path = tmp_path / f"{precision}.wav"
             return speak(
                 published_speaker(registry, "ana"),
-                "Hello.",
+                Saying("Hello.", precision=precision, seed=1),
                 output=path,
-                reporter=None,
                 machine=machine,
-                precision=precision,
-                seed=1,
             )
 
         return run
@@ -219,11 +216,9 @@ class TestMoreReferences:
             text = "Hello there, good morning."
             speak(
                 published_speaker(registry, "ana"),
-                text,
+                Saying(text, references=references),
                 output=path,
-                reporter=None,
                 machine=machine,
-                references=references,
             )
             return path.read_bytes()
 
