@@ -14,7 +14,7 @@ from pipeline.records.clip_report import Finding, Measures, Repair, rejects
 from pipeline.records.settings import ValidateSettings
 from pipeline.signal.dnsmos import Opinion
 from pipeline.signal.examine import Examination
-from pipeline.text.transcripts import SUPPORTED_LANGUAGES, estimate_phones, script_fault, strip_markup
+from pipeline.text.transcripts import SUPPORTED_LANGUAGES, script_fault, strip_markup
 
 _SUFFIXES = {
     "WAV": (".wav", ".wave"),
@@ -255,11 +255,11 @@ def _manner_findings(seen: Examination, heard: Heard, settings: ValidateSettings
         yield _finding("low_quality", "warn", opinion.ovr, settings.dnsmos_overall_warn, "MOS", detail)
 
 
-def pace_findings(clip: Clip, speech_s: float, settings: ValidateSettings) -> Iterator[Finding]:
-    """The text against the time it takes, with limits that hold for every reader and language."""
-    if clip.text is None or speech_s <= 0:
+def pace_findings(phones: float | None, speech_s: float, settings: ValidateSettings) -> Iterator[Finding]:
+    """The phones of the text against the time they take, with limits that hold for every reader and language."""
+    if phones is None or speech_s <= 0:
         return
-    pace = estimate_phones(strip_markup(clip.text).text, clip.language) / speech_s
+    pace = phones / speech_s
     if pace > settings.phones_per_s_max:
         detail = f"{pace:.1f} phones per second: the text is longer than the recording"
         yield _finding("text_audio_mismatch", "reject", pace, settings.phones_per_s_max, "phones/s", detail)

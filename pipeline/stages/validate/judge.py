@@ -76,18 +76,18 @@ def judge_recording(
     original = seen.voice
     seen, denoised = _denoise(seen, settings, tools)
     heard, embedding = _listen(seen, index, settings, tools)
-    findings += sound_findings(seen, heard, settings)
-    reading = _read(clip, seen, tools)
+    said = None if clip.text is None else strip_markup(clip.text).text
+    phones = None if said is None else estimate_phones(said, clip.language)
+    reading = _read(said, clip.language, seen, tools)
     phone_error = None if reading is None else phone_error_rate(reading.expected, reading.heard)
-    findings += phone_findings(phone_error, clip.language, settings)
+    findings += [*sound_findings(seen, heard, settings), *phone_findings(phone_error, clip.language, settings)]
     if seen.regions:
-        findings += pace_findings(clip, seen.speech_s, settings)
+        findings += pace_findings(phones, seen.speech_s, settings)
     made, repairs = _prepare(clip, seen, findings, index, settings, tools, denoised)
     if needs_text:
         made = [(prepared, samples) for prepared, samples in made if prepared.text is not None]
     prepared_clips = tuple(prepared for prepared, _ in made)
     measures = measures_of(seen, heard, (audio.info.container, audio.info.subtype))
-    phones = _phones(clip)
     told = {
         "verdict": verdict_of(findings),
         "findings": tuple(findings),
@@ -114,19 +114,13 @@ def _unreadable(known: ClipResult, findings: list[Finding], measures: Measures) 
     return Judged(known.model_copy(update=told))
 
 
-def _phones(clip: Clip) -> float | None:
-    if clip.text is None:
-        return None
-    return estimate_phones(strip_markup(clip.text).text, clip.language)
-
-
-def _read(clip: Clip, seen: Examination, tools: Tools) -> Reading | None:
-    """The phones of the text and what the acoustic model hears; None where there is no model for it."""
-    if tools.recognise is None or tools.spell is None or clip.text is None or not seen.regions:
+def _read(said: str | None, language: str, seen: Examination, tools: Tools) -> Reading | None:
+    """The phones of what is said and what the acoustic model hears; None where there is no model for it."""
+    if tools.recognise is None or tools.spell is None or said is None or not seen.regions:
         return None
     if seen.duration_s > RECOGNISED_MAX_S:
         return None
-    expected = tools.spell(strip_markup(clip.text).text, clip.language)
+    expected = tools.spell(said, language)
     if expected is None or len(expected) < RECOGNISED_MIN_PHONES:
         return None
     return Reading(tuple(expected), tuple(tools.recognise(seen.frames.power)))
