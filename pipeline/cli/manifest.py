@@ -125,4 +125,4 @@ def _read_date(text: str, option: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"{option}: {text!r} is no day", hint="write it as YYYY-MM-DD") from None
+        raise UsageError(f"{option}: {text!r} is not a date", hint="write it as YYYY-MM-DD") from None

@@ -223,7 +223,7 @@ def voxline_version() -> str:
 
 
 def judging_code() -> str:
-    """Version of the code that judges voices: a refusal by another one is no reason not to try again."""
+    """Version of the code that judges voices: a refusal by another one does not prevent a retry."""
     return " ".join([voxline_version(), *(f"{stage.name}:{stage.version}" for stage in table.stored())])
 
 

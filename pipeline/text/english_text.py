@@ -141,7 +141,7 @@ def _slashed_date(match: re.Match[str]) -> str:
 
 
 def _month_and_day(match: re.Match[str]) -> str:
-    """Nov. 20 -> November twentieth; what is no day of a month stays a number."""
+    """Nov. 20 -> November twentieth; what is not a day of a month stays a number."""
     day = int(match[2])
     return f"{match[1]} {ordinal(day) if 1 <= day <= 31 else match[2]}"
 

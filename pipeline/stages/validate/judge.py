@@ -39,7 +39,7 @@ from pipeline.signal.vad import Region, regions_of
 from pipeline.stages.validate.tools import Tools
 from pipeline.text.transcripts import estimate_phones, phone_error_rate, strip_markup
 
-DNSMOS_ALL = 24  # recordings, about two minutes; after them the doubtful ones and every fourth: it is the dear part
+DNSMOS_ALL = 24  # recordings, about two minutes; after them the doubtful ones and every fourth, since it is expensive
 DNSMOS_EVERY = 4
 RECOGNISED_MAX_S = 40.0
 RECOGNISED_MIN_PHONES = 6
