@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 from command_lines import unknown_words
+
+from pipeline.records.metrics import floored
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [
@@ -19,7 +22,7 @@ PAGES = [
 FOLDERS = "docs|models|pipeline|tests|recipes|benchmarks|scripts|voices|schemas"
 EXAMPLES = re.compile(r"voices/(?!sample|README)")  # voices that a reader is to make
 NOT_YET = {"pipeline/serve"}  # the page says "later"
-NOT_SETTINGS = {"gate.waived"}  # of a base's card
+NOT_SETTINGS = {"gate.waived", *(f"gate.{metric.floor}" for metric in floored())}  # of a base's card
 
 
 @pytest.fixture(params=PAGES, ids=[page.name for page in PAGES])
@@ -65,3 +68,20 @@ def test_every_setting_that_a_page_names_exists(page: Path) -> None:
     named = {span.split(" ")[0] for span in spans if re.match(rf"(?:{'|'.join(SECTIONS)})\.[a-z_]+(?: =|$)", span)}
     known = {f"{section}.{key}" for section, model in SECTIONS.items() for key in model.model_fields}
     assert sorted(named - known - NOT_SETTINGS) == []
+
+
+# Made by a command, or tables of shapes and figures that a reader compares column by column.
+WIDE = {"cli.md", "nano.md", "evaluation.md", "architecture.md", "networks.md"}
+
+
+def test_tables_can_be_read_in_a_terminal_of_a_hundred_columns(page: Path) -> None:
+    if page.name in WIDE or page.parent.name in ("networks", "notes"):
+        pytest.skip("measured or generated")
+    rows = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    assert [row for row in rows if len(row) > 100] == []
+
+
+def test_every_finding_of_validation_is_explained() -> None:
+    codes = json.loads((REPOSITORY / "pipeline" / "templates" / "advice.json").read_text(encoding="utf-8"))
+    rows = re.findall(r"^\| (`.*`) \|", (REPOSITORY / "docs" / "validation.md").read_text(encoding="utf-8"), re.M)
+    assert {code.strip("`") for row in rows for code in row.split(", ")} == set(codes)

@@ -1,4 +1,4 @@
-"""Tells people that a voice was refused: a signed webhook, an e-mail, a command. docs/validation.md has the payload.
+"""Tells people that a voice was refused: a signed webhook, an e-mail, a command. docs/notify.md has the payload.
 
 A hook that fails is a line in the log and nothing else: it never changes a verdict, an exit code or a report.
 """

@@ -60,7 +60,7 @@ class Span(Record):
 
 
 class Measures(Record):
-    """The numbers of one recording. None: not measured. docs/validation.md explains each.
+    """The numbers of one recording. None: not measured. docs/notes/validation.md explains each.
 
     Levels are as recorded, in dB relative to full scale.
     """

@@ -76,7 +76,7 @@ class RegistrySettings(Record):
 
 
 class ValidateSettings(Record):
-    """Limits of the recordings; section ``[validate]``. docs/validation.md says where each limit comes from."""
+    """Limits of the recordings; section ``[validate]``. docs/notes/validation.md says where each limit comes from."""
 
     speech_min_s: float = Field(60.0, ge=1.0, description="Seconds of good speech a voice needs.")
     target_rms_dbfs: float = Field(-16.0, ge=-40.0, le=-6.0, description="Speech level after normalisation.")

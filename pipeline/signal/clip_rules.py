@@ -1,4 +1,4 @@
-"""From measures to findings, for one recording. docs/validation.md explains every rule and where its limit comes from.
+"""From measures to findings, for one recording. docs/notes/validation.md says where each limit comes from.
 
 Each rule reads what was measured and yields findings; none of them raises, opens a file or changes a sample.
 """

@@ -193,8 +193,8 @@ def test_a_password_is_never_sent_in_the_clear():
 
 
 def documented_receiver():
-    """The function in docs/validation.md that a receiver may copy."""
-    text = (Path(__file__).resolve().parents[3] / "docs" / "validation.md").read_text(encoding="utf-8")
+    """The function in docs/notify.md that a receiver may copy."""
+    text = (Path(__file__).resolve().parents[3] / "docs" / "notify.md").read_text(encoding="utf-8")
     scope = {}
     exec(text.split("```python\n")[1].split("```")[0], scope)
     return scope["is_genuine"]
