@@ -125,9 +125,7 @@ def walk(workspace: Workspace, run: VoiceRun) -> None:
     elif _is_superseded(workspace):
         run.status, run.message = "superseded", f"{channel} holds the work of a later commit"
         return
-    elif entry.action == "republish":
-        mover = find_mover(workspace.root, os.environ, entry.reason)
-        workspace.registry.republish(name, version, channel=channel, mover=mover)
+    elif entry.action == "republish" and _republish(workspace, entry.reason):
         run.status, run.message = "republished", entry.reason
     else:
         _mending(workspace, lambda: _train_and_publish(workspace, run))
@@ -175,6 +173,18 @@ def _train_and_publish(workspace: Workspace, run: VoiceRun) -> None:
     with recording_refusal(workspace):
         outcomes = _run_stages(workspace, table.stored()[-1].name, run)
     _run_next(workspace, table.last(), outcomes, run)
+
+
+def _republish(workspace: Workspace, reason: str) -> bool:
+    """Put what the registry holds back on its channel; False where it holds no more than a folder of that name."""
+    mover = find_mover(workspace.root, os.environ, reason)
+    name, version, channel = workspace.voice.name, workspace.version, workspace.channel
+    if workspace.registry.republish(name, version, channel=channel, mover=mover) is not None:
+        return True
+    workspace.reporter.log(
+        f"{name}: warning: {workspace.registry.url} holds {version} without release.json; made again"
+    )
+    return False
 
 
 def _present_channel(workspace: Workspace) -> str:

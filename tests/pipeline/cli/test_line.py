@@ -174,6 +174,12 @@ def test_a_passed_voice_is_published_and_speaks(
     told = json.loads(voxline("run", "ana", "--json").out)[0]
     assert (told["status"], told["stages"][-1]["was_cached"]) == ("published", False), "the registry says what is done"
 
+    for left in ("channels", "events", f"releases/{run['version']}/release.json"):
+        subprocess.run(["rm", "-rf", str(copy / "registry" / "ana" / left)], check=True)
+    torn = voxline("run", "ana", "--json")
+    assert json.loads(torn.out)[0]["status"] == "published", "a folder without its record is no release"
+    assert voxline("registry", "verify").code == 0
+
 
 def test_a_reviewed_voice_waits_as_a_candidate(copy: Path, voxline, walk, open_gate) -> None:
     manifest = copy / "voices" / "ana" / "voice.yaml"
