@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 import torch
+from recipe_values import quick_value
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -138,14 +139,25 @@ _LOADED: dict[str, ModuleType] = {}
 
 
 def recipe() -> ModuleType:
-    """The module `recipe.py` beside the fixtures: weights and inputs from names, shapes and a seed."""
+    """The module `recipe.py` beside the fixtures: weights and inputs from names, shapes and a seed.
+
+    Its own `value` is kept as `plain_value`.
+    """
     if "recipe" not in _LOADED:
         spec = importlib.util.spec_from_file_location("parity_recipe", PARITY / "recipe.py")
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
+        module.plain_value, module.value = module.value, quick_value
         _LOADED["recipe"] = module
     return _LOADED["recipe"]
+
+
+@pytest.fixture(name="recipe")
+def recipe_of_the_fixtures() -> ModuleType:
+    if not (PARITY / "recipe.py").exists():
+        pytest.skip("the reference tensors are not here: set VOXLINE_SHARED")
+    return recipe()
 
 
 def find_fixtures(prefix: str, suffix: str = "", names: str | None = None) -> list[Fixture]:

@@ -1,6 +1,8 @@
 """The text-to-semantic network against upstream: logits, losses, gradients, and generated tokens."""
 
+import copy
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -30,8 +32,18 @@ class InFile(nn.Module):
         )
 
 
-def network_of(fixture) -> Text2Semantic:
-    return fixture.load(InFile(fixture.meta["config"]["model"])).model
+@pytest.fixture(scope="module")
+def network_of() -> Callable[[Any], Text2Semantic]:
+    """The network of a fixture, filled once: tests leave it as it is. One at a time is held."""
+    made: dict[str, Text2Semantic] = {}
+
+    def filled(fixture: Any) -> Text2Semantic:
+        if str(fixture) not in made:
+            made.clear()
+            made[str(fixture)] = fixture.load(InFile(fixture.meta["config"]["model"])).model
+        return made[str(fixture)]
+
+    return filled
 
 
 def zeroed_beyond(x: Tensor, lengths: Tensor) -> Tensor:
@@ -57,7 +69,7 @@ def test_names_and_shapes_are_those_of_the_files(described):
 
 @pytest.mark.reference("s1_", names="equal_x")
 @pytest.mark.parametrize("case", ["equal_x", "unequal_x"])
-def test_logits_and_losses_are_those_of_upstream_with_its_padding(fixture, case):
+def test_logits_and_losses_are_those_of_upstream_with_its_padding(fixture, case, network_of):
     network, expected = network_of(fixture), fixture.meta["scalars"]
     lengths = phone_lengths(fixture, case)
     with torch.no_grad():
@@ -73,7 +85,7 @@ def test_logits_and_losses_are_those_of_upstream_with_its_padding(fixture, case)
 
 
 @pytest.mark.reference("s1_", names="equal_x")
-def test_a_padded_batch_gives_the_numbers_of_its_rows_alone(fixture):
+def test_a_padded_batch_gives_the_numbers_of_its_rows_alone(fixture, network_of):
     network = network_of(fixture)
     with torch.no_grad():
         batch = network(fixture["x"], fixture["x_lens"], fixture["y"], fixture["y_lens"], fixture["bert"])
@@ -87,7 +99,7 @@ def test_a_padded_batch_gives_the_numbers_of_its_rows_alone(fixture):
 
 
 @pytest.mark.reference("s1_", names="equal_x")
-def test_every_gradient_has_the_size_it_has_upstream(fixture):
+def test_every_gradient_has_the_size_it_has_upstream(fixture, network_of):
     norms = fixture.meta["grad_norms"]
     if not norms:
         pytest.skip(f"{fixture.name} stores no gradients")
@@ -98,6 +110,7 @@ def test_every_gradient_has_the_size_it_has_upstream(fixture):
     ours = {
         f"model.{name.replace('in_proj.', 'in_proj_')}": p.grad.norm().item() for name, p in network.named_parameters()
     }
+    network.zero_grad(set_to_none=True)
     assert ours == pytest.approx(norms, rel=1e-3)
 
 
@@ -119,7 +132,7 @@ def request(fixture, row: int, prompt: Tensor | None, phones: int | None = None)
 
 
 @pytest.mark.reference("s1_", names="greedy")
-def test_greedy_tokens_are_those_of_upstream(fixture):
+def test_greedy_tokens_are_those_of_upstream(fixture, network_of):
     decoder = Decoder(network_of(fixture))
     length = told(fixture, "greedy.*", r"y\[:1,:(\d+)\]")
     prompt = fixture["y"][0, :length]
@@ -135,8 +148,8 @@ def test_greedy_tokens_are_those_of_upstream(fixture):
 
 
 @pytest.mark.reference("s1_", names="eos")
-def test_rows_end_where_upstream_ends_them_alone_and_in_a_batch(fixture):
-    network = network_of(fixture)
+def test_rows_end_where_upstream_ends_them_alone_and_in_a_batch(fixture, network_of):
+    network = copy.deepcopy(network_of(fixture))
     with torch.no_grad():
         network.ar_predict_layer.weight[network.config.end_token] = fixture["eos_row"]
     decoder = Decoder(network)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import hashlib
 import importlib
 import os
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import pytest
@@ -28,8 +30,9 @@ from pipeline.io.voices import content_digest, load_manifest
 from pipeline.records.plan import Plan, PlanEntry
 from pipeline.records.release import Release, recipe_digest, release_version
 from pipeline.records.voice import Consent
-from pipeline.signal import dnsmos, quality
+from pipeline.signal import dnsmos, gate, quality
 from pipeline.stages.plan import Identifier, make_plan
+from pipeline.stages.validate import tools
 
 # A base whose digest needs no weights on this machine.
 LIGHT_BASE = "gpt-sovits-v2"
@@ -271,6 +274,8 @@ def imported() -> None:
     for stage in ("validate.stage", "extract", "finetune", "evaluate", "publish"):
         importlib.import_module(f"pipeline.stages.{stage}")
     importlib.import_module("pipeline.jobs.speak")
+    gc.collect()
+    gc.freeze()  # a collection in a child would otherwise touch, and so copy, every page of them
 
 
 @pytest.fixture
@@ -418,23 +423,34 @@ def folder_of_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def judged_once(folder_of_run: Path) -> Iterator[None]:
     """PESQ and the network of DNSMOS are asked the same in many tests: each question is answered once in a run.
 
-    Both are other people's code and nothing but functions of their samples, so the answer is kept under a digest of
+    Both are other people's work and nothing but functions of their samples, so the answer is kept under a digest of
     what was asked. A test of the two themselves asks a question of its own, and has it answered.
     """
     answers = folder_of_run / "judged"
     answers.mkdir(exist_ok=True)
+    load = tools._load_dnsmos
+
+    def load_dnsmos(absent: dict[str, str]) -> Callable[..., Any] | None:
+        from models.machine.precision import quick_dtype
+
+        opinion = load(absent)
+        return opinion and remembered(opinion, answers, quick_dtype())
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dnsmos, "_run", remembered(dnsmos._run, answers))
         patch.setattr(quality, "pesq_wb", remembered(quality.pesq_wb, answers))
+        patch.setattr(tools, "_load_dnsmos", load_dnsmos)
         yield
 
 
-def remembered(function: Callable[..., Any], folder: Path) -> Callable[..., Any]:
+def remembered(function: Callable[..., Any], folder: Path, *how: Any) -> Callable[..., Any]:
+    """The same function; `how`: what its answers depend on besides its arguments."""
+
     def asked(*arguments: Any) -> Any:
-        question = hashlib.sha256(pickle.dumps((function.__name__, arguments))).hexdigest()
+        question = hashlib.sha256(pickle.dumps((function.__name__, how, arguments))).hexdigest()
         kept = folder / question
         if not kept.exists():
-            written = folder / f"{question}.{os.getpid()}"
+            written = folder / f"{question}.{os.getpid()}.{get_ident()}"
             written.write_bytes(pickle.dumps(function(*arguments)))
             written.replace(kept)
         return pickle.loads(kept.read_bytes())
@@ -443,23 +459,54 @@ def remembered(function: Callable[..., Any], folder: Path) -> Callable[..., Any]
 
 
 @pytest.fixture(scope="session")
-def repository_with_voice(
-    folder_of_run: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    write_tiny_base: Callable[[Path], Path],
-    write_tiny_voice: Callable[..., Path],
+def once(folder_of_run: Path) -> Callable[[str, Callable[[Path], object]], Path]:
+    """A folder that one process of this run makes, and the others find."""
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder = folder_of_run / name
+        with (folder_of_run / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (folder_of_run / f"{name}.done").exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.chdir(folder)
+                    make(folder)
+                (folder_of_run / f"{name}.done").touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def walked_once(
+    once: Callable[..., Path], write_tiny_base: Callable[[Path], Path], write_tiny_voice: Callable[..., Path]
 ) -> Path:
-    """A repository whose voice ``ana`` was walked up to its gate: by one process of this run, copied by the others."""
-    walked, root = folder_of_run / "walked", tmp_path_factory.mktemp("line")
-    with (folder_of_run / "walked.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (walked / "done").exists():
-            shutil.rmtree(walked, ignore_errors=True)
-            write_tiny_base(walked)
-            write_tiny_voice(walked)
-            with pytest.MonkeyPatch.context() as patch:
-                patch.chdir(walked)
-                assert run_command(["run", "ana"]) == 11
-            (walked / "done").touch()
-    shutil.copytree(walked, root, dirs_exist_ok=True)
-    return root
+    """A repository whose voice ``ana`` was walked up to its gate; only to be copied."""
+
+    def walk(root: Path) -> None:
+        write_tiny_base(root)
+        write_tiny_voice(root)
+        assert run_command(["run", "ana"]) == 11
+
+    return once("walked", walk)
+
+
+@pytest.fixture(scope="session")
+def published_once(once: Callable[..., Path], walked_once: Path) -> Path:
+    """The same, judged by a gate that lets everything pass, and published; only to be copied."""
+
+    def publish(root: Path) -> None:
+        shutil.copytree(walked_once, root, dirs_exist_ok=True)
+        shutil.rmtree(root / "work" / "ana" / "evaluate")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(gate, "verdict", lambda checks: (True, ()))
+            assert run_command(["run", "ana"]) == 0
+
+    return once("published", publish)
+
+
+@pytest.fixture(scope="session")
+def repository_with_voice(walked_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository whose voice ``ana`` was walked up to its gate."""
+    return shutil.copytree(walked_once, tmp_path_factory.mktemp("line"), dirs_exist_ok=True)

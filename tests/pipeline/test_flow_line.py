@@ -6,6 +6,7 @@ The bases are small and hold random numbers, so the gate must stop every voice; 
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -93,8 +94,8 @@ class Stopped:
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def stopped(request, tmp_path_factory, write_tiny_base, write_tiny_voice) -> Stopped:
-    """`voxline run` on the sample voice with a small base of the family."""
+def stopped(request, tmp_path_factory, walked_once, write_tiny_base, write_tiny_voice) -> Stopped:
+    """`voxline run` on the sample voice with a small base of the family; the recordings were judged for another."""
     family, root = request.param, tmp_path_factory.mktemp(request.param)
     folder = write_tiny_base(root)
     described = yaml.safe_load((folder / "base.yaml").read_text())
@@ -103,6 +104,7 @@ def stopped(request, tmp_path_factory, write_tiny_base, write_tiny_voice) -> Sto
     (folder / "base.yaml").write_text(yaml.safe_dump(described))
     write_weights(folder)
     write_tiny_voice(root)
+    shutil.copytree(walked_once / "work" / "ana" / "validate", root / "work" / "ana" / "validate")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         code = run_command(["run", "ana"])

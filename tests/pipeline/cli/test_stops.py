@@ -16,7 +16,6 @@ import pytest
 
 from pipeline.cli.main import run_command
 from pipeline.io.registry.registry import open_registry
-from pipeline.signal import gate
 
 pytestmark = pytest.mark.slow
 
@@ -76,22 +75,12 @@ def test_a_stage_that_is_stopped_leaves_nothing_half_written_and_is_continued(
     assert len(later) == len(STAGES) - 1 - STAGES.index(stage)
 
 
-@pytest.fixture(scope="module")
-def passed_once(repository_with_voice: Path, tmp_path_factory) -> Path:
-    """A repository whose voice has passed its gate and waits to be published."""
-    root = shutil.copytree(repository_with_voice, tmp_path_factory.mktemp("passed"), dirs_exist_ok=True)
-    for left in ("work/ana/evaluate", "registry"):
-        shutil.rmtree(root / left)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        patch.setattr(gate, "verdict", lambda checks: (True, ()))
-        assert run_command(["evaluate", "ana"]) == 0
-    return root
-
-
 @pytest.fixture
-def passed(passed_once: Path, tmp_path: Path, monkeypatch) -> Path:
-    root = shutil.copytree(passed_once, tmp_path / "copy")
+def passed(published_once: Path, tmp_path: Path, monkeypatch) -> Path:
+    """A repository whose voice has passed its gate and waits to be published."""
+    root = shutil.copytree(published_once, tmp_path / "copy")
+    for left in ("work/ana/publish", "registry"):
+        shutil.rmtree(root / left, ignore_errors=True)
     monkeypatch.chdir(root)
     return root
 
