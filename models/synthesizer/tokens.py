@@ -11,25 +11,17 @@ from models.configs.synthesizer import SynthesizerConfig
 from models.synthesizer.quantizer import Quantizer
 
 
-class TokensAndSpeaker(nn.Module):
-    """Base of `Synthesizer` and `CfmSynthesizer`; each adds the parts where its files have them."""
+class SemanticTokens(nn.Module):
+    """Content features to tokens and back, by a frozen codebook."""
 
-    ref_enc: StyleEncoder
     ssl_proj: nn.Conv1d
     quantizer: Quantizer
 
-    def __init__(self, numbers: SynthesizerConfig) -> None:
-        super().__init__()
-        self.numbers = numbers  # of the parts that both kinds have
-
-    def _add_parts(self) -> None:
-        """Make `ref_enc`, `ssl_proj` and `quantizer`, in the order of the files."""
-        numbers, step = self.numbers, self.numbers.frames_per_token
-        self.ref_enc = StyleEncoder(
-            numbers.style_bins, numbers.style_hidden, numbers.gin_channels, numbers.style_heads, numbers.style_dropout
-        )
-        self.ssl_proj = nn.Conv1d(numbers.ssl_dim, numbers.ssl_dim, step, stride=step)
-        self.quantizer = Quantizer(numbers.codebook_size, numbers.ssl_dim)
+    def _add_quantizer(self, ssl_dim: int, codebook_size: int, frames_per_token: int) -> None:
+        """Make `ssl_proj` and `quantizer`, in the order of the files."""
+        self.frames_per_token = frames_per_token
+        self.ssl_proj = nn.Conv1d(ssl_dim, ssl_dim, frames_per_token, stride=frames_per_token)
+        self.quantizer = Quantizer(codebook_size, ssl_dim)
 
     @torch.no_grad()
     def extract_tokens(self, ssl: Tensor) -> Tensor:
@@ -38,7 +30,25 @@ class TokensAndSpeaker(nn.Module):
 
     def token_frames(self, codes: Tensor) -> Tensor:
         """Codebook vectors at the frame rate: (B, 1, T // 2) -> (B, D, T)."""
-        return self.quantizer.decode(codes).repeat_interleave(self.numbers.frames_per_token, dim=-1)
+        return self.quantizer.decode(codes).repeat_interleave(self.frames_per_token, dim=-1)
+
+
+class TokensAndSpeaker(SemanticTokens):
+    """Base of `Synthesizer` and `CfmSynthesizer`; each adds the parts where its files have them."""
+
+    ref_enc: StyleEncoder
+
+    def __init__(self, numbers: SynthesizerConfig) -> None:
+        super().__init__()
+        self.numbers = numbers  # of the parts that both kinds have
+
+    def _add_parts(self) -> None:
+        """Make `ref_enc`, `ssl_proj` and `quantizer`, in the order of the files."""
+        numbers = self.numbers
+        self.ref_enc = StyleEncoder(
+            numbers.style_bins, numbers.style_hidden, numbers.gin_channels, numbers.style_heads, numbers.style_dropout
+        )
+        self._add_quantizer(numbers.ssl_dim, numbers.codebook_size, numbers.frames_per_token)
 
     def condition(self, spec: Tensor, lengths: Tensor | None = None) -> Tensor:
         """ref_enc of reference spectrograms, their lowest bins: (B, F, T) -> (B, G, 1)."""

@@ -40,21 +40,19 @@ class States:
     durations: Tensor  # (S,) rows of the table of durations, -1 for the last
 
 
-class TextGuide(nn.Module):
-    """What every code says, how long phones last, and how the network is told which are due."""
+class TextReader(nn.Module):
+    """What every code says and how long phones last: enough to find a text in its tokens."""
 
     said: Tensor
     lasting: Tensor
 
-    def __init__(self, config: GuideConfig, n_symbols: int, n_codes: int, width: int) -> None:
+    def __init__(self, config: GuideConfig, n_symbols: int, n_codes: int) -> None:
         super().__init__()
         self.config = config
         classes = len(config.classes)
         self.register_buffer("said", torch.full((n_codes, classes), 1 / classes))  # share of each class in a code
         lasting = torch.full((classes + len(PLACES), config.longest_tokens + 1), 1 / (config.longest_tokens + 1))
         self.register_buffer("lasting", lasting)  # chance to last 0, 1, 2 .. tokens
-        self.symbols = nn.Embedding(n_symbols + classes, config.embedding_dim)
-        self.project = nn.Linear(FACTS * config.embedding_dim + 1, width)
         self._class_place = n_symbols
         index = {name: number for number, name in enumerate(config.classes)}
         self._sounds = {
@@ -92,6 +90,15 @@ class TextGuide(nn.Module):
         durations[0], durations[-2], durations[-1] = places + PLACES.index("lead"), places + PLACES.index("tail"), -1
         table[:, 3] += self._class_place
         return States(table, classes, durations)
+
+
+class TextGuide(TextReader):
+    """Follows a text while its tokens come, and tells the network which phones are due."""
+
+    def __init__(self, config: GuideConfig, n_symbols: int, n_codes: int, width: int) -> None:
+        super().__init__(config, n_symbols, n_codes)
+        self.symbols = nn.Embedding(n_symbols + len(config.classes), config.embedding_dim)
+        self.project = nn.Linear(FACTS * config.embedding_dim + 1, width)
 
     def follow(self, texts: Sequence[Tensor]) -> "Followed":
         """Begin to follow one text (X,) per row."""

@@ -13,16 +13,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.text2semantic.guidance import LONGEST_SKIP, NEVER, SILENCE, TextGuide, phone_hazard
+from models.text2semantic.guidance import LONGEST_SKIP, NEVER, SILENCE, States, TextReader, phone_hazard
 
 CALM = 0.6  # exponent of the evidence: neighbouring frames err together
 LEAST_SKIP, MOST_SKIP = 1e-3, 0.5  # chance of a phone too short for a token
 BREATH = 0.05  # how fitting silence is inside speech
+PAUSED = -1
 HEARD = 0.15  # how much of what was heard is kept beside what the text says
 
 
 @torch.no_grad()
-def follow_text(content: Tensor, phones: Tensor, guide: TextGuide, frames_per_token: int) -> Tensor:
+def follow_text(content: Tensor, phones: Tensor, guide: TextReader, frames_per_token: int) -> Tensor:
     """Content features (D, T), T a multiple of `frames_per_token`, of a text (X,) of symbol ids: (D, T).
 
     What they are where the guide cannot read the text, or where the recording is too short for it.
@@ -37,8 +38,46 @@ def follow_text(content: Tensor, phones: Tensor, guide: TextGuide, frames_per_to
     return torch.cat([evidence.to(content.dtype), content[classes:]])
 
 
-def phones_due(heard: Tensor, phones: Tensor, guide: TextGuide) -> Tensor | None:
+def phones_due(heard: Tensor, phones: Tensor, guide: TextReader) -> Tensor | None:
     """Chance of every class at every token (Y, P), given the posteriors heard (Y, P) and the text (X,); or None."""
+    found = _due(heard, phones, guide)
+    if found is None:
+        return None
+    states, place, share = found
+    due = torch.zeros_like(heard).index_add_(1, states.classes.to(heard.device), share)
+    due[:, SILENCE] += (place - share).sum(1)
+    return due
+
+
+@torch.no_grad()
+def states_spoken(tokens: Tensor, phones: Tensor, guide: TextReader) -> tuple[States, Tensor] | None:
+    """Which state of a text (X,) each of the tokens (Y,) speaks, PAUSED where it pauses in one: (Y,). States never go
+    back. None as for `phones_due`."""
+    found = _due(guide.said.float()[tokens], phones, guide)
+    if found is None:
+        return None
+    states, place, share = found
+    path = _rising(place)
+    chance, sound = (one.gather(1, path[:, None])[:, 0] for one in (place, share))
+    sounded = (sound > chance / 2) & (states.classes.to(path.device)[path] != SILENCE)
+    return states, torch.where(sounded, path, PAUSED)
+
+
+def _rising(place: Tensor) -> Tensor:
+    """The path through chances (Y, S) that never goes back and meets the most of them: (Y,)."""
+    best, steps = place[0], []
+    for chances in place[1:]:
+        highest = best.cummax(0)
+        steps.append(highest.indices)
+        best = highest.values + chances
+    path = [int(best.argmax())]
+    for step in reversed(steps):
+        path.append(int(step[path[-1]]))
+    return torch.tensor(path[::-1], device=place.device)
+
+
+def _due(heard: Tensor, phones: Tensor, guide: TextReader) -> tuple[States, Tensor, Tensor] | None:
+    """States of a text, the chance of each at every token (Y, S), and what of that is sound and no pause (Y, S)."""
     states = guide.states(phones)
     if states is None:
         return None
@@ -52,12 +91,7 @@ def phones_due(heard: Tensor, phones: Tensor, guide: TextGuide) -> Tensor | None
     fitting = spoken + pause
     fitting[:, -1] = 0.0
     place = _places(fitting, leave, arrive)
-    if place is None:
-        return None
-    share = place * spoken / (spoken + pause)
-    due = torch.zeros_like(heard).index_add_(1, classes, share)
-    due[:, SILENCE] += (place - share).sum(1)
-    return due
+    return None if place is None else (states, place, place * spoken / (spoken + pause))
 
 
 def _arrivals(skip: Tensor) -> Tensor:
