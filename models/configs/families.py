@@ -34,6 +34,11 @@ FAMILIES: dict[str, FamilyRow] = {
         FamilyRow("v2", _VITS),
         FamilyRow("v2pro", _VITS),  # v2 with a speaker vector; nano is one of them
         FamilyRow("v3", _FLOW_MATCHING, roles=("synthesizer", "text2semantic", "content", "vocoder")),
+        FamilyRow(
+            "fargan",
+            "models.families.fargan:FARGAN",
+            numbers={"synthesizer": "models.configs.acoustic:FarganSynthesizerConfig"},
+        ),
         FamilyRow("v4", _FLOW_MATCHING, roles=("synthesizer", "text2semantic", "content", "vocoder")),
     )
 }

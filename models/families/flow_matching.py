@@ -11,7 +11,7 @@ from models.errors import ConfigError
 from models.learners.cfm import CfmLearner
 from models.loading.bases import Base
 from models.loading.family import Exported, Family, Loaded
-from models.loading.listening import ContentListener
+from models.loading.listening import ContentListener, grid_of
 from models.loading.networks import load_cfm_synthesizer, load_content_encoder, load_vocoder
 from models.loading.recordings import MelFrames, RecordingFeatures
 from models.speaking.options import VoiceOptions
@@ -45,7 +45,8 @@ def _recordings(base: Base, device: torch.device) -> RecordingFeatures:
 
 
 def _listener(loaded: Loaded[CfmSynthesizer]) -> ContentListener:
-    return ContentListener(load_content_encoder(loaded.base, loaded.cache), loaded.network, loaded.device)
+    content = load_content_encoder(loaded.base, loaded.cache)
+    return ContentListener(content, loaded.network, grid_of(loaded.network), loaded.device)
 
 
 def _learner(loaded: Loaded[CfmSynthesizer]) -> CfmLearner:

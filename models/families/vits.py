@@ -15,7 +15,7 @@ from models.learners.prior_loss import can_judge_prior
 from models.learners.vits import Learner, SynthesizerLearner
 from models.loading.bases import Base
 from models.loading.family import Exported, Family, Loaded
-from models.loading.listening import ContentListener
+from models.loading.listening import ContentListener, grid_of
 from models.loading.networks import load_content_encoder, load_discriminator, load_synthesizer
 from models.loading.recordings import RecordingFeatures
 from models.speaking.options import VoiceOptions
@@ -45,7 +45,8 @@ def _recordings(base: Base, device: torch.device) -> RecordingFeatures:
 
 
 def _listener(loaded: Loaded[Synthesizer]) -> ContentListener:
-    return ContentListener(load_content_encoder(loaded.base, loaded.cache), loaded.network, loaded.device)
+    content = load_content_encoder(loaded.base, loaded.cache)
+    return ContentListener(content, loaded.network, grid_of(loaded.network), loaded.device)
 
 
 def _learner(loaded: Loaded[Synthesizer]) -> Learner:

@@ -5,19 +5,25 @@ Letters: B passages, T frames at 50 Hz, L = 2 T frames of FARGAN at 100 Hz.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from models.learners.vits import Clip, StepLoss
 from models.sound.fargan import FEATURES
-from models.synthesizer.acoustic import PERIODICITY, PITCH, VOICED, AcousticModel, Saying
+from models.synthesizer.acoustic import PERIODICITY, PITCH, VOICED, AcousticModel, Saying, prosody_of, statistics
+from models.synthesizer.fargan_synthesizer import FarganSynthesizer
 
 SQUARED = 0.5  # of squared beside absolute distances
 STEPS, STEP_SHARE = (1, 2, 4), 0.2  # frames apart, whose differences are compared as well
 MELODY_STEPS, MELODY_SHARE = (2, 8), 0.3
 UNVOICED = 0.1  # what a pitch counts where none is heard
 PERIODICITY_WEIGHT = 2.0
+CUT_FRAMES = 128  # of a clip in one step of fine-tuning
 OWN_MELODY = 1 / 3  # share of the passages that hear the prosody head and not the recording
 
 
@@ -79,3 +85,87 @@ def prosody_loss(predicted: Tensor, passage: Passage) -> Tensor:
     for step in MELODY_STEPS:
         total = total + MELODY_SHARE * ((error[:, step:] - error[:, :-step]).abs() * inside[:, step:, None]).sum()
     return total / inside.sum()
+
+
+class AcousticLearner:
+    """The acoustic model of a base that speaks through FARGAN. Pitch and energy are the recordings' own: a minute
+    teaches a poor melody, so the head that predicts it stays as it is."""
+
+    critic = None
+    rate_factor = 4.0  # 5e-4 becomes 2e-3
+    kept_share = 1.0
+    groups: ClassVar = {"sound": ("acoustic.stack.",)}
+    losses: ClassVar = {"sound": "weighted distance of FARGAN's features"}
+
+    def __init__(self, network: FarganSynthesizer, device: torch.device) -> None:
+        self.network, self.device = network, device
+        self._known: dict[int, tuple[Clip, Passage]] = {}
+
+    def targets(self) -> list[str]:
+        return self.network.adaptable_modules()
+
+    def weight_of(self, clip: Clip) -> float:
+        return 1.0
+
+    def step_loss(self, clips: Sequence[Clip], seeds: Sequence[int], batch_weight: float) -> StepLoss:
+        torch.manual_seed(seeds[0])  # of the network's dropout
+        rows = [self._cut(self._whole(clip), seed) for clip, seed in zip(clips, seeds, strict=True)]
+        loss = self._loss(joined(rows))
+        return StepLoss(loss * (len(clips) / batch_weight), {"sound": float(loss.detach())})
+
+    @torch.no_grad()
+    def heldout_losses(self, clips: Sequence[Clip]) -> dict[str, float]:
+        return {"sound": sum(float(self._loss(self._whole(clip))) for clip in clips) / len(clips)}
+
+    def _loss(self, passage: Passage) -> Tensor:
+        acoustic = self.network.acoustic
+        features = acoustic(passage.said, passage.reference, passage.prosody).float()
+        return features_loss(features, passage, feature_weights(acoustic).to(features))
+
+    def _whole(self, clip: Clip) -> Passage:
+        """A clip as one passage; laid once, since that takes longer than a step."""
+        if id(clip) not in self._known:
+            spoken = self.network.lay(clip["tokens"].long().to(self.device), clip["phones"].long().to(self.device))
+            length = min(2 * len(spoken.tokens), len(clip["fargan"]) // 2 * 2)
+            rows = clip["fargan"][:length]
+            own = statistics(rows)
+            said = cut(spoken.batch(), 0, length // 2)
+            whole = Passage(said, own[None], rows[None], prosody_of(rows, own)[None], torch.ones(1, length))
+            self._known[id(clip)] = (clip, whole.to(self.device))
+        return self._known[id(clip)][1]
+
+    def _cut(self, whole: Passage, seed: int) -> Passage:
+        frames = whole.said.tokens.shape[1]
+        if frames <= CUT_FRAMES:
+            return whole
+        generator = torch.Generator().manual_seed(seed)
+        first = int(torch.randint(frames - CUT_FRAMES + 1, (), generator=generator))
+        rows = slice(2 * first, 2 * (first + CUT_FRAMES))
+        return Passage(
+            cut(whole.said, first, first + CUT_FRAMES), whole.reference, whole.features[:, rows],
+            whole.prosody[:, rows], whole.inside[:, rows],
+        )  # fmt: skip
+
+
+def cut(said: Saying, first: int, last: int) -> Saying:
+    """Some of its frames."""
+    return Saying(said.tokens[:, first:last], said.phones[:, first:last], said.places[:, first:last])
+
+
+def joined(passages: Sequence[Passage]) -> Passage:
+    """Passages of one row each as one batch, the last frame of the shorter ones repeated outside of `inside`."""
+    frames = max(one.said.tokens.shape[1] for one in passages)
+    rows = []
+    for one in passages:
+        said = one.said
+        halves = [filled(part[0], frames) for part in (said.tokens, said.phones, said.places)]
+        wholes = [filled(part[0], 2 * frames) for part in (one.features, one.prosody)]
+        rows.append((*halves, one.reference[0], *wholes, F.pad(one.inside[0], (0, 2 * frames - one.inside.shape[1]))))
+    tokens, phones, places, *rest = (torch.stack(column) for column in zip(*rows, strict=True))
+    return Passage(Saying(tokens, phones, places), *rest)
+
+
+def filled(rows: Tensor, length: int) -> Tensor:
+    """The last row repeated up to `length`."""
+    missing = length - len(rows)
+    return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])]) if missing else rows

@@ -3,6 +3,7 @@
 Letters: N samples, D width of the content features, T 50 Hz frames, T25 tokens, S phones.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -12,7 +13,7 @@ from models.encoders.content import HubertEncoder, PhoneEncoder
 from models.loading.recordings import AtRate
 from models.sound.resampling import resample
 from models.sound.upstream_audio import CONTENT_SCALE, mix_levels
-from models.synthesizer.tokens import TokensAndSpeaker
+from models.synthesizer.tokens import SemanticTokens, TokensAndSpeaker
 from models.text2semantic.guidance import TextGuide
 from models.text2semantic.transcribed import follow_text
 
@@ -45,15 +46,33 @@ class Listener(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Grid:
+    """The frames of 20 ms that tokens lie on, at the rate of the synthesizer.
+
+    speaker_dim: size of the speaker vectors that it wants; None: it wants none.
+    """
+
+    sample_rate_hz: int
+    hop_samples: int
+    speaker_dim: int | None = None
+
+
+def grid_of(synthesizer: TokensAndSpeaker) -> Grid:
+    """Of the families of GPT-SoVITS: the frames of the spectrogram."""
+    numbers = synthesizer.numbers
+    return Grid(numbers.spectrogram.sample_rate_hz, numbers.spectrogram.hop_samples, numbers.speaker_dim)
+
+
 class ContentListener:
     """Content features at 50 Hz, quantised by the synthesizer's codebook."""
 
     def __init__(
-        self, content: PhoneEncoder | HubertEncoder, synthesizer: TokensAndSpeaker, device: torch.device
+        self, content: PhoneEncoder | HubertEncoder, synthesizer: SemanticTokens, grid: Grid, device: torch.device
     ) -> None:
         self.content, self.synthesizer, self.device = content.to(device), synthesizer.to(device), device
-        numbers = synthesizer.numbers
-        self.speaker_dim, self.speaker_rate_hz = numbers.speaker_dim, numbers.spectrogram.sample_rate_hz
+        self.grid = grid
+        self.speaker_dim, self.speaker_rate_hz = grid.speaker_dim, grid.sample_rate_hz
 
     @torch.no_grad()
     def hear(self, speech: Tensor) -> Tensor:
@@ -62,10 +81,9 @@ class ContentListener:
     @torch.inference_mode()
     def transcribe(self, at: AtRate, phones: Tensor, guide: TextGuide | None) -> tuple[Tensor, int]:
         """Content features and spectrogram lie on one grid: T frames, T even, T / 2 tokens."""
-        numbers = self.synthesizer.numbers
         content = self.content(self._heard(at).to(self.device)[None])[0]  # (D, T)
-        length = len(at(numbers.spectrogram.sample_rate_hz)) // numbers.spectrogram.hop_samples
-        step = numbers.frames_per_token
+        length = len(at(self.grid.sample_rate_hz)) // self.grid.hop_samples
+        step = self.synthesizer.frames_per_token
         frames = min(length, content.shape[1]) // step * step
         said = content[:, :frames]
         if guide is not None:
@@ -76,5 +94,5 @@ class ContentListener:
         """What the content encoder is fed, (N,) at 16 kHz."""
         if not self.content.mixes_levels:
             return torch.from_numpy(at(CONTENT_RATE_HZ))
-        rate_hz = self.synthesizer.numbers.spectrogram.sample_rate_hz
+        rate_hz = self.grid.sample_rate_hz
         return resample(mix_levels(torch.from_numpy(at(rate_hz))) * CONTENT_SCALE, rate_hz, CONTENT_RATE_HZ)

@@ -14,7 +14,10 @@ from torch import Tensor
 
 from models.clip_tensors import ClipTensors, Extracted
 from models.configs.synthesizer import MelConfig, SpectrogramConfig
+from models.sound.fargan import FRAME, SAMPLE_RATE_HZ
+from models.sound.fargan_analysis import analyse
 from models.sound.spectrogram import MelSpectrogram, Spectrogram, scale_mel
+from models.synthesizer.acoustic import AT_ONCE
 
 AtRate = Callable[[int], npt.NDArray[np.float32]]  # a rate in Hz -> the recording at it, mono (N,)
 
@@ -75,3 +78,18 @@ class RecordingFeatures:
     def _spectrogram(self, at: AtRate) -> Tensor:
         found: Tensor = self.spectrogram(torch.from_numpy(at(self.config.sample_rate_hz)).to(self.device)[None])[0]
         return found
+
+
+class FarganRecordings:
+    """Wave and, as ``fargan``, the features that FARGAN speaks from."""
+
+    hop_samples = AT_ONCE * FRAME
+
+    def samples_of(self, at: AtRate, frames: int) -> int:
+        return min(len(at(SAMPLE_RATE_HZ)), frames * self.hop_samples)
+
+    @torch.no_grad()
+    def of(self, at: AtRate, frames: int) -> dict[str, Tensor]:
+        """``wave`` (N,) and ``fargan`` (2 T, 20) of the first ``frames``."""
+        wave = torch.from_numpy(at(SAMPLE_RATE_HZ))[: self.samples_of(at, frames)]
+        return {"wave": wave, "fargan": analyse(wave)}

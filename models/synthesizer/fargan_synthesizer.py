@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from models.configs.acoustic import FarganSynthesizerConfig
-from models.errors import ModelsError
 from models.sound.fargan import FEATURES
 from models.synthesizer.acoustic import PERIODICITY, PITCH, VOICED, AcousticModel, Saying, is_active
 from models.synthesizer.tokens import SemanticTokens
 from models.text2semantic.guidance import TextReader
-from models.text2semantic.laying import lay_text
+from models.text2semantic.laying import lay_evenly, lay_text
 
 MOST_SPREADING = 2.5
 
@@ -58,16 +57,10 @@ class FarganSynthesizer(SemanticTokens):
         ]
 
     def lay(self, tokens: Tensor, phones: Tensor, speed: float = 1.0) -> Spoken:
-        """Tokens (Y,) and the text (X,) that they say, as frames; `speed` times as many a second.
-
-        Raises `ModelsError` where the text cannot be laid along the tokens.
-        """
+        """Tokens (Y,) and the text (X,) that they say, as frames; `speed` times as many phones a second."""
         laid = lay_text(tokens, phones, self.reader, self.frames_per_token)
-        if laid is None:
-            raise ModelsError(
-                f"{len(tokens)} tokens do not hold a text of {len(phones)} symbols: fewer words to a sentence, or a"
-                " language that this base speaks"
-            )
+        if laid is None:  # they say something else, and whoever drew them has said so
+            laid = lay_evenly(phones, len(tokens) * self.frames_per_token)
         frames = tokens.repeat_interleave(self.frames_per_token)
         if speed != 1.0:
             places = (torch.arange(round(len(frames) / speed)) * speed).long().clamp(max=len(frames) - 1)
@@ -91,7 +84,7 @@ class FarganSynthesizer(SemanticTokens):
         `recorded`: what is said, reference statistics (40,) and features (L, 20) of the recording.
         """
         self.spreading.fill_(1.0)
-        heard, made = [], []
+        heard, made = list[Tensor](), list[Tensor]()
         for spoken, reference, features in recorded:
             counted = is_active(features)[:, None].repeat(1, FEATURES)
             counted[:, PITCH] &= features[:, PERIODICITY] > VOICED

@@ -10,6 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from models.phones.phone_classes import pause_ids
 from models.phones.symbols import load_symbols
 from models.text2semantic.guidance import SILENCE, States, TextReader
 from models.text2semantic.transcribed import PAUSED, states_spoken
@@ -39,6 +40,15 @@ def lay_text(tokens: Tensor, phones: Tensor, guide: TextReader, frames_per_token
         return None
     states, path = found
     return lay_out(_stretches(states, path.tolist(), frames_per_token))
+
+
+def lay_evenly(phones: Tensor, frames: int) -> Laid:
+    """Symbols (X,) each as long as the others: for tokens that do not say their text."""
+    pause = load_symbols("v2").index(PAUSE)
+    places = torch.arange(frames) * len(phones) // frames
+    kept, counts = torch.unique_consecutive(places, return_counts=True)
+    symbols = [pause if one in pause_ids() else one for one in phones[kept].tolist()]
+    return lay_out([_Stretch(one, count) for one, count in zip(symbols, counts.tolist(), strict=True)])
 
 
 def lay_out(stretches: Sequence["_Stretch"]) -> Laid:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.errors import ModelsError
-from models.learners.acoustic import OWN_MELODY, Passage, acoustic_losses
+from models.learners.acoustic import OWN_MELODY, Passage, acoustic_losses, filled
 from models.sound.fargan_analysis import analyse
 from models.synthesizer.acoustic import AT_ONCE, AcousticModel, Saying, prosody_of, statistics
 from models.synthesizer.fargan_synthesizer import FarganSynthesizer, Spoken
+from models.text2semantic.laying import lay_text
 from pipeline.pretrain.loop import Losses, train
 from pipeline.pretrain.prepare import Clip, Corpus
 from pipeline.pretrain.recipe import Stage
@@ -59,10 +59,10 @@ def heard_clip(
     network: FarganSynthesizer, clip: Clip, tokens: Tensor, phones: Tensor, features: Rows
 ) -> HeardClip | None:
     """A transcribed clip; None where its text cannot be laid along its tokens, or where it is too short."""
-    try:
-        spoken = network.lay(tokens, phones)
-    except ModelsError:
+    laid = lay_text(tokens, phones, network.reader, network.frames_per_token)
+    if laid is None:
         return None
+    spoken = Spoken(tokens.repeat_interleave(network.frames_per_token), laid.symbols, laid.places)
     frames = min(len(spoken.tokens), len(features) // AT_ONCE)
     if frames < SHORTEST_FRAMES:
         return None
@@ -103,10 +103,10 @@ class Passages:
         whole = slice(AT_ONCE * first, AT_ONCE * last)
         inside = torch.ones(AT_ONCE * (last - first))
         return (
-            *(_filled(part[first:last], self.frames) for part in said),
+            *(filled(part[first:last], self.frames) for part in said),
             self._reference(index, first, last, rng),
-            _filled(clip.features[whole], AT_ONCE * self.frames),
-            _filled(clip.prosody[whole], AT_ONCE * self.frames),
+            filled(clip.features[whole], AT_ONCE * self.frames),
+            filled(clip.prosody[whole], AT_ONCE * self.frames),
             F.pad(inside, (0, AT_ONCE * self.frames - len(inside))),
         )
 
@@ -152,9 +152,3 @@ def train_acoustic(
 
 def _summed(losses: Losses) -> Losses:
     return {"loss": losses["features"] + losses["prosody"], **losses}
-
-
-def _filled(rows: Tensor, length: int) -> Tensor:
-    """The last row repeated up to `length`."""
-    missing = length - len(rows)
-    return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])]) if missing else rows

@@ -105,7 +105,9 @@ def test_spreading_out_gives_the_cepstra_of_speech_mean_and_spread_of_the_refere
 
 def test_what_lies_behind_the_end_of_a_passage_is_not_learned_from(network, woman):
     short = passage_of(woman[:200], statistics(woman))
-    said = Saying(*(torch.cat([one, one[:, -1:].expand(-1, 9, *one.shape[2:])], 1) for one in vars(short.said).values()))
+    said = Saying(
+        *(torch.cat([one, one[:, -1:].expand(-1, 9, *one.shape[2:])], 1) for one in vars(short.said).values())
+    )
     ends = [torch.cat([one, torch.full((1, 18, one.shape[2]), 50.0)], 1) for one in (short.features, short.prosody)]
     longer = Passage(said, short.reference, *ends, torch.cat([short.inside, torch.zeros(1, 18)], 1))
     with torch.no_grad():

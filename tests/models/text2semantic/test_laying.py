@@ -11,7 +11,7 @@ from models.loading.bases import load_base
 from models.loading.networks import load_content_encoder, load_synthesizer, load_text2semantic
 from models.phones.symbols import load_symbols, phones_to_ids
 from models.text2semantic.guidance import SILENCE, States, TextReader
-from models.text2semantic.laying import _stretches, lay_out, lay_text
+from models.text2semantic.laying import _stretches, lay_evenly, lay_out, lay_text
 from models.text2semantic.transcribed import PAUSED, follow_text
 from pipeline.text.frontend import phonemize
 from pipeline.text.languages import known_language
@@ -83,6 +83,12 @@ def test_a_text_that_cannot_be_laid_along_the_tokens_is_refused(guide, phones):
     assert lay_text(torch.zeros(8, dtype=torch.long), phones, guide, 2) is None
     japanese = torch.tensor(phones_to_ids(list(phonemize("こんにちは", known_language("ja")).symbols), "v2"))
     assert lay_text(torch.zeros(80, dtype=torch.long), japanese, guide, 2) is None
+
+
+def test_where_it_cannot_be_laid_its_phones_are_spread_evenly(phones):
+    spread = lay_evenly(phones, 2 * len(phones))
+    assert spread.symbols[::2].tolist() == spread.symbols[1::2].tolist()
+    assert len(lay_evenly(phones, 5).symbols) == 5
 
 
 def test_a_reader_needs_no_network():

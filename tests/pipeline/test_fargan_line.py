@@ -1,0 +1,134 @@
+"""A voice on a base that speaks through FARGAN, from recordings to speech.
+
+The base is small and holds random numbers, so the gate must stop the voice; all stages before and after it are real.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from models.loading.bases import Base, load_base
+from models.loading.family import family_of
+from models.loading.voices import AdapterFolders, load_resynthesizer, load_voice
+from models.sound.fargan import FEATURES
+from models.speaking.voice import Reference, Sentence
+from models.synthesizer.acoustic import PITCH, statistics
+from pipeline.cli.main import run_command
+from pipeline.io.audio import read_at_rates
+
+pytestmark = pytest.mark.slow
+
+SYNTHESIZER = {
+    "acoustic": {
+        "n_tokens": 32, "channels": 32, "hidden_channels": 64, "n_blocks": 2, "condition_channels": 16,
+        "prosody_channels": 16, "prosody_blocks": 1,
+    }
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A voice that walked up to the gate."""
+
+    base: Base
+    work: Path
+    exit_code: int
+
+    def folder(self, stage: str) -> Path:
+        (found,) = (path.parent for path in (self.work / "ana" / stage).glob("*/result.json"))
+        return found
+
+    def record(self, stage: str) -> dict[str, Any]:
+        return json.loads((self.folder(stage) / "result.json").read_text())["output"]
+
+    def recording(self, index: int) -> dict[str, torch.Tensor]:
+        clip = self.record("extract")["clips"][index]
+        at = read_at_rates(self.folder("validate") / clip["clip"])
+        return family_of(self.base).recordings(self.base, torch.device("cpu")).of(at, clip["frames"])
+
+    @property
+    def adapters(self) -> AdapterFolders:
+        folder = self.folder("finetune") / "adapter"
+        return AdapterFolders(folder / "text2semantic", folder / "synthesizer")
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory, write_tiny_base, write_tiny_voice) -> Stopped:
+    root = tmp_path_factory.mktemp("fargan")
+    folder = write_tiny_base(root)
+    described = yaml.safe_load((folder / "base.yaml").read_text())
+    del described["synthesizer"]
+    described |= {"family": "fargan", "networks": {"synthesizer": SYNTHESIZER}}
+    (folder / "base.yaml").write_text(yaml.safe_dump(described))
+    write_tiny_voice(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        code = run_command(["run", "ana"])
+    return Stopped(load_base("tiny", root / "bases"), root / "work", code)
+
+
+def test_the_gate_stops_random_numbers(stopped: Stopped) -> None:
+    assert stopped.exit_code == 11
+    checks = {check["id"]: check for check in stopped.record("evaluate")["checks"]}
+    assert checks["base.trained"]["status"] == "failed"
+
+
+def test_every_clip_has_features_of_the_vocoder_and_no_speaker_vector(stopped: Stopped) -> None:
+    stored = load_file(stopped.folder("extract") / "features.safetensors")
+    for index, clip in enumerate(stopped.record("extract")["clips"]):
+        said = stopped.recording(index)
+        assert said["fargan"].shape == (2 * clip["frames"], FEATURES)
+        assert len(stored[f"{index}.tokens"]) == clip["frames"] // 2
+        assert f"{index}.speaker" not in stored
+
+
+def test_only_the_predictor_is_adapted_and_it_learns(stopped: Stopped) -> None:
+    (part,) = [one for one in stopped.record("finetune")["parts"] if one["part"] == "synthesizer"]
+    (group,) = part["groups"]
+    assert group["heldout_loss"] < group["heldout_loss_before"]
+    config = json.loads((stopped.folder("finetune") / "adapter/synthesizer/adapter_config.json").read_text())
+    assert config["target_modules"]
+    assert all(name.startswith("acoustic.stack.blocks.") for name in config["target_modules"])
+
+
+def test_it_speaks_the_same_again_at_any_speed_whole_or_in_pieces(stopped: Stopped) -> None:
+    voice = load_voice(stopped.base, stopped.work, torch.device("cpu"), stopped.adapters)
+    tensors = load_file(stopped.folder("extract") / "features.safetensors")
+    reference = Reference(stopped.recording(0)["wave"], 16000)
+    said = [Sentence(tensors["1.phones"][:12].long()), Sentence(tensors["2.phones"][:9].long())]
+    first, again = (voice.speak(said, reference, seed=3) for _ in range(2))
+    assert first.sample_rate_hz == 16000
+    assert torch.equal(first.wave, again.wave)
+    assert torch.equal(first.wave[-len(alone := voice.speak(said[1:], reference, seed=3).wave) :], alone)
+    faster = voice.speak(said, reference, seed=3, speed=1.5)
+    lengths = [sum(one.duration_s for one in speech.sentences) for speech in (first, faster)]
+    assert lengths[1] == pytest.approx(lengths[0] / 1.5, abs=0.05)
+    streamed = torch.cat([chunk.wave for chunk in voice.stream(said[:1], reference, seed=3)])
+    whole = voice.speak(said[:1], reference, seed=3).wave
+    assert len(streamed) == len(whole)
+    assert torch.nn.functional.cosine_similarity(streamed, whole, dim=0) > 0.9
+
+
+def test_a_recording_is_copied_in_time_and_spoken_again_with_the_pitch_of_the_reference(stopped: Stopped) -> None:
+    again = load_resynthesizer(stopped.base, stopped.work, torch.device("cpu"), stopped.adapters.synthesizer)
+    clip = stopped.recording(0)
+    copy, wave = again.copy(clip), clip["wave"]
+    assert len(copy) == len(wave) // 320 * 320
+    levels = [one[: len(copy)].reshape(-1, 160).square().mean(1).add(1e-6).log() for one in (copy, wave)]
+    shifted = {
+        lag: float(torch.corrcoef(torch.stack([levels[0][lag + 5 : -5 or None][:200], levels[1][5:][:200]]))[0, 1])
+        for lag in (-2, 0, 2)
+    }
+    assert shifted[0] > 0.9 and shifted[0] == max(shifted.values())
+    tensors = load_file(stopped.folder("extract") / "features.safetensors")
+    spoken = again.speak(tensors["0.tokens"], {**clip, "phones": tensors["0.phones"]}, clip, seed=1)
+    assert len(spoken) == 640 * len(tensors["0.tokens"])
+    assert statistics(clip["fargan"])[PITCH].isfinite() and spoken.isfinite().all()
