@@ -13,7 +13,6 @@ from models.loading.family import Family, Loaded
 from models.loading.listening import ContentListener, Grid
 from models.loading.networks import load_content_encoder, load_network
 from models.loading.recordings import FarganRecordings
-from models.sound.fargan import load_fargan
 from models.speaking.fargan import FarganRenderer, FarganResynthesizer
 from models.speaking.options import VoiceOptions
 from models.synthesizer.fargan_synthesizer import FarganSynthesizer
@@ -48,11 +47,11 @@ def _learner(loaded: Loaded[FarganSynthesizer]) -> AcousticLearner:
 
 
 def _resynthesizer(loaded: Loaded[FarganSynthesizer]) -> FarganResynthesizer:
-    return FarganResynthesizer(loaded.network, load_fargan(), loaded.device)
+    return FarganResynthesizer(loaded.network, loaded.device)
 
 
 def _renderer(loaded: Loaded[FarganSynthesizer], options: VoiceOptions) -> FarganRenderer:
-    return FarganRenderer(loaded.network, load_fargan(), loaded.device)
+    return FarganRenderer(loaded.network, loaded.device)
 
 
 FARGAN = Family(

@@ -208,7 +208,7 @@ class Fargan(nn.Module):
         for step, (sums, gain) in enumerate(self._subframes(conditions)):
             samples, past = self.signal(sums, gain, late[:, step // SUBFRAMES], past)
             made.append(samples)
-        wave = self._deemphasised(torch.cat(made, 1), stream.last)
+        wave = self.deemphasised(torch.cat(made, 1), stream.last)
         return wave.clamp(-1, 1), Stream(frames, conditions[:, -1:], period[:, -1:], past, wave[:, -1])
 
     def _subframes(self, conditions: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -216,7 +216,7 @@ class Fargan(nn.Module):
         sums, gains = self.signal.conditioned(conditions), self.signal.gain(conditions[:, 1:]).exp()
         return zip(sums.unbind(1), gains.unbind(1), strict=True)
 
-    def _deemphasised(self, made: Tensor, last: Tensor) -> Tensor:
+    def deemphasised(self, made: Tensor, last: Tensor) -> Tensor:
         """y[n] = x[n] + 0.85 y[n - 1], frame by frame: (B, N), N a multiple of 160, and the sample before (B,)."""
         wave = []
         for frame in made.split(FRAME, dim=1):

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from models.sound.fargan import DELAY_SAMPLES, FRAME, SAMPLE_RATE_HZ, Fargan, Stream
+from models.sound.fargan import DELAY_SAMPLES, FRAME, SAMPLE_RATE_HZ, Stream
 from models.sound.fargan_analysis import analyse
+from models.sound.fargan_frames import load_frame_vocoder
 from models.speaking.rendering import SpokenReference, Utterance
 from models.synthesizer.acoustic import statistics
 from models.synthesizer.fargan_synthesizer import FarganSynthesizer
@@ -15,9 +16,11 @@ FIRST_FRAMES, MOST_FRAMES = 10, 100  # of a piece of a stream: the first soon
 BEHIND = -(-DELAY_SAMPLES // FRAME)  # frames by which the vocoder is heard late
 
 
-def vocode(vocoder: Fargan, features: Tensor) -> Iterator[Tensor]:
-    """Features (L, 20) to waves (N,) that follow each other, 160 L samples in all, in time with the features."""
-    rows = torch.cat([features, features[-1:].expand(BEHIND, -1)])
+def vocode(features: Tensor) -> Iterator[Tensor]:
+    """Features (L, 20) to waves (N,) that follow each other, 160 L samples in all, in time with the features. On the
+    CPU, wherever the features are."""
+    vocoder = load_frame_vocoder()
+    rows = torch.cat([features, features[-1:].expand(BEHIND, -1)]).cpu()
     stream: Stream | None = None
     first, size, late, left = 0, FIRST_FRAMES, DELAY_SAMPLES, FRAME * len(features)
     while first < len(rows):
@@ -36,8 +39,8 @@ class FarganRenderer:
     sample_rate_hz = SAMPLE_RATE_HZ
     reference_rates_hz: tuple[int, ...] = (SAMPLE_RATE_HZ,)
 
-    def __init__(self, synthesizer: FarganSynthesizer, vocoder: Fargan, device: torch.device) -> None:
-        self.synthesizer, self.vocoder, self.device = synthesizer.to(device).eval(), vocoder.to(device), device
+    def __init__(self, synthesizer: FarganSynthesizer, device: torch.device) -> None:
+        self.synthesizer, self.device = synthesizer.to(device).eval(), device
 
     def reference(
         self, waves: dict[int, Tensor], speaker: Tensor | None, tokens: Tensor, phones: Tensor | None
@@ -45,13 +48,13 @@ class FarganRenderer:
         return SpokenReference(statistics(analyse(waves[SAMPLE_RATE_HZ]))[None, :, None].to(self.device))
 
     def render(self, tokens: Tensor, said: Utterance) -> Tensor:
-        return torch.cat(list(vocode(self.vocoder, self._features(tokens, said))))
+        return torch.cat(list(vocode(self._features(tokens, said))))
 
     def render_stream(self, pieces: Iterable[list[int]], said: Utterance) -> Iterator[Tensor]:
         """Phones are laid along all tokens, so the first sound comes when the last token is known; from then on as
         the vocoder makes it."""
         tokens = torch.tensor([token for piece in pieces for token in piece])
-        yield from vocode(self.vocoder, self._features(tokens, said))
+        yield from vocode(self._features(tokens, said))
 
     def _features(self, tokens: Tensor, said: Utterance) -> Tensor:
         spoken = self.synthesizer.lay(tokens.to(self.device), said.phones.to(self.device), said.speed)
@@ -61,16 +64,16 @@ class FarganRenderer:
 class FarganResynthesizer:
     """A copy is what the vocoder makes of the recording's own features."""
 
-    def __init__(self, network: FarganSynthesizer, vocoder: Fargan, device: torch.device) -> None:
-        self.network, self.vocoder, self.device = network, vocoder.to(device), device
+    def __init__(self, network: FarganSynthesizer, device: torch.device) -> None:
+        self.network, self.device = network, device
 
     @torch.inference_mode()
     def copy(self, clip: Mapping[str, Tensor]) -> Tensor:
-        return torch.cat(list(vocode(self.vocoder, clip["fargan"].to(self.device))))
+        return torch.cat(list(vocode(clip["fargan"])))
 
     @torch.inference_mode()
     def speak(self, tokens: Tensor, clip: Mapping[str, Tensor], reference: Mapping[str, Tensor], seed: int) -> Tensor:
         """Nothing in it is drawn, so the seed changes nothing."""
         spoken = self.network.lay(tokens.long().to(self.device), clip["phones"].long().to(self.device))
         who = statistics(reference["fargan"]).to(self.device)
-        return torch.cat(list(vocode(self.vocoder, self.network.speak(spoken, who))))
+        return torch.cat(list(vocode(self.network.speak(spoken, who))))
