@@ -167,7 +167,7 @@ class AcousticModel(nn.Module):
     def set_typical(self, speakers: Tensor) -> None:
         """Take note of the statistics (speakers, 40) of speakers in general."""
         self.typical.copy_(speakers.mean(0))
-        self.varying.copy_(speakers.std(0).clamp(min=LEAST_SPREAD))
+        self.varying.copy_(speakers.std(0, correction=0).clamp(min=LEAST_SPREAD))
 
     def who(self, reference: Tensor) -> Tensor:
         """Statistics (B, 40) to a condition (B, condition)."""

@@ -44,6 +44,14 @@ class HeardClip:
         return len(self.spoken.tokens)
 
 
+@dataclass(frozen=True)
+class HeardClips:
+    """What is trained on, and clips of speakers that never are."""
+
+    training: Sequence[HeardClip]
+    held_out: Sequence[HeardClip]
+
+
 def fargan_features(corpus: Corpus, path: Path) -> list[Rows]:
     """Features of every clip, (L, 20) each, cached in `path`."""
     if not path.exists():
@@ -123,18 +131,12 @@ class Passages:
 
 
 def train_acoustic(
-    network: AcousticModel,
-    clips: Sequence[HeardClip],
-    held_out: Sequence[HeardClip],
-    stage: Stage,
-    folder: Path,
-    seed: int,
-    device: torch.device,
+    network: AcousticModel, clips: HeardClips, stage: Stage, folder: Path, seed: int, device: torch.device
 ) -> None:
-    """The stage `acoustic`; `held_out` are clips of speakers that are never trained on."""
-    passages = Passages(clips, stage)
-    network.set_typical(torch.stack([clip.own for clip in clips]))
-    kept = Passages(held_out, stage) if held_out else None
+    """The stage `acoustic`."""
+    passages = Passages(clips.training, stage)
+    network.set_typical(torch.stack([clip.own for clip in clips.training]))
+    kept = Passages(clips.held_out, stage) if clips.held_out else None
 
     def forward(step: int, rng: np.random.Generator) -> Losses:
         passage = passages.batch(rng)
@@ -144,7 +146,7 @@ def train_acoustic(
     def evaluate(step: int) -> dict[str, float]:
         if kept is None:
             return {}
-        passage = kept.of(range(len(held_out)), np.random.default_rng(seed))
+        passage = kept.of(range(len(kept.clips)), np.random.default_rng(seed))
         return {name: float(value) for name, value in _summed(acoustic_losses(network, passage.to(device))).items()}
 
     train(network, forward, stage, folder, seed, device, evaluate=evaluate)

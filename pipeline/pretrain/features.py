@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models.encoders.content import PhoneEncoder
 from models.encoders.ge2e import embed_speaker
-from models.synthesizer.vits import Synthesizer
+from models.synthesizer.tokens import SemanticTokens
 from models.text2semantic.guidance import TextGuide
 from models.text2semantic.transcribed import follow_text
 from pipeline.pretrain.prepare import Clip, Corpus
@@ -43,7 +43,7 @@ def clip_features(encoder: PhoneEncoder, corpus: Corpus, clip: Clip) -> Tensor:
 
 
 def clip_tokens(
-    encoder: PhoneEncoder, synthesizer: Synthesizer, corpus: Corpus, path: Path, guide: TextGuide | None = None
+    encoder: PhoneEncoder, synthesizer: SemanticTokens, corpus: Corpus, path: Path, guide: TextGuide | None = None
 ) -> list[NDArray[np.int64]]:
     """Semantic tokens of every clip, cached in `path`; with a guide, those of a transcribed clip say its text."""
     if not path.exists():
@@ -51,7 +51,7 @@ def clip_tokens(
         for clip in corpus.clips:
             content = clip_features(encoder, corpus, clip)
             if guide is not None and clip.text and not clip.guessed:
-                content = _as_written(content[0], clip, guide, synthesizer.config.frames_per_token)[None]
+                content = _as_written(content[0], clip, guide, synthesizer.frames_per_token)[None]
             rows.append(synthesizer.extract_tokens(content)[0, 0].numpy())
         np.savez(path, tokens=np.concatenate(rows), lengths=np.array([len(row) for row in rows]))
     stored = np.load(path)
@@ -60,6 +60,10 @@ def clip_tokens(
 
 def _as_written(content: Tensor, clip: Clip, guide: TextGuide, step: int) -> Tensor:
     """Content features (D, T) that say the clip's transcript, as extraction makes them."""
+    return follow_text(content[:, : content.shape[1] // step * step], clip_symbols(clip), guide, step)
+
+
+def clip_symbols(clip: Clip) -> Tensor:
+    """The transcript of a clip as ids of symbols (X,)."""
     text = clip.text if clip.text.rstrip()[-1:] in FULL_STOPS else clip.text + "."
-    ids = torch.tensor(symbol_ids(phonemize(text, known_language(clip.language)).symbols))
-    return follow_text(content[:, : content.shape[1] // step * step], ids, guide, step)
+    return torch.tensor(symbol_ids(phonemize(text, known_language(clip.language)).symbols))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.configs.text2semantic import GuideConfig
-from models.text2semantic.guidance import TextGuide
+from models.text2semantic.guidance import TextReader
 from models.text2semantic.network import SelfAttention, Text2Semantic, sequence_mask
 from pipeline.pretrain.align import Phone
 from pipeline.pretrain.loop import Losses, train
@@ -131,7 +131,7 @@ def token_places(phones: list[Phone], begin: int, end: int) -> NDArray[np.int64]
 
 
 @torch.no_grad()
-def set_guide(guide: TextGuide, codebook: Tensor, corpus: Corpus) -> None:
+def set_guide(guide: TextReader, codebook: Tensor, corpus: Corpus) -> None:
     """Fill the guide's tables: what the codes (K, C) say, by their phone evidence, and how long phones last."""
     classes = len(guide.config.classes)
     said = codebook[:, :classes].float().clamp(min=0).square()  # features are roots of posteriors

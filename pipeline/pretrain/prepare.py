@@ -15,6 +15,7 @@ from pipeline.io.audio import read_audio, resample
 from pipeline.pretrain.align import Aligner, Phone, Recogniser
 from pipeline.pretrain.recipe import Recipe
 from pipeline.text.english import word_phones
+from pipeline.text.english_text import normalise
 
 SAMPLE_RATE_HZ = 16000
 LEVEL_DBFS = -20.0  # root mean square over the louder half of the clip
@@ -63,6 +64,21 @@ def read_manifest(path: Path) -> list[dict[str, str]]:
         if missing:
             raise SettingsError(f"{path}: no column {', '.join(sorted(missing))}")
         return list(reader)
+
+
+def read_transcripts(path: Path) -> dict[str, str]:
+    """Texts by file, of a table with the header `file|text`; lines that begin with # are comments.
+
+    Texts are English, and come back written as they are spoken. Raises `SettingsError` where the file is not there.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from error
+    rows = csv.DictReader((line for line in lines if not line.startswith("#")), delimiter="|", quoting=csv.QUOTE_NONE)
+    if not {"file", "text"} <= set(rows.fieldnames or ()):
+        raise SettingsError(f"{path}: no header file|text")
+    return {row["file"]: normalise(row["text"])[0] for row in rows}
 
 
 def normalise_level(samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -120,10 +136,12 @@ def read_sources(recipe: Recipe, data_root: Path) -> Iterator[tuple[Clip, NDArra
     """The clips of a recipe's manifests, without excluded speakers and what is too long."""
     for source in recipe.sources:
         manifest = data_root / source.manifest
+        texts = read_transcripts(source.transcripts) if source.transcripts else {}
         for line in read_manifest(manifest):
             if line["speaker"] in recipe.exclude_speakers or float(line["seconds"]) > MAX_CLIP_S:
                 continue
-            clip = Clip(line["file"], line["speaker"], line["language"], line["text"], source.uses, 0, 0)
+            text = line["text"] or texts.get(line["file"], "")
+            clip = Clip(line["file"], line["speaker"], line["language"], text, source.uses, 0, 0)
             yield clip, read_clip(manifest.parent / line["file"])
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from models.encoders.content import PhoneEncoder
-from models.synthesizer.vits import Synthesizer
+from models.synthesizer.tokens import SemanticTokens
 from pipeline.pretrain.features import clip_features
 from pipeline.pretrain.prepare import Corpus
 
@@ -14,14 +14,14 @@ SAMPLES = 60000
 
 
 @torch.no_grad()
-def fit_quantizer(network: Synthesizer, encoder: PhoneEncoder, corpus: Corpus, seed: int) -> dict[str, float]:
+def fit_quantizer(network: SemanticTokens, encoder: PhoneEncoder, corpus: Corpus, seed: int) -> dict[str, float]:
     """Set `ssl_proj` to the mean of two frames and the codebook to cluster centres; how well they fit."""
-    dim = network.config.ssl_dim
+    dim = network.ssl_proj.in_channels
     nn.init.zeros_(network.ssl_proj.weight)
     assert network.ssl_proj.bias is not None
     nn.init.zeros_(network.ssl_proj.bias)
-    for step in range(network.config.frames_per_token):
-        network.ssl_proj.weight[:, :, step] = torch.eye(dim) / network.config.frames_per_token
+    for step in range(network.frames_per_token):
+        network.ssl_proj.weight[:, :, step] = torch.eye(dim) / network.frames_per_token
     rng = np.random.default_rng(seed)
     clips = corpus.used_for("gpt")
     features, budget = [], SAMPLES
@@ -32,7 +32,7 @@ def fit_quantizer(network: Synthesizer, encoder: PhoneEncoder, corpus: Corpus, s
         if budget <= 0:
             break
     points = torch.cat(features)
-    table, distortion = cluster(points, network.config.codebook_size, rng)
+    table, distortion = cluster(points, len(network.quantizer.codebook.embed), rng)
     network.quantizer.set_codebook(table)
     variance = float((points - points.mean(0)).square().sum(1).mean())
     return {"distortion": distortion, "explained": 1 - distortion / variance}

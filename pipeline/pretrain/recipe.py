@@ -18,6 +18,12 @@ class Source(_Strict):
 
     manifest: Path  # relative to the data root
     uses: tuple[Literal["content", "synthesizer", "gpt"], ...] = ("content", "synthesizer", "gpt")
+    transcripts: Path | None = None  # texts that the manifest lacks (`file|text`), relative to the recipe
+
+    def beside(self, recipe: Path) -> "Source":
+        """With the place of its transcripts, which the recipe's file knows."""
+        found = recipe.parent / self.transcripts if self.transcripts else None
+        return self.model_copy(update={"transcripts": found})
 
 
 class Stage(_Strict):
@@ -38,6 +44,7 @@ class Recipe(_Strict):
     """Everything `voxline pretrain` needs beside the numbers of the networks in base.yaml."""
 
     base: str
+    bases: Path | None = None  # folder of a base that the package does not have yet, relative to the recipe
     seed: int = 1234
     sources: tuple[Source, ...]
     exclude_speakers: tuple[str, ...] = ()
@@ -51,7 +58,10 @@ def read_recipe(path: Path) -> Recipe:
     """Read and check a recipe; raises `SettingsError` with file, key and value."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Recipe.model_validate(content)
+        recipe = Recipe.model_validate(content)
+        sources = tuple(source.beside(path) for source in recipe.sources)
+        bases = path.parent / recipe.bases if recipe.bases else None
+        return recipe.model_copy(update={"sources": sources, "bases": bases})
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, ValidationError) as error:

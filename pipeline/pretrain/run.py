@@ -11,14 +11,18 @@ from torch import nn
 from models.configs.content import PhoneEncoderConfig
 from models.encoders.content import PhoneEncoder
 from models.errors import ConfigError
-from models.loading.bases import Base, load_base
+from models.loading.bases import BASES, Base, load_base
+from models.loading.networks import build_network
+from models.synthesizer.fargan_synthesizer import FarganSynthesizer
+from models.synthesizer.tokens import SemanticTokens
 from models.synthesizer.vits import Synthesizer
 from models.text2semantic.guidance import TextGuide
 from models.text2semantic.network import Text2Semantic
 from pipeline.errors import SettingsError
+from pipeline.pretrain.acoustic import HeardClip, HeardClips, fargan_features, heard_clip, train_acoustic
 from pipeline.pretrain.content import train_content
 from pipeline.pretrain.discriminators import Contest, train_discriminators
-from pipeline.pretrain.features import clip_tokens, speaker_vectors
+from pipeline.pretrain.features import clip_symbols, clip_tokens, speaker_vectors
 from pipeline.pretrain.gpt import Spans, set_guide, train_gpt
 from pipeline.pretrain.loop import CHECKPOINT, load_network
 from pipeline.pretrain.posterior import train_posterior
@@ -28,6 +32,10 @@ from pipeline.pretrain.recipe import Recipe, Stage
 from pipeline.pretrain.synthesizer import TokenSegments, pitch_tracks, set_contrast, train_synthesizer
 
 CODEBOOK = "codebook.safetensors"
+SPREADING_EVERY = 8  # clip: enough to measure how much recordings vary
+RECIPES = "recipes/"
+# Stages that a recipe has or has not: what a base is trained by is what its recipe tells the steps of.
+OF_SOME_BASES = {"posterior", "synthesizer", "discriminators", "acoustic"}
 
 
 class Pretraining:
@@ -36,10 +44,10 @@ class Pretraining:
     def __init__(self, recipe: Recipe, data_root: Path, work: Path, device: torch.device) -> None:
         self.recipe, self.data_root, self.work, self.device = recipe, data_root, work, device
         try:
-            self.base: Base = load_base(recipe.base)
+            self.base: Base = load_base(recipe.base, recipe.bases or BASES)
         except ConfigError as error:
             raise SettingsError(str(error)) from error
-        if self.base.synthesizer is None or self.base.text2semantic is None or self.base.content is None:
+        if self.base.text2semantic is None or self.base.content is None:
             raise SettingsError(f"base {recipe.base}: pretraining needs synthesizer, text2semantic and content")
         self.stages: dict[str, Callable[[], None]] = {
             "content": self.content,
@@ -47,11 +55,12 @@ class Pretraining:
             "posterior": self.posterior,
             "synthesizer": self.synthesizer,
             "discriminators": self.discriminators,
+            "acoustic": self.acoustic,
             "gpt": self.gpt,
             "export": self.export,
         }
-        if "discriminators" not in recipe.stages:  # an option
-            del self.stages["discriminators"]
+        for name in OF_SOME_BASES - recipe.stages.keys():
+            del self.stages[name]
 
     def stage(self, name: str) -> Stage:
         if name not in self.recipe.stages:
@@ -83,14 +92,14 @@ class Pretraining:
     def posterior(self) -> None:
         train, held_out = self.corpora
         vectors = speaker_vectors(train, self.work / "prepare/train/vectors.npy")
-        network = self._new_synthesizer().to(self.device)
+        network = self._new_vits().to(self.device)
         train_posterior(
             network, train, vectors, held_out, self.stage("posterior"), self.work / "posterior", self.recipe.seed,
             self.device,
         )  # fmt: skip
 
     def synthesizer(self) -> None:
-        network = self._new_synthesizer()
+        network = self._new_vits()
         load_network(network, self.work / "posterior")
         self._load_codebook(network)
         stage = self.stage("synthesizer")
@@ -101,13 +110,21 @@ class Pretraining:
         )  # fmt: skip
 
     def discriminators(self) -> None:
-        network, stage = self._new_synthesizer(), self.stage("discriminators")
+        network, stage = self._new_vits(), self.stage("discriminators")
         load_network(network, self.work / "synthesizer")
         segments = [self._segments(name, network, stage) for name in ("train", "held_out")]
         train_discriminators(
             Contest(network).to(self.device), segments[0], stage, self.work / "discriminators", self.recipe.seed,
             self.device, segments[1],
         )  # fmt: skip
+
+    def acoustic(self) -> None:
+        network, stage = self._new_fargan(), self.stage("acoustic")
+        self._set_reader(network)
+        clips = HeardClips(*(self._heard(name, network) for name in ("train", "held_out")))
+        train_acoustic(
+            network.acoustic.to(self.device), clips, stage, self.work / "acoustic", self.recipe.seed, self.device
+        )
 
     def gpt(self) -> None:
         network = self._new_synthesizer()
@@ -134,25 +151,53 @@ class Pretraining:
         """Half-precision weights of every finished stage, into `<work>/export`, as base.yaml names them."""
         folder = self.work / "export"
         folder.mkdir(parents=True, exist_ok=True)
-        sharpened = "discriminators" in self.stages
-        networks: dict[str, tuple[str, str, nn.Module]] = {  # role: stage, name of the network in it
-            "content": ("content", "", self._new_encoder()),
-            "synthesizer": (
-                "discriminators" if sharpened else "synthesizer",
-                "synthesizer." if sharpened else "",
-                self._new_synthesizer(),
-            ),
-            "text2semantic": ("gpt", "", self._new_text2semantic()),
-        }
-        for role, (stage, part, network) in networks.items():
+        for role, stage, network in (
+            ("content", "content", self._new_encoder()),
+            ("synthesizer", self._sounding(), self._new_synthesizer()),
+            ("text2semantic", "gpt", self._new_text2semantic()),
+        ):
             if not (self.work / stage / CHECKPOINT).exists():
                 continue
-            steps = load_network(network, self.work / stage, part)
-            if isinstance(network, Synthesizer) and network.config.prior_contrast:
-                recipe, segments = self.recipe, self._segments("train", network, self.stage("synthesizer"))
-                set_contrast(network, segments, recipe.contrast_channels, recipe.contrast_limit, recipe.seed)
+            steps = self._finish(network, stage)
             state = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
             save_file(state, folder / f"{role}.safetensors", {"step": str(steps)})
+
+    def _sounding(self) -> str:
+        """The last stage of those that make sound."""
+        return next(name for name in ("acoustic", "discriminators", "synthesizer") if name in self.stages)
+
+    def _finish(self, network: nn.Module, stage: str) -> int:
+        """Put a stage's weights in, and what is measured with them; how many steps they were trained."""
+        if isinstance(network, FarganSynthesizer):
+            self._set_reader(network)
+            steps = load_network(network.acoustic, self.work / stage)
+            network.eval().set_spreading(
+                [(one.spoken, one.own, one.features) for one in self._heard("train", network)[::SPREADING_EVERY]]
+            )
+            return steps
+        steps = load_network(network, self.work / stage, "synthesizer." if stage == "discriminators" else "")
+        if isinstance(network, Synthesizer) and network.config.prior_contrast:
+            recipe, segments = self.recipe, self._segments("train", network, self.stage("synthesizer"))
+            set_contrast(network, segments, recipe.contrast_channels, recipe.contrast_limit, recipe.seed)
+        return steps
+
+    def _set_reader(self, network: FarganSynthesizer) -> None:
+        self._load_codebook(network)
+        set_guide(network.reader, network.quantizer.codebook.embed, self.corpora[0])
+
+    def _heard(self, name: str, network: FarganSynthesizer) -> list[HeardClip]:
+        """The transcribed clips of a corpus, their phones laid along tokens that say them."""
+        corpus = self.corpora[0 if name == "train" else 1]
+        tokens = clip_tokens(
+            self._encoder(), network, corpus, self._cached(name, "said_tokens.npz"), self._guide(network)
+        )
+        features = fargan_features(corpus, self._cached(name, "fargan.npz"))
+        found = []
+        for clip, said, rows in zip(corpus.clips, tokens, features, strict=True):
+            if clip.text and not clip.guessed and "synthesizer" in clip.uses:
+                heard = heard_clip(network, clip, torch.from_numpy(said), clip_symbols(clip), rows)
+                found += [heard] if heard else []
+        return found
 
     def _segments(self, name: str, network: Synthesizer, stage: Stage) -> TokenSegments:
         corpus = self.corpora[0 if name == "train" else 1]
@@ -165,7 +210,7 @@ class Pretraining:
             self.base.hop_samples,
         )
 
-    def _guide(self, network: Synthesizer) -> TextGuide | None:
+    def _guide(self, network: SemanticTokens) -> TextGuide | None:
         """The guide as the stage gpt will set it, where the base has one; `network` has the codebook."""
         guide = self._new_text2semantic().guide
         if guide is not None:
@@ -184,10 +229,23 @@ class Pretraining:
         load_network(encoder, self.work / "content")
         return encoder.eval()
 
-    def _new_synthesizer(self) -> Synthesizer:
+    def _new_synthesizer(self) -> SemanticTokens:
         torch.manual_seed(self.recipe.seed)
-        assert self.base.synthesizer is not None
-        return Synthesizer(self.base.synthesizer)
+        network = build_network(self.base, "synthesizer")
+        assert isinstance(network, SemanticTokens)
+        return network
+
+    def _new_vits(self) -> Synthesizer:
+        network = self._new_synthesizer()
+        if not isinstance(network, Synthesizer):
+            raise SettingsError(f"base {self.base.name} of family {self.base.family} has no such stage: see {RECIPES}")
+        return network
+
+    def _new_fargan(self) -> FarganSynthesizer:
+        network = self._new_synthesizer()
+        if not isinstance(network, FarganSynthesizer):
+            raise SettingsError(f"base {self.base.name} of family {self.base.family} has no such stage: see {RECIPES}")
+        return network
 
     def _new_text2semantic(self) -> Text2Semantic:
         torch.manual_seed(self.recipe.seed)

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from models.synthesizer.fargan_synthesizer import FarganSynthesizer
 from pipeline.cli.main import run_command
 from pipeline.errors import SettingsError
 from pipeline.pretrain.align import Aligner, Phone
@@ -33,10 +34,12 @@ from pipeline.pretrain.prepare import (
     read_clip,
     read_manifest,
     read_sources,
+    read_transcripts,
     write_corpus,
 )
 from pipeline.pretrain.quantizer import cluster
 from pipeline.pretrain.recipe import Recipe, Source, Stage, read_recipe
+from pipeline.pretrain.run import Pretraining
 
 PHONES = [
     Phone("HH", 0.3, 0.4, 0), Phone("AH0", 0.4, 0.5, 0), Phone("L", 0.5, 0.6, 0), Phone("OW1", 0.6, 0.8, 0),
@@ -56,6 +59,18 @@ def test_the_committed_recipe_is_valid_and_keeps_the_test_speakers_out(repositor
     kept_out = {"bdl", "kathleen", "cathy", "S0252", "367", "1998", "3080", "3331", "p226", "533"}
     assert kept_out <= set(recipe.exclude_speakers)
     assert set(recipe.stages) == {"content", "posterior", "synthesizer", "gpt"}
+
+
+def test_the_recipe_of_the_base_in_the_making_has_its_stages_and_hears_no_judged_voice(repository, tmp_path):
+    recipe = read_recipe(repository / "recipes" / "nano2.yaml")
+    pretraining = Pretraining(recipe, tmp_path, tmp_path, torch.device("cpu"))
+    assert list(pretraining.stages) == ["content", "quantizer", "acoustic", "gpt", "export"]
+    assert isinstance(pretraining._new_synthesizer(), FarganSynthesizer)
+    with pytest.raises(SettingsError, match="no such stage"):
+        pretraining._new_vits()
+    assert {"slt", "LJ", "S0150", "p225"} <= set(recipe.exclude_speakers)
+    (source,) = recipe.sources
+    assert len(read_transcripts(source.transcripts)) > 200
 
 
 def test_no_excluded_or_held_out_speaker_is_left_in_the_manifest_that_is_trained_on(repository, shared):
