@@ -30,7 +30,7 @@ class ClipTensors(Extracted):
     """The whole clip: with what its recording says itself, see `models.loading.recordings`."""
 
     wave: Tensor  # (N,) at the base's rate
-    spectrogram: Tensor  # (F, T)
+    spectrogram: Tensor  # (F, T); (20, L) features of FARGAN where it speaks
     mel: Tensor | None = None  # (M, L) where a flow makes mels
 
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.learners.vits import Clip, StepLoss
+from models.clip_tensors import ClipTensors
+from models.learners.vits import StepLoss
 from models.sound.fargan import FEATURES
 from models.synthesizer.acoustic import PERIODICITY, PITCH, VOICED, AcousticModel, Saying, prosody_of, statistics
 from models.synthesizer.fargan_synthesizer import FarganSynthesizer
@@ -99,22 +100,22 @@ class AcousticLearner:
 
     def __init__(self, network: FarganSynthesizer, device: torch.device) -> None:
         self.network, self.device = network, device
-        self._known: dict[int, tuple[Clip, Passage]] = {}
+        self._known: dict[int, tuple[ClipTensors, Passage]] = {}
 
     def targets(self) -> list[str]:
         return self.network.adaptable_modules()
 
-    def weight_of(self, clip: Clip) -> float:
+    def weight_of(self, clip: ClipTensors) -> float:
         return 1.0
 
-    def step_loss(self, clips: Sequence[Clip], seeds: Sequence[int], batch_weight: float) -> StepLoss:
+    def step_loss(self, clips: Sequence[ClipTensors], seeds: Sequence[int], batch_weight: float) -> StepLoss:
         torch.manual_seed(seeds[0])  # of the network's dropout
         rows = [self._cut(self._whole(clip), seed) for clip, seed in zip(clips, seeds, strict=True)]
         loss = self._loss(joined(rows))
         return StepLoss(loss * (len(clips) / batch_weight), {"sound": float(loss.detach())})
 
     @torch.no_grad()
-    def heldout_losses(self, clips: Sequence[Clip]) -> dict[str, float]:
+    def heldout_losses(self, clips: Sequence[ClipTensors]) -> dict[str, float]:
         return {"sound": sum(float(self._loss(self._whole(clip))) for clip in clips) / len(clips)}
 
     def _loss(self, passage: Passage) -> Tensor:
@@ -122,12 +123,12 @@ class AcousticLearner:
         features = acoustic(passage.said, passage.reference, passage.prosody).float()
         return features_loss(features, passage, feature_weights(acoustic).to(features))
 
-    def _whole(self, clip: Clip) -> Passage:
+    def _whole(self, clip: ClipTensors) -> Passage:
         """A clip as one passage; laid once, since that takes longer than a step."""
         if id(clip) not in self._known:
-            spoken = self.network.lay(clip["tokens"].long().to(self.device), clip["phones"].long().to(self.device))
-            length = min(2 * len(spoken.tokens), len(clip["fargan"]) // 2 * 2)
-            rows = clip["fargan"][:length]
+            spoken = self.network.lay(clip.tokens.long().to(self.device), clip.phones.long().to(self.device))
+            length = min(2 * len(spoken.tokens), clip.spectrogram.shape[1] // 2 * 2)
+            rows = clip.spectrogram[:, :length].T
             own = statistics(rows)
             said = cut(spoken.batch(), 0, length // 2)
             whole = Passage(said, own[None], rows[None], prosody_of(rows, own)[None], torch.ones(1, length))

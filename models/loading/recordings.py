@@ -81,7 +81,7 @@ class RecordingFeatures:
 
 
 class FarganRecordings:
-    """Wave and, as ``fargan``, the features that FARGAN speaks from."""
+    """Wave and, in place of a spectrogram, the features that FARGAN speaks from."""
 
     hop_samples = AT_ONCE * FRAME
 
@@ -89,7 +89,13 @@ class FarganRecordings:
         return min(len(at(SAMPLE_RATE_HZ)), frames * self.hop_samples)
 
     @torch.no_grad()
-    def of(self, at: AtRate, frames: int) -> dict[str, Tensor]:
-        """``wave`` (N,) and ``fargan`` (2 T, 20) of the first ``frames``."""
-        wave = torch.from_numpy(at(SAMPLE_RATE_HZ))[: self.samples_of(at, frames)]
-        return {"wave": wave, "fargan": analyse(wave)}
+    def complete(self, clip: Extracted, at: AtRate, frames: int) -> ClipTensors:
+        wave = torch.from_numpy(at(SAMPLE_RATE_HZ))[: self.samples_of(at, frames)].contiguous()
+        return ClipTensors(
+            tokens=clip.tokens,
+            phones=clip.phones,
+            speaker=clip.speaker,
+            bert=clip.bert,
+            wave=wave,
+            spectrogram=analyse(wave).T.contiguous(),
+        )

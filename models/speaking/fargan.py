@@ -1,14 +1,15 @@
 """Speech and copies through FARGAN. Letters: N samples, L frames of 10 ms, T25 tokens, B batch (1 here)."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
+from models.clip_tensors import ClipTensors
 from models.sound.fargan import DELAY_SAMPLES, FRAME, SAMPLE_RATE_HZ, Stream
 from models.sound.fargan_analysis import analyse
 from models.sound.fargan_frames import load_frame_vocoder
-from models.speaking.rendering import SpokenReference, Utterance
+from models.speaking.rendering import PreparedReference, Utterance
 from models.synthesizer.acoustic import statistics
 from models.synthesizer.fargan_synthesizer import FarganSynthesizer
 
@@ -44,8 +45,9 @@ class FarganRenderer:
 
     def reference(
         self, waves: dict[int, Tensor], speaker: Tensor | None, tokens: Tensor, phones: Tensor | None
-    ) -> SpokenReference:
-        return SpokenReference(statistics(analyse(waves[SAMPLE_RATE_HZ]))[None, :, None].to(self.device))
+    ) -> PreparedReference:
+        who = statistics(analyse(waves[SAMPLE_RATE_HZ]))
+        return PreparedReference(tokens=tokens, ge=who[None, :, None].to(self.device))
 
     def render(self, tokens: Tensor, said: Utterance) -> Tensor:
         return torch.cat(list(vocode(self._features(tokens, said))))
@@ -68,12 +70,12 @@ class FarganResynthesizer:
         self.network, self.device = network, device
 
     @torch.inference_mode()
-    def copy(self, clip: Mapping[str, Tensor]) -> Tensor:
-        return torch.cat(list(vocode(clip["fargan"])))
+    def copy(self, clip: ClipTensors) -> Tensor:
+        return torch.cat(list(vocode(clip.spectrogram.T)))
 
     @torch.inference_mode()
-    def speak(self, tokens: Tensor, clip: Mapping[str, Tensor], reference: Mapping[str, Tensor], seed: int) -> Tensor:
+    def speak(self, tokens: Tensor, clip: ClipTensors, reference: ClipTensors, seed: int) -> Tensor:
         """Nothing in it is drawn, so the seed changes nothing."""
-        spoken = self.network.lay(tokens.long().to(self.device), clip["phones"].long().to(self.device))
-        who = statistics(reference["fargan"]).to(self.device)
+        spoken = self.network.lay(tokens.long().to(self.device), clip.phones.long().to(self.device))
+        who = statistics(reference.spectrogram.T).to(self.device)
         return torch.cat(list(vocode(self.network.speak(spoken, who))))
