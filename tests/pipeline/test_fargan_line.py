@@ -51,7 +51,7 @@ class Stopped:
     def recording(self, index: int) -> ClipTensors:
         record = self.record("extract")["clips"][index]
         clips, _ = unpack_clips(self.folder("extract") / "features.safetensors")
-        at = read_at_rates(self.folder("validate") / record["clip"])
+        at = read_at_rates(self.folder("validate") / record["file"])
         return (
             family_of(self.base).recordings(self.base, torch.device("cpu")).complete(clips[index], at, record["frames"])
         )
