@@ -19,7 +19,7 @@ from models.loading.bases import Base, load_base
 from models.loading.family import family_of
 from models.loading.voices import AdapterFolders, load_resynthesizer, load_voice
 from models.sound.fargan import FEATURES
-from models.speaking.voice import Reference, Sentence
+from models.speaking.voice import Manner, Reference, Sentence
 from pipeline.cli.main import run_command
 from pipeline.io.audio import read_at_rates
 
@@ -104,15 +104,15 @@ def test_it_speaks_the_same_again_at_any_speed_whole_or_in_pieces(stopped: Stopp
     voice = load_voice(stopped.base, stopped.work, torch.device("cpu"), stopped.adapters)
     reference = Reference(stopped.recording(0).wave, 16000)
     said = [Sentence(stopped.recording(1).phones[:12].long()), Sentence(stopped.recording(2).phones[:9].long())]
-    first, again = (voice.speak(said, reference, seed=3) for _ in range(2))
+    first, again = (voice.speak(said, reference, Manner(seed=3)) for _ in range(2))
     assert first.sample_rate_hz == 16000
     assert torch.equal(first.wave, again.wave)
-    assert torch.equal(first.wave[-len(alone := voice.speak(said[1:], reference, seed=3).wave) :], alone)
-    faster = voice.speak(said, reference, seed=3, speed=1.5)
+    assert torch.equal(first.wave[-len(alone := voice.speak(said[1:], reference, Manner(seed=3)).wave) :], alone)
+    faster = voice.speak(said, reference, Manner(seed=3, speed=1.5))
     lengths = [sum(one.duration_s for one in speech.sentences) for speech in (first, faster)]
     assert lengths[1] == pytest.approx(lengths[0] / 1.5, abs=0.05)
-    streamed = torch.cat([chunk.wave for chunk in voice.stream(said[:1], reference, seed=3)])
-    whole = voice.speak(said[:1], reference, seed=3).wave
+    streamed = torch.cat([chunk.wave for chunk in voice.stream(said[:1], reference, Manner(seed=3))])
+    whole = voice.speak(said[:1], reference, Manner(seed=3)).wave
     assert len(streamed) == len(whole)
     assert torch.nn.functional.cosine_similarity(streamed, whole, dim=0) > 0.9
 
