@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 
 # Control characters, format characters (directions, invisible ones), surrogates, separators of lines and paragraphs.
 _UNFIT = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _JOINERS = "\u200c\u200d"  # Persian words and emoji are written with them
+_MARKS = "\\|*_`[]#@!~"
 _BREAKS = re.compile(r" *[\t\r\n\v\f\x85\u2028\u2029][\s\x85\u2028\u2029]*")
 
 
@@ -35,6 +37,12 @@ def stripped(text: str, longest: int) -> str:
     """For values that are kept: one line without any unfit character, at most ``longest`` characters."""
     told = "".join(letter for letter in _BREAKS.sub(" ", text) if not is_unfit(letter))
     return told.strip()[:longest]
+
+
+def markdown(text: str) -> str:
+    """Text of strangers inside Markdown: no markup, no line breaks, no mentions."""
+    escaped = "".join(f"\\{letter}" if letter in _MARKS else letter for letter in html.escape(text, quote=False))
+    return one_line(escaped)
 
 
 def escaped_json(document: str) -> str:

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 def evaluate(workspace: Workspace, as_json: bool) -> None:
     """Measure a trained voice on clips it never saw, and open or block the gate (exit 11).
 
-    Writes report/index.html, report/junit.xml and report/report.json. Runs the earlier stages first where needed.
+    Writes index.html, summary.md, junit.xml and report.json into report/. Runs the earlier stages first where needed.
 
         voxline evaluate sample
         voxline evaluate sample --json
@@ -29,21 +29,29 @@ def evaluate(workspace: Workspace, as_json: bool) -> None:
     from pipeline.errors import GateBlocked
     from pipeline.io.ci import address_of, summarise
     from pipeline.line.walk import VoiceRun, run_until
-    from pipeline.plain import one_line
+    from pipeline.plain import markdown
 
     run = VoiceRun(workspace.voice.name)
     try:
         run_until(workspace, "evaluate", run)
     except GateBlocked as blocked:
-        summarise(f"## Voice {workspace.voice.name}: blocked\n\n    {one_line(blocked.message)}\n", os.environ)
+        summarise(_summary(run.report) or f"## Voice {workspace.voice.name}: {markdown(blocked.message)}\n", os.environ)
         if as_json:
             print_json(_report(run.report))
         raise
-    summarise(f"## Voice {workspace.voice.name}: passed, version {workspace.version}\n", os.environ)
+    summarise(_summary(run.report), os.environ)
     if as_json:
         print_json(_report(run.report))
         return
     tell(f"{workspace.voice.name} {workspace.version}: passed; report: {address_of(run.report, os.environ)}")
+
+
+def _summary(page: str) -> str:
+    """What the stage wrote for the page of a run; empty where nothing was measured."""
+    from pathlib import Path
+
+    path = Path(page).with_name("summary.md")
+    return path.read_text(encoding="utf-8") if page and path.is_file() else ""
 
 
 def _report(page: str) -> object:

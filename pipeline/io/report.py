@@ -1,84 +1,125 @@
-"""The quality report for people (one HTML page that needs nothing else) and for CI engines (JUnit XML)."""
+"""The quality report for people: one HTML page that needs nothing else, and of bounded size whatever was measured."""
 
 from __future__ import annotations
 
 import base64
-import math
-from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import jinja2
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.io.audio import encode_for_listening
+from pipeline.io.report_words import (
+    FREE_SPEECH,
+    MARKS,
+    Ranked,
+    advice,
+    compared,
+    differences,
+    is_short_of,
+    joiner,
+    key_of,
+    ranked,
+    short,
+    told_differences,
+    told_training,
+    verdict_sentence,
+)
 from pipeline.records.adapter import AdapterRecord, TrainedGroup, TrainedPart
-from pipeline.records.metrics import EVIDENCES, EvidenceName, settable
-from pipeline.records.quality import Check, QualityReport, Sample
+from pipeline.records.metrics import EVIDENCES, settable
+from pipeline.records.quality import AudioFile, Check, QualityReport, Sample
 from pipeline.signal.pictures import curve_points, spectrogram_png, waveform_path
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
-GAUGE_LEFT, GAUGE_RIGHT = 4.0, 196.0
-
+WORST = 3  # sentences that are shown with everything that is known about them
+PAGE_BYTES = 5 << 19  # 2.5 MB of sound and pictures; sounds that find no room stay files
+PLAYED_S = 20.0  # of one sound
 PART_TITLES = {"text2semantic": "Text to semantic tokens", "synthesizer": "Synthesizer"}
+# Status -> its word, and the colour of its mark.
+STATUSES = {
+    "passed": ("passed", "good"),
+    "failed": ("failed", "bad"),
+    "review": ("a person should listen", "some"),
+    "noted": ("noted", "some"),
+    "not_measured": ("not measured", "plain"),
+    "shown": ("decides nothing", "plain"),
+}
 
 
 @dataclass(frozen=True)
 class Sound:
-    """Mono samples (frames,) that the page plays and draws."""
+    """Mono samples (frames,) that the page plays and draws. ``encoded``: as Opus in Ogg, where it came so."""
 
     samples: npt.NDArray[Any]
     sample_rate_hz: int
+    encoded: bytes = b""
+
+
+@dataclass
+class Media:
+    """What is heard and seen on the page: each sound once, and all together no more than there is room for."""
+
+    sounds: Mapping[str, Sound]
+    room_bytes: int
+    played: set[str] = field(default_factory=set)
+
+    def player(self, file: AudioFile | None, *, with_waveform: bool = False, with_spectrum: bool = False) -> Any:
+        """What a player needs; without ``audio`` where the sound is on the page already, or finds no room."""
+        if file is None or file.path not in self.sounds:
+            return None
+        sound = self.sounds[file.path]
+        samples = np.clip(sound.samples, -1.0, 1.0).astype(np.float32)
+        heard = samples[: round(PLAYED_S * sound.sample_rate_hz)]
+        shown: dict[str, Any] = {
+            "title": file.title,
+            "path": file.path,
+            "role": file.role,
+            "duration_s": len(samples) / sound.sample_rate_hz,
+            "top_khz": sound.sample_rate_hz / 2000,
+            "is_above": file.path in self.played,
+            "audio": "",
+            "waveform": waveform_path(samples) if with_waveform else "",
+            "spectrogram": _base64(spectrogram_png(samples, sound.sample_rate_hz, 360, 80)) if with_spectrum else "",
+        }
+        if not shown["is_above"] and self.room_bytes > 0:
+            shown["audio"] = _base64(sound.encoded or encode_for_listening(heard, sound.sample_rate_hz))
+            self.played.add(file.path)
+        self.room_bytes -= sum(len(shown[kind]) for kind in ("audio", "waveform", "spectrogram"))
+        return shown
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def render_html(
     report: QualityReport, adapter: AdapterRecord, sounds: Mapping[str, Sound], voxline_version: str
 ) -> str:
     """The whole page. ``sounds``: path as in the report's samples -> sound."""
-    page = _template("quality.html.j2").render(
+    media, sentences = Media(sounds, PAGE_BYTES), ranked(report)
+    return _template("quality.html.j2").render(
         report=report,
         adapter=adapter,
-        evidences=[_evidence(report, name, sounds) for name in EVIDENCES],
-        limits=[(metric.title, report.floors.of(metric)) for metric in settable()],
+        sentence=verdict_sentence(report),
+        advice=advice(report),
+        players=_first_players(report, sentences, media),
+        groups=_groups(report, decides=True),
+        shown=_groups(report, decides=False),
+        worst=[_sentence(one, media, in_full=True) for one in sentences[:WORST]],
+        sentences=[_sentence(one, media, in_full=False) for one in sorted(sentences[WORST:], key=_by_name)],
+        recordings=[_recording(samples, media) for samples in _by_clip(report)],
         curves=[_curve(part, group) for part in adapter.parts for group in part.groups],
+        limits=[(metric.title, report.floors.of(metric)) for metric in settable()],
         measured_floors=list(
             dict.fromkeys(floor.measured for floor in report.floors.limits.values() if floor.measured)
         ),
         voxline_version=voxline_version,
     )
-    return page
-
-
-def render_junit(report: QualityReport) -> bytes:
-    """A test case per check: blocking ones fail, optional ones that could not be measured are skipped."""
-    suite = ElementTree.Element("testsuite", name=f"voxline.evaluate.{report.voice}", tests=str(len(report.checks)))
-    for check in report.checks:
-        case = ElementTree.SubElement(suite, "testcase", classname=f"{report.voice}.{check.evidence}", name=check.title)
-        if check.blocks:
-            failure = ElementTree.SubElement(case, "failure", message=check.reason)
-            failure.text = _per_clip_lines(check)
-        elif check.status == "not_measured":
-            ElementTree.SubElement(case, "skipped", message=check.explanation)
-        output = ElementTree.SubElement(case, "system-out")
-        output.text = f"value {_short(check.value)} {check.unit}, limit {_short(check.limit)} {check.limit_source}"
-    suite.set("failures", str(sum(check.blocks for check in report.checks)))
-    suite.set("skipped", str(sum(c.status == "not_measured" and not c.blocks for c in report.checks)))
-    document: bytes = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
-    return document
-
-
-def _per_clip_lines(check: Check) -> str:
-    lines = [f"{_printable(clip)}: {_short(score)}" for clip, score in check.per_clip.items()]
-    return "\n".join(lines)
-
-
-def _printable(name: str) -> str:
-    """A file name may hold control characters; XML may not."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
 
 
 @cache
@@ -87,86 +128,158 @@ def _template(name: str) -> jinja2.Template:
     return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(name)
 
 
-def _evidence(report: QualityReport, name: EvidenceName, sounds: Mapping[str, Sound]) -> dict[str, Any]:
-    """Each sound lies on the page once: with the first evidence that has it."""
-    names = list(EVIDENCES)
-    earlier = names[: names.index(name)]
-    played = {sound.path for sample in report.samples if sample.evidence in earlier for sound in sample.sounds}
-    return {
-        "title": EVIDENCES[name].title,
-        "meaning": EVIDENCES[name].meaning,
-        "rows": [_row(check) for check in report.checks if check.evidence == name],
-        "samples": [_sample(sample, sounds, played) for sample in report.samples if sample.evidence == name],
-    }
+# -- the verdict's three players ------------------------------------------------------------------------------------
+
+
+def _first_players(report: QualityReport, sentences: Sequence[Ranked], media: Media) -> list[dict[str, Any]]:
+    """The recording, the voice now, and what production says: of new sentences the one of middling quality."""
+    recorded = next((sample for sample in report.samples if _file(sample, "recording")), None)
+    spoken = sentences[len(sentences) // 2].sample if sentences else None
+    return [
+        _first("The recording", recorded, "recording", report, media),
+        _first("The voice now", spoken, "spoken", report, media),
+        _first("In production", spoken, "production", report, media) | {"absent": compared(report)},
+    ]
+
+
+def _first(title: str, sample: Sample | None, role: str, report: QualityReport, media: Media) -> dict[str, Any]:
+    player = media.player(_file(sample, role), with_waveform=True) if sample else None
+    shown = {"title": title, "player": player, "absent": "Nothing was made of it.", "sentence": "", "text": ""}
+    if sample is None or player is None:
+        return shown
+    sentence = key_of(sample) if role == "spoken" else ""
+    return shown | {"text": sample.text, "language": sample.language or report.language, "sentence": sentence}
+
+
+def _file(sample: Sample, role: str) -> AudioFile | None:
+    return next((file for file in sample.sounds if file.role == role), None)
+
+
+# -- the chart of all checks ----------------------------------------------------------------------------------------
+
+
+def _groups(report: QualityReport, *, decides: bool) -> list[dict[str, Any]]:
+    """The checks by their evidence: those that decide something, or those that are only shown."""
+    groups = []
+    for name, told in EVIDENCES.items():
+        checks = [check for check in report.checks if check.evidence == name and (check.status != "shown") == decides]
+        if checks:
+            groups.append({"title": told.title, "meaning": told.meaning, "rows": [_row(check) for check in checks]})
+    return groups
 
 
 def _row(check: Check) -> dict[str, Any]:
-    names = ("value", "low", "high", "limit", "floor", "ceiling")
-    return {"check": check, "gauge": _gauge(check), **{name: _short(getattr(check, name)) for name in names}}
-
-
-def _gauge(check: Check) -> dict[str, float | None] | None:
-    """Positions on the bar from useless (left) to perfect (right)."""
-    if check.value is None or check.floor == check.ceiling:
-        return None
-
-    def place(number: float | None) -> float | None:
-        if number is None:
-            return None
-        share = (number - check.floor) / (check.ceiling - check.floor)
-        return round(GAUGE_LEFT + min(1.0, max(0.0, share)) * (GAUGE_RIGHT - GAUGE_LEFT), 1)
-
-    value = check.value
-    ends = [place(value if end is None else end) for end in (check.low, check.high)]
-    return {"value": place(value), "low": ends[0], "high": ends[1], "limit": place(check.limit)}
-
-
-def _sample(sample: Sample, sounds: Mapping[str, Sound], played: Container[str]) -> dict[str, Any]:
-    shown = [_sound(one.title, sounds[one.path]) for one in sample.sounds if one.path not in played]
-    return {**sample.model_dump(include={"name", "text", "scores", "notes"}), "sounds": shown}
-
-
-def _sound(title: str, sound: Sound) -> dict[str, Any]:
-    samples = np.clip(sound.samples, -1.0, 1.0).astype(np.float32)
+    word, tone = STATUSES.get(check.status, (check.status, "plain"))
+    is_optional = check.status == "not_measured" and not check.required
     return {
-        "title": title,
-        "duration_s": len(samples) / sound.sample_rate_hz,
-        "top_khz": sound.sample_rate_hz / 2000,
-        "waveform": waveform_path(samples),
-        "spectrogram": base64.b64encode(spectrogram_png(samples, sound.sample_rate_hz)).decode(),
-        "audio": base64.b64encode(encode_for_listening(samples, sound.sample_rate_hz)).decode(),
+        "check": check,
+        "mark": MARKS.get(check.status, "·"),
+        "tone": "bad" if check.blocks else tone,
+        "word": f"{word}, not required" if is_optional else word,
+        "advice": check.advice if check.status == "noted" else "",  # of others the verdict has it
+        "bar": _bar(check),
+        "value": ("yes" if check.value else "no") if _is_question(check) else short(check.value),
+        "low": short(check.low),
+        "high": short(check.high),
+        "floor": f"{check.floor:g}",
+        "ceiling": f"{check.ceiling:g}",
     }
 
 
+def _is_question(check: Check) -> bool:
+    """Answered by yes or no: there is nothing between useless and perfect, and nothing to draw."""
+    return not check.per_clip and check.value in (0.0, 1.0) and check.limit == check.ceiling == 1.0
+
+
+def _bar(check: Check) -> dict[str, Any] | None:
+    """Places in percent from useless (left) to perfect (right)."""
+    if check.value is None or check.floor == check.ceiling or _is_question(check):
+        return None
+
+    def place(number: float) -> float:
+        share = (number - check.floor) / (check.ceiling - check.floor)
+        return round(100 * min(1.0, max(0.0, share)), 1)
+
+    low, high = sorted(place(check.value if end is None else end) for end in (check.low, check.high))
+    limit = None if check.limit is None else place(check.limit)
+    return {"value": place(check.value), "low": low, "width": round(high - low, 1), "limit": limit}
+
+
+# -- sentences and recordings ---------------------------------------------------------------------------------------
+
+
+def _sentence(one: Ranked, media: Media, *, in_full: bool) -> dict[str, Any]:
+    sample = one.sample
+    return {
+        "name": key_of(sample),
+        "text": sample.text,
+        "language": sample.language,
+        "heard": _heard(sample) if sample.heard else None,
+        "notes": sample.notes,
+        "scores": [
+            {"title": check.title, "value": short(score), "asked": check.asked, "is_short": is_short_of(check, score)}
+            for check, score in one.scores
+        ],
+        "is_short": one.margin is None or one.margin < 0,
+        "player": media.player(_file(sample, "spoken"), with_waveform=in_full, with_spectrum=in_full),
+        "production": media.player(_file(sample, "production")) if in_full else None,
+    }
+
+
+def _by_name(one: Ranked) -> str:
+    return one.sample.name
+
+
+def _heard(sample: Sample) -> dict[str, Any]:
+    found = differences(sample)
+    return {"differences": found, "joiner": joiner(sample.text), "told": told_differences(found)}
+
+
+def _by_clip(report: QualityReport) -> list[list[Sample]]:
+    """What was made of each held-out recording, together."""
+    clips: dict[str, list[Sample]] = {}
+    for sample in report.samples:
+        if sample.evidence != FREE_SPEECH:
+            clips.setdefault(sample.name, []).append(sample)
+    return list(clips.values())
+
+
+def _recording(samples: Sequence[Sample], media: Media) -> dict[str, Any]:
+    files = {file.path: file for sample in samples for file in sample.sounds}
+    return {
+        "name": samples[0].name,
+        "text": samples[0].text,
+        "language": samples[0].language,
+        "players": [media.player(file) for file in files.values()],
+    }
+
+
+# -- training -------------------------------------------------------------------------------------------------------
+
+
 def _curve(part: TrainedPart, group: TrainedGroup) -> dict[str, Any]:
-    heldout = [(float(point.step), point.heldout_loss) for point in group.curve]
-    training = [(float(point.step), point.training_loss) for point in group.curve if point.training_loss is not None]
-    losses = [loss for _, loss in heldout + training]
-    bounds = (0.0, float(max(part.steps, 1)), min(losses), max(losses))
-    best_x, best_y = curve_points([(float(group.best_step), group.heldout_loss)], bounds).split(",")
     return {
         "title": f"{PART_TITLES[part.part]}, {group.name}",
-        "loss": group.loss,
-        "before": _short(group.heldout_loss_before),
-        "after": _short(group.heldout_loss),
+        "told": told_training(part, group),
         "rank": part.rank,
         "parameters": f"{part.trainable_parameters:,}",
         "all_parameters": f"{part.trainable_parameters + part.frozen_parameters:,}",
-        "best_step": group.best_step,
         "steps": part.steps,
+        "drawn": _drawn(part, group) if part.steps and len(group.curve) > 1 else None,
+    }
+
+
+def _drawn(part: TrainedPart, group: TrainedGroup) -> dict[str, str]:
+    heldout = [(float(point.step), point.heldout_loss) for point in group.curve]
+    training = [(float(point.step), point.training_loss) for point in group.curve if point.training_loss is not None]
+    losses = [loss for _, loss in heldout + training]
+    bounds = (0.0, float(part.steps), min(losses), max(losses))
+    best_x, best_y = curve_points([(float(group.best_step), group.heldout_loss)], bounds).split(",")
+    return {
         "training": curve_points(training, bounds),
         "heldout": curve_points(heldout, bounds),
         "best_x": best_x,
         "best_y": best_y,
-        "top": _short(bounds[3]),
-        "bottom": _short(bounds[2]),
+        "top": short(bounds[3]),
+        "bottom": short(bounds[2]),
     }
-
-
-def _short(number: float | None) -> str:
-    """Three significant digits, without an exponent for ordinary sizes."""
-    if number is None:
-        return "-"
-    if number == 0 or not 1e-3 <= abs(number) < 1e5:
-        return f"{number:.3g}"
-    return f"{number:.{max(0, 2 - math.floor(math.log10(abs(number))))}f}"

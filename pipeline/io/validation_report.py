@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -16,7 +15,7 @@ import numpy as np
 
 from pipeline.io.audio import encode_for_listening
 from pipeline.io.files import write_atomically
-from pipeline.plain import one_line, printable
+from pipeline.plain import markdown, printable
 from pipeline.records.clip_report import TEXTS_MISSING, ClipReport, ClipResult, Finding
 from pipeline.signal.examine import Examination
 from pipeline.signal.frames import Floats
@@ -168,28 +167,25 @@ def headline(report: ClipReport) -> str:
 
 def render_markdown(report: ClipReport) -> str:
     """For a merge request: the decision, what to do, and a table of the recordings that something was found in."""
-    lines = [f"## Voice {_cell(report.voice)}: {headline(report)}", ""]
-    lines += [f"- {_cell(line)}" for line in plain_words(report)]
-    lines += ["", *(f"- **{finding.severity}** {_cell(told(finding))}" for finding in report.findings)]
+    lines = [f"## Voice {markdown(report.voice)}: {headline(report)}", ""]
+    lines += [f"- {markdown(line)}" for line in plain_words(report)]
+    lines += ["", *(f"- **{finding.severity}** {markdown(told(finding))}" for finding in report.findings)]
     told_of = [(number, result) for number, result in enumerate(report.clips, start=1) if result.findings]
     if told_of:
         lines += ["", "| # | recording | verdict | found | SNR dB | DNSMOS |", "|---|---|---|---|---|---|"]
         for number, result in told_of[:200]:
-            found = "; ".join(_cell(told(finding)) for finding in severest(result))
+            found = "; ".join(markdown(told(finding)) for finding in severest(result))
             measures = result.measures
             snr, mos = _number(measures.snr_db), _number(measures.dnsmos_ovr)
-            lines.append(f"| {number} | {_cell(result.clip.file_name)} | {result.verdict} | {found} | {snr} | {mos} |")
+            lines.append(
+                f"| {number} | {markdown(result.clip.file_name)} | {result.verdict} | {found} | {snr} | {mos} |"
+            )
     if report.not_measured:
-        lines += ["", "Not measured: " + "; ".join(f"{_cell(k)} ({_cell(v)})" for k, v in report.not_measured.items())]
+        lines += [
+            "",
+            "Not measured: " + "; ".join(f"{markdown(k)} ({markdown(v)})" for k, v in report.not_measured.items()),
+        ]
     return "\n".join(lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    """Text of strangers inside Markdown: no markup, no line breaks, no mentions."""
-    escaped = "".join(
-        "\\" + letter if letter in "\\|*_`[]#@!~" else letter for letter in html.escape(text, quote=False)
-    )
-    return one_line(escaped)
 
 
 def _number(value: float | None) -> str:

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 from pipeline.records.base import Record
 from pipeline.records.metrics import EvidenceName, Metric
 
-Status = Literal["passed", "failed", "not_measured", "shown"]
+Status = Literal["passed", "failed", "review", "noted", "not_measured", "shown"]
 
 REPORT_FILE = "report/index.html"
 JUNIT_FILE = "report/junit.xml"
@@ -51,12 +51,15 @@ class Check(Record):
 
     Attributes:
         id: evidence and measure, ``copy_synthesis.pesq_wb``.
-        status: ``shown`` measured for the reader, decides nothing; ``not_measured`` blocks where the check is required.
+        status: ``shown`` measured for the reader, decides nothing; ``not_measured`` blocks where the check is required;
+            ``review`` one ear of two failed it: a person should listen; ``noted`` below the limit for a reason that
+            training cannot change.
         value, low, high: mean over clips and its 95 % bootstrap interval.
         limit: what ``decides_by`` must reach: at least, or at most where ``higher_is_better`` is false.
         decides_by: which of the three numbers is held against the limit.
         floor, ceiling: what a useless and a perfect system score; the report draws the value between them.
         per_clip: clip or sentence -> score; None where it could not be taken.
+        advice: what a person can do, where it blocks, asks for review or is noted.
     """
 
     id: str
@@ -76,6 +79,7 @@ class Check(Record):
     ceiling: float
     explanation: str
     per_clip: dict[str, float | None] = Field(default_factory=dict)
+    advice: str = ""
 
     @property
     def blocks(self) -> bool:
@@ -83,7 +87,7 @@ class Check(Record):
 
     @property
     def reason(self) -> str:
-        """Why this check blocks, in one sentence."""
+        """Why this check blocks, or asks for a person, in one sentence."""
         if self.status == "not_measured":
             return f"{self.title} could not be measured: {self.explanation}"
         word = "below" if self.higher_is_better else "above"
@@ -92,16 +96,23 @@ class Check(Record):
     @property
     def line(self) -> str:
         """One line of a log: a mark, the name, the mean, its interval where that decides, and the limit."""
-        mark = {"passed": "✓", "failed": "✗", "not_measured": "✗" if self.required else "-", "shown": " "}[self.status]
+        unmeasured = "✗" if self.required else "-"
+        marks = {"passed": "✓", "failed": "✗", "review": "?", "noted": "·", "not_measured": unmeasured, "shown": " "}
+        mark = marks[self.status]
         if self.value is None:
             return f"{mark} {self.title}: not measured"
-        interval = ""
-        if self.decides_by != "mean" and self.low is not None and self.high is not None:
-            interval = f" [{self.low:.3g} to {self.high:.3g}]"
-        word = "least" if self.higher_is_better else "most"
-        end = {"mean": "", "low": ", by its lower end", "high": ", by its upper end"}[self.decides_by]
-        limit = "" if self.limit is None else f", at {word} {self.limit:.3g}{end} ({self.limit_source})"
-        return f"{mark} {self.title} {self.value:.3g}{interval}{limit}"
+        end = (
+            "" if self.decides_by == "mean" or self._decisive is None else f" [{self.decides_by} {self._decisive:.3g}]"
+        )
+        limit = f", {self.asked} ({self.limit_source})" if self.asked else ""
+        return f"{mark} {self.title} {self.value:.3g}{end}{limit}"
+
+    @property
+    def asked(self) -> str:
+        """What is asked for, as words: `at least 3.5`; empty where nothing is."""
+        if self.limit is None:
+            return ""
+        return f"at {'least' if self.higher_is_better else 'most'} {self.limit:.3g}"
 
     @property
     def _decisive(self) -> float | None:
@@ -117,23 +128,37 @@ class AudioFile(Record):
 
 
 class Sample(Record):
-    """One held-out clip or one free sentence: all sounds made of it, side by side."""
+    """One held-out clip or one free sentence: all sounds made of it, side by side.
+
+    Attributes:
+        heard: what the recogniser wrote down of it; empty without one.
+    """
 
     name: str
     evidence: EvidenceName
     text: str
+    language: str = ""
     sounds: tuple[AudioFile, ...]
     scores: dict[str, float | None] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    heard: str = ""
 
 
 class QualityReport(Record):
-    """The gate's verdict on exactly one version of one voice."""
+    """The gate's verdict on exactly one version of one voice.
+
+    Attributes:
+        review: why a person should listen before it is used, though nothing blocks.
+        base_speech: how far the base's own speech is from recordings, by its card.
+        ears: ear -> digest of its weights, of those that were here.
+        compared_with: the release that production served, or why there was nothing to compare with.
+    """
 
     voice: str
     version: str
     base: str
     base_digest: str
+    language: str = "en"
     passed: bool
     reasons: tuple[str, ...]
     floors: Floors
@@ -141,6 +166,10 @@ class QualityReport(Record):
     samples: tuple[Sample, ...]
     heldout_clips: tuple[str, ...]
     duration_s: float
+    review: tuple[str, ...] = ()
+    base_speech: str = ""
+    ears: dict[str, str] = Field(default_factory=dict)
+    compared_with: str = ""
 
     @property
     def metrics(self) -> dict[str, float | None]:

@@ -16,7 +16,8 @@ from models.loading.bases import find_base
 from pipeline.errors import TransientError
 from pipeline.io.audio import encode_audio
 from pipeline.io.files import write_atomically
-from pipeline.io.report import Sound, render_html, render_junit
+from pipeline.io.report import Sound, render_html
+from pipeline.io.report_summary import SUMMARY_FILE, render_junit, render_markdown
 from pipeline.records.metrics import METRICS
 from pipeline.records.quality import JUNIT_FILE, REPORT_FILE, AudioFile, Check, Floors, QualityReport, Sample
 from pipeline.records.reference import REFERENCE_AUDIO, REFERENCE_FOLDER, REFERENCE_RECORD
@@ -57,6 +58,7 @@ def work(job: EvaluateJob) -> QualityReport:
         version=job.parameters["version"],
         base=base.name,
         base_digest=base.digest,
+        language=language,
         passed=passed,
         reasons=reasons,
         floors=floors,
@@ -116,6 +118,7 @@ def _write(job: EvaluateJob, studio: Studio, report: QualityReport, sounds: dict
     for path, sound in sounds.items():
         samples = np.clip(sound.samples, -1.0, 1.0).astype(np.float32)
         write_atomically(job.folder / path, encode_audio(samples, sound.sample_rate_hz))
+    write_atomically(job.folder / SUMMARY_FILE, render_markdown(report).encode())
     page = render_html(report, studio.adapter, sounds, job.voxline_version)
     write_atomically(job.folder / REPORT_FILE, page.encode())
     write_atomically(job.folder / JUNIT_FILE, render_junit(report))

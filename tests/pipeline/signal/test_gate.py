@@ -178,14 +178,14 @@ def a_check(**changes: object) -> Check:
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({}, "✓ STOI against the base 0.0237 [0.0043 to 0.041], at least -0.03, by its lower end (docs)"),
+        ({}, "✓ STOI against the base 0.0237 [low 0.0043], at least -0.03 (docs)"),
         (
             {"status": "failed", "decides_by": "mean", "value": -0.1},
             "✗ STOI against the base -0.1, at least -0.03 (docs)",
         ),
         (
             {"status": "failed", "decides_by": "high", "higher_is_better": False},
-            "✗ STOI against the base 0.0237 [0.0043 to 0.041], at most -0.03, by its upper end (docs)",
+            "✗ STOI against the base 0.0237 [high 0.041], at most -0.03 (docs)",
         ),
         ({"status": "not_measured", "value": None}, "✗ STOI against the base: not measured"),
         ({"status": "not_measured", "value": None, "required": False}, "- STOI against the base: not measured"),
