@@ -32,7 +32,7 @@ from pipeline.io.recordings import list_recordings
 from pipeline.records.clip_report import ClipReport
 from pipeline.records.settings import ValidateSettings
 from pipeline.stages.validate.stage import judge_folder, one_thread_each
-from pipeline.stages.validate.tools import Tools, load_tools
+from pipeline.stages.validate.tools import Terms, Tools, load_tools
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("VOXLINE_SHARED", ROOT.parent / "shared"))
@@ -620,7 +620,7 @@ def judge(kind: str, seed: int, strength: int, tools: Tools, folder: Path) -> Ou
     build(make)
     make.finish()
     listed = list_recordings(folder, "en")
-    report = judge_folder(listed, SETTINGS, tools, voice=kind)
+    report = judge_folder(listed, Terms(SETTINGS, tools, kind))
     if expected is None:
         rejected = [result for result in report.clips if result.verdict == "reject"]
         is_clean = not rejected and report.verdict != "reject"

@@ -33,7 +33,7 @@ from pipeline.signal.examine import examine, speech_only
 from pipeline.signal.frames import analyse_frames
 from pipeline.signal.reverberation import measure_reverberation
 from pipeline.stages.validate.stage import judge_folder, one_thread_each
-from pipeline.stages.validate.tools import Tools, load_tools
+from pipeline.stages.validate.tools import Terms, Tools, load_tools
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("VOXLINE_SHARED", ROOT.parent / "shared"))
@@ -74,7 +74,7 @@ def speed() -> dict[str, Any]:
     listed = list_recordings(folder, "en")
 
     def whole(asked: Any) -> Callable[[], Any]:
-        return lambda: judge_folder(listed, SETTINGS, asked, spread=map)
+        return lambda: judge_folder(listed, Terms(SETTINGS, asked), spread=map)
 
     seen = [examine(audio.samples, audio.sample_rate_hz, 0.8, tools.silero) for audio in decoded]
     with one_thread_each():
@@ -147,7 +147,7 @@ def refusals() -> dict[str, Any]:
     recordings = rejected = refused = long_enough = 0
     for speaker, clips in sorted(speakers.items()):
         folder = Folder(corpus, tuple(clips))
-        report = judge_folder(folder, SETTINGS, tools, voice=speaker, spread=map)
+        report = judge_folder(folder, Terms(SETTINGS, tools, speaker), spread=map)
         recordings += len(clips)
         bad = [result for result in report.clips if result.verdict == "reject"]
         rejected += len(bad)

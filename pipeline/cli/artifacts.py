@@ -102,7 +102,8 @@ def pull(
 
     from pipeline.cli.common import ConsoleReporter
     from pipeline.io.artifacts.cache import chosen
-    from pipeline.jobs.artifacts import From, pull_artifact
+    from pipeline.io.hub import From
+    from pipeline.jobs.artifacts import pull_artifact
 
     reporter, cache = ConsoleReporter(quiet=quiet), _cache()
     where = From(source, os.environ.get("HF_ENDPOINT"))
@@ -145,4 +146,4 @@ def verify(names: NamesArgument = None, as_json: JsonOption = False) -> None:
 def _cache() -> Path:
     from pipeline.cli.common import resolve_settings
 
-    return Path(resolve_settings().settings.voxline.cache).expanduser()
+    return resolve_settings().settings.voxline.cache_folder

@@ -129,7 +129,7 @@ def describe(base: Base) -> dict[str, Any]:
     """One base as a row: where its weights stand, and what to do where they are not here."""
     from pipeline.cli.common import resolve_settings
 
-    cache = Path(resolve_settings().settings.voxline.cache).expanduser()
+    cache = resolve_settings().settings.voxline.cache_folder
     missing = base.missing_weights(cache)
     if base.random_roles:
         weights, advice = "random", "only for trying the line: the gate blocks it"
@@ -176,6 +176,7 @@ def pull(
 
     from pipeline.cli.common import ConsoleReporter, repository_root, require_trusted, resolve_settings
     from pipeline.cli.line import open_base
+    from pipeline.io.hub import From
     from pipeline.jobs.pull import pull_base
 
     settings = resolve_settings().settings.voxline
@@ -183,7 +184,7 @@ def pull(
     if name == "deepfilternet":
         from pipeline.io.denoiser_weights import pull_denoiser
 
-        place = pull_denoiser(Path(settings.cache), source=source, log=reporter.log)
+        place = pull_denoiser(settings.cache_folder, source=source, log=reporter.log)
         reporter.log(f"deepfilternet is ready: {place}")
         if as_json:
             print_json({"name": name, "pulled": [str(place)]})
@@ -193,10 +194,9 @@ def pull(
         base = open_base(name, settings)
     pulled = pull_base(
         base,
-        cache=Path(settings.cache).expanduser(),
+        cache=settings.cache_folder,
         lock_path=repository_root() / "bases.lock",
-        source=source,
-        endpoint=os.environ.get("HF_ENDPOINT"),
+        source=From(source, os.environ.get("HF_ENDPOINT")),
         force=force,
         log=reporter.log,
     )

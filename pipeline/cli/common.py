@@ -236,7 +236,7 @@ def prepare_machine(general: GeneralSettings) -> Machine:
 
     switch_off(switched_off(general.processor), os.environ)
     bases = repository_root() / general.bases
-    return Machine(general.device, general.threads, Path(general.cache).expanduser(), bases, general.replaced_bases)
+    return Machine(general.device, general.threads, general.cache_folder, bases, general.replaced_bases)
 
 
 @contextmanager

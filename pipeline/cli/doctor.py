@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import typer
@@ -181,7 +180,7 @@ def _caches() -> list[Finding]:
 
     general = resolve_settings().settings.voxline
     findings = []
-    for name, path in (("work", repository_root() / general.work), ("cache", Path(general.cache).expanduser())):
+    for name, path in (("work", repository_root() / general.work), ("cache", general.cache_folder)):
         held = next(folder for folder in (path, *path.parents) if folder.exists())
         free_gib = shutil.disk_usage(held).free / 2**30
         advice = "" if free_gib > 2 else "free some space"
@@ -230,7 +229,7 @@ def _artifacts() -> list[Finding]:
     from pipeline.cli.common import resolve_settings
     from pipeline.io.artifacts.cache import artifact_table, is_pulled
 
-    cache = Path(resolve_settings().settings.voxline.cache).expanduser()
+    cache = resolve_settings().settings.voxline.cache_folder
     findings = []
     for artifact in artifact_table().values():
         here = is_pulled(artifact, cache)

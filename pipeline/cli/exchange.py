@@ -49,7 +49,7 @@ def export(
         folder,
         open_base(release.base, general),
         output or Path(f"{voice}-{release.version}"),
-        cache=Path(general.cache).expanduser(),
+        cache=general.cache_folder,
         today=datetime.now(UTC).date(),
     )
     if as_json:
@@ -107,7 +107,7 @@ def import_adapter(
         common[0],
         name,
         own_bases=own,
-        cache=Path(general.cache).expanduser(),
+        cache=general.cache_folder,
         log=ConsoleReporter(quiet=as_json).log,
     )
     if not as_json:

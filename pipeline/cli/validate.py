@@ -133,24 +133,17 @@ def _bare_folder(
     from pipeline.io.recordings import list_recordings
     from pipeline.io.validation_report import ReportWriter
     from pipeline.stages.validate.stage import validate_folder
-    from pipeline.stages.validate.tools import load_tools
+    from pipeline.stages.validate.tools import Terms, load_tools
 
     settings = resolve_settings(flags).settings
     recordings = list_recordings(folder, language)
-    tools = load_tools(settings.validate_, Path(settings.voxline.cache))
+    tools = load_tools(settings.validate_, settings.voxline.cache_folder)
+    terms = Terms(settings.validate_, tools, folder.name, language)
     with tempfile.TemporaryDirectory(prefix="voxline-") as scratch:
         target = report or Path(scratch)
         target.mkdir(parents=True, exist_ok=True)
         writer = ReportWriter(target, with_page=report is not None)
-        return validate_folder(
-            recordings,
-            settings.validate_,
-            tools,
-            writer,
-            voice=folder.name,
-            language=language,
-            reporter=reporter,
-        )
+        return validate_folder(recordings, terms, writer, reporter=reporter)
 
 
 def _write_metadata(voice: str, language: str | None) -> None:

@@ -125,14 +125,24 @@ def write_lock(path: Path, lock: BasesLock, pulled: Sequence[PulledFile]) -> Bas
     return updated
 
 
+@dataclass(frozen=True)
+class From:
+    """Where to take files from. ``folder``: this one and nothing else; ``endpoint``: a mirror of the hub."""
+
+    folder: Path | None = None
+    endpoint: str | None = None
+
+
+HUB = From()
+
+
 def pull(
     base: str,
     wanted: Sequence[WantedFile],
     *,
     lock: BasesLock,
     downloads: Path,
-    source: Path | None = None,
-    endpoint: str | None = None,
+    source: From = HUB,
     log: Log = lambda line: None,
 ) -> list[PulledFile]:
     """Bring the wanted files here and check them.
@@ -140,16 +150,14 @@ def pull(
     Args:
         base: named in messages.
         downloads: folder for downloaded files; an interrupted download continues there.
-        source: take them from this folder instead of the hub.
-        endpoint: a mirror of the hub.
 
     Raises:
         TransientError: the hub cannot be reached; the message says which files to put where.
         SettingsError: a file is not there, or not the one that was locked or that the base names.
     """
-    if source is not None:
-        return [_checked(file, lock) for file in _from_folder(base, wanted, source)]
-    hub = _Hub(base, wanted, downloads, endpoint)
+    if source.folder is not None:
+        return [_checked(file, lock) for file in _from_folder(base, wanted, source.folder)]
+    hub = _Hub(base, wanted, downloads, source.endpoint)
     pulled = []
     for number, want in enumerate(wanted, 1):
         commit = hub.commit(want, lock)

@@ -9,7 +9,6 @@ import json
 import shutil
 import tarfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,10 @@ from pipeline.errors import PipelineError, SettingsError, TransientError
 from pipeline.io.artifacts.cache import artifact_folder, check, file_digest, is_pulled
 from pipeline.io.artifacts.sources import Advance, Log, describe, fetch, fetch_from_folder
 from pipeline.io.files import disk_full_is_transient, write_atomically
+from pipeline.io.hub import From
 from pipeline.records.artifact import Artifact, ArtifactFile
 
 NOTE_FILE = "pulled.json"
-
-
-@dataclass(frozen=True)
-class From:
-    """Where to take files from. ``folder``: this one and nothing else; ``endpoint``: a mirror of the hub."""
-
-    folder: Path | None = None
-    endpoint: str | None = None
 
 
 def pull_artifact(

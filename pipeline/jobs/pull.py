@@ -24,7 +24,7 @@ from models.upstream.torch_archive import read_torch_archive
 from models.weights import load_weights
 from pipeline.errors import SettingsError
 from pipeline.io.files import write_atomically
-from pipeline.io.hub import Log, PulledFile, WantedFile, pull, read_lock, write_lock
+from pipeline.io.hub import HUB, From, Log, PulledFile, WantedFile, pull, read_lock, write_lock
 
 
 def pull_base(
@@ -32,8 +32,7 @@ def pull_base(
     *,
     cache: Path,
     lock_path: Path,
-    source: Path | None = None,
-    endpoint: str | None = None,
+    source: From = HUB,
     force: bool = False,
     log: Log = lambda line: None,
 ) -> list[str]:
@@ -41,7 +40,6 @@ def pull_base(
 
     Args:
         lock_path: ``bases.lock`` of the repository; read, and completed after a download from the hub.
-        source: folder to take the files from, instead of the hub.
         force: pull also what is there already.
 
     Returns:
@@ -60,13 +58,13 @@ def pull_base(
         log(f"{base.name}: everything {place}")
         return []
     lock, downloads = read_lock(lock_path), cache / "downloads"
-    files = pull(base.name, wanted, lock=lock, downloads=downloads, source=source, endpoint=endpoint, log=log)
+    files = pull(base.name, wanted, lock=lock, downloads=downloads, source=source, log=log)
     for want in wanted:
         log(f"{want.role}: converting to safetensors")
         _convert(base, want.role, [file for file in files if file.role == want.role], cache)
     write_lock(lock_path, lock, files)
     _note(cache / "bases" / base.name / "pulled.json", files)
-    if source is None:
+    if source.folder is None:
         for file in files:
             file.local.unlink(missing_ok=True)
     return [want.role for want in wanted]

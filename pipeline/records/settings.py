@@ -6,6 +6,7 @@ Defaults are the design's. Every number carries its unit in its name.
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, create_model
@@ -63,6 +64,11 @@ class GeneralSettings(Record):
         "auto",
         description="auto tries what the processor can; `no bf16, no avx512, no int8, no onednn` does without these.",
     )
+
+    @property
+    def cache_folder(self) -> Path:
+        """``cache`` with ``~`` spelled out."""
+        return Path(self.cache).expanduser()
 
 
 class RegistrySettings(Record):

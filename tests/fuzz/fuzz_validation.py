@@ -30,7 +30,7 @@ from pipeline.io.recordings import list_recordings
 from pipeline.io.voices import load_manifest
 from pipeline.records.settings import ValidateSettings
 from pipeline.stages.validate.stage import judge_folder
-from pipeline.stages.validate.tools import Tools
+from pipeline.stages.validate.tools import Terms, Tools
 
 FOUND = Path(__file__).resolve().parent / "found"
 ALARM_S = 20  # of processor time: a machine that is busy, or a run that is paused, is no hang
@@ -117,7 +117,7 @@ def try_one(name: str, data: bytes, folder: Path) -> str:
         old.unlink()
     (folder / name).write_bytes(data)
     listed = list_recordings(folder, "en")
-    report = judge_folder(listed, SETTINGS, Tools(), voice="fuzz", spread=map)  # the alarm ends what is in this thread
+    report = judge_folder(listed, Terms(SETTINGS, Tools(), "fuzz"), spread=map)  # the alarm ends what is in this thread
     report.model_dump_json()
     return report.verdict
 

@@ -85,10 +85,10 @@ def describe(source: HubSource | UrlSource | PackageSource, endpoint: str | None
 
 
 def _from_hub(source: HubSource, file: ArtifactFile, work: Path, endpoint: str | None) -> Path:
-    from pipeline.io.hub import BasesLock, WantedFile, pull
+    from pipeline.io.hub import BasesLock, From, WantedFile, pull
 
     wanted = WantedFile(file.name, source.hub, source.path, source.revision, sha256=file.sha256)
-    return pull(file.name, [wanted], lock=BasesLock(), downloads=work, endpoint=endpoint)[0].local
+    return pull(file.name, [wanted], lock=BasesLock(), downloads=work, source=From(endpoint=endpoint))[0].local
 
 
 def _from_url(url: str, file: ArtifactFile, target: Path, advance: Advance) -> None:

@@ -36,7 +36,7 @@ from pipeline.signal.reading_rules import Reading
 from pipeline.signal.share_text import share_words
 from pipeline.signal.speaker_change import likeliest_change
 from pipeline.signal.vad import Region, regions_of
-from pipeline.stages.validate.tools import Tools
+from pipeline.stages.validate.tools import Terms, Tools
 from pipeline.text.transcripts import estimate_phones, phone_error_rate, strip_markup
 
 DNSMOS_ALL = 24  # recordings, about two minutes; after them the doubtful ones and every fourth, since it is expensive
@@ -53,13 +53,12 @@ _SLICED_SHARE_MIN = 0.97  # of the speech: a slice that was left out takes its w
 Made = tuple[PreparedClip, Floats]  # a clip that goes on to training, and its samples (n,), to be written
 
 
-def judge_recording(
-    known: ClipResult, audio: Audio | None, index: int, settings: ValidateSettings, tools: Tools, needs_text: bool
-) -> Judged:
+def judge_recording(known: ClipResult, audio: Audio | None, index: int, terms: Terms, needs_text: bool) -> Judged:
     """Everything that can be said about one recording by itself, and its samples made ready for training.
 
     `known`: what is known of it already, and why it cannot be read where there is no `audio`.
     """
+    settings, tools = terms.settings, terms.tools
     clip, findings = known.clip, list(known.findings)
     if audio is None:
         findings += name_findings(clip)
@@ -83,7 +82,7 @@ def judge_recording(
     findings += [*sound_findings(seen, heard, settings), *phone_findings(phone_error, clip.language, settings)]
     if seen.regions:
         findings += pace_findings(phones, seen.speech_s, settings)
-    made, repairs = _prepare(clip, seen, findings, index, settings, tools, denoised)
+    made, repairs = _prepare(clip, seen, findings, index, terms, denoised)
     if needs_text:
         made = [(prepared, samples) for prepared, samples in made if prepared.text is not None]
     prepared_clips = tuple(prepared for prepared, _ in made)
@@ -190,13 +189,13 @@ def _prepare(
     seen: Examination,
     findings: list[Finding],
     index: int,
-    settings: ValidateSettings,
-    tools: Tools,
+    terms: Terms,
     denoised: Repair | None,
 ) -> tuple[list[Made], list[Repair]]:
     """The training clips of a recording that nothing rejects; adds what the limiter found to `findings`."""
     if rejects(findings) or not seen.regions:
         return [], []
+    settings = terms.settings
     text = strip_markup(clip.text).text if clip.text is not None else None
     is_long = any(finding.code == "needs_slicing" for finding in findings)
     pause_max_s = settings.pause_max_s
@@ -206,7 +205,7 @@ def _prepare(
         close = regions_of(seen.speech.webrtc, FRAME_S, SHORT_PAUSE_S, BURST_MIN_S)
         speech = (close, seen.frames.level_db)
         pieces = slice_pieces(speech, seen.duration_s, spoken, settings.slice_max_s, pause_max_s)
-        pieces = _with_heard_text(pieces, close, seen.frames.power, spoken, tools)
+        pieces = _with_heard_text(pieces, close, seen.frames.power, spoken, terms.tools)
     made: list[Made] = []
     repairs = [denoised] if denoised else []
     for number, piece in enumerate(pieces):

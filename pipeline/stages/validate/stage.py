@@ -23,7 +23,7 @@ from pipeline.records.job import Job, Reporter
 from pipeline.records.settings import ValidateSettings
 from pipeline.signal.folder_rules import Judged
 from pipeline.stages.validate.judge import judge_recording
-from pipeline.stages.validate.tools import Tools, load_tools
+from pipeline.stages.validate.tools import Terms, load_tools
 from pipeline.stages.validate.voice import conclude
 
 _WORKERS = 2
@@ -52,11 +52,8 @@ class Spread(Protocol):
 
 def judge_folder(
     folder: Folder,
-    settings: ValidateSettings,
-    tools: Tools,
+    terms: Terms,
     *,
-    voice: str = "",
-    language: str | None = None,
     spread: Spread = in_parallel,
     keep: Callable[[Judged], None] = lambda one: None,
 ) -> ClipReport:
@@ -65,29 +62,27 @@ def judge_folder(
     Args:
         keep: is handed each recording as it is judged; afterwards its samples are forgotten.
     """
+    settings = terms.settings
     limits = AudioLimits(max_bytes=settings.file_max_bytes, max_duration_s=settings.file_max_s)
 
     def judge(numbered: tuple[int, Clip]) -> Judged:
         index, clip = numbered
         known, audio = read_recording(folder, clip, limits)
-        return judge_recording(known, audio, index, settings, tools, folder.has_transcripts)
+        return judge_recording(known, audio, index, terms, folder.has_transcripts)
 
     judged: list[Judged] = []
     with one_thread_each():
         for one in spread(judge, enumerate(folder.clips)):
             keep(one)
             judged.append(one.without_sound())
-    return conclude(judged, settings, tools, voice=voice, language=language, folder=folder)
+    return conclude(judged, terms, folder)
 
 
 def validate_folder(
     folder: Folder,
-    settings: ValidateSettings,
-    tools: Tools,
+    terms: Terms,
     writer: ReportWriter,
     *,
-    voice: str,
-    language: str | None,
     reporter: Reporter,
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> ClipReport:
@@ -100,7 +95,7 @@ def validate_folder(
 
     def shown(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         stream = in_parallel(function, items)
-        return iter(reporter.track(stream, description=f"{voice}: validate", total=len(folder.clips)))
+        return iter(reporter.track(stream, description=f"{terms.voice}: validate", total=len(folder.clips)))
 
     def keep(one: Judged) -> None:
         if is_stopping():
@@ -108,7 +103,7 @@ def validate_folder(
         _keep(one, writer)
         kept.append(one.result)
 
-    report = judge_folder(folder, settings, tools, voice=voice, language=language, spread=shown, keep=keep)
+    report = judge_folder(folder, terms, spread=shown, keep=keep)
     _remove_left_out(writer.folder, kept, report)
     writer.finish(report)
     return report
@@ -164,15 +159,6 @@ def work(job: Job[ValidateSettings, Inputs, Parameters]) -> ClipReport:
     settings, language, statement = job.settings, job.parameters["language"], job.parameters["statement"]
     left_out = frozenset([statement] if statement else [])
     folder = list_recordings(job.voice_folder, language, leave_out=left_out, needs_texts=True)
-    tools = load_tools(settings, job.machine.cache)
+    terms = Terms(settings, load_tools(settings, job.machine.cache), job.voice, language)
     writer = ReportWriter(job.folder)
-    return validate_folder(
-        folder,
-        settings,
-        tools,
-        writer,
-        voice=job.voice,
-        language=language,
-        reporter=job.reporter,
-        is_stopping=job.is_stopping,
-    )
+    return validate_folder(folder, terms, writer, reporter=job.reporter, is_stopping=job.is_stopping)

@@ -55,6 +55,20 @@ class Tools:
     silero: Detector = silero_probabilities
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What recordings are judged by, and whose they are.
+
+    Attributes:
+        language: of recordings that name none.
+    """
+
+    settings: ValidateSettings
+    tools: Tools
+    voice: str = ""
+    language: str | None = None
+
+
 def load_tools(settings: ValidateSettings, cache: Path) -> Tools:
     """The networks that the settings ask for and this installation has; the others are named with the reason."""
     absent: dict[str, str] = {}

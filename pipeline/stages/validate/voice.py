@@ -16,22 +16,14 @@ from pipeline.records.clip_report import (
     rejects,
     verdict_of,
 )
-from pipeline.records.settings import ValidateSettings
 from pipeline.signal.folder_rules import FolderFindings, Judged, folder_findings
-from pipeline.stages.validate.tools import RECOGNISED, Tools
+from pipeline.stages.validate.tools import RECOGNISED, Terms
 
 
-def conclude(
-    judged: Sequence[Judged],
-    settings: ValidateSettings,
-    tools: Tools,
-    *,
-    voice: str,
-    language: str | None,
-    folder: Folder | None,
-) -> ClipReport:
+def conclude(judged: Sequence[Judged], terms: Terms, folder: Folder | None) -> ClipReport:
     """The rules that look at all recordings, the seconds, and the verdict."""
-    together = folder_findings(judged, language, settings)
+    settings, tools = terms.settings, terms.tools
+    together = folder_findings(judged, terms.language, settings)
     clips = tuple(_with_folder(one.result, index, together) for index, one in enumerate(judged))
     findings = [*(folder.findings if folder else ()), *together.voice]
     absent = dict(tools.absent)
@@ -64,8 +56,8 @@ def conclude(
         )
         reasons = tuple(dict.fromkeys((*reasons, "not_enough_speech")))
     return ClipReport(
-        voice=voice,
-        language=language,
+        voice=terms.voice,
+        language=terms.language,
         accepted=verdict != "reject" and usable_s >= settings.speech_min_s,
         verdict=verdict,
         reasons=reasons,

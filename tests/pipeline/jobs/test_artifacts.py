@@ -21,7 +21,8 @@ from pipeline.errors import SettingsError, TransientError
 from pipeline.io.artifacts import cache as artifact_cache
 from pipeline.io.artifacts.cache import artifact_table, is_pulled
 from pipeline.io.artifacts.sources import fetch
-from pipeline.jobs.artifacts import From, pull_artifact
+from pipeline.io.hub import From
+from pipeline.jobs.artifacts import pull_artifact
 from pipeline.records.artifact import Artifact, ArtifactFile, UrlSource
 
 WEIGHTS = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.bias": torch.tensor([1.0, 2.0])}

@@ -24,7 +24,7 @@ from models.synthesizer.vits import Synthesizer
 from models.text2semantic.network import Text2Semantic
 from pipeline.cli.main import run_command
 from pipeline.errors import SettingsError, TransientError
-from pipeline.io.hub import WantedFile, pull, read_lock
+from pipeline.io.hub import From, WantedFile, pull, read_lock
 from pipeline.jobs.pull import pull_base
 
 pytest.importorskip("huggingface_hub", reason="needs the extra: pip install 'voxline[hub]'")
@@ -201,7 +201,7 @@ def base(tmp_path: Path, hub: Hub) -> Base:
 
 @pytest.fixture
 def places(tmp_path: Path, hub: Hub) -> dict[str, Any]:
-    return {"cache": tmp_path / "cache", "lock_path": tmp_path / "bases.lock", "endpoint": hub.url}
+    return {"cache": tmp_path / "cache", "lock_path": tmp_path / "bases.lock", "source": From(endpoint=hub.url)}
 
 
 @pytest.mark.slow
@@ -336,7 +336,7 @@ def test_a_hostile_file_on_the_hub_is_refused_and_does_nothing(
 
 
 def test_offline_says_which_files_to_put_where(base: Base, hub: Hub, places: dict[str, Any]) -> None:
-    places["endpoint"] = "http://127.0.0.1:9"  # nobody listens there
+    places["source"] = From(endpoint="http://127.0.0.1:9")  # nobody listens there
     with pytest.raises(TransientError) as raised:
         pull_base(base, **places)
     message = raised.value.message
@@ -372,7 +372,7 @@ def test_a_folder_serves_as_well_as_the_hub(
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes(content)
     hub.requests.clear()
-    pull_base(base, **places, source=source)
+    pull_base(base, **(places | {"source": From(source)}))
     assert not base.missing_weights(places["cache"])
     assert hub.requests == []
     assert not places["lock_path"].exists(), "a folder proves no commit"
@@ -386,7 +386,7 @@ def test_a_folder_is_checked_against_the_lock(tmp_path: Path, base: Base, hub: H
         (source / path).parent.mkdir(parents=True, exist_ok=True)
         (source / path).write_bytes(content + b" " if path.endswith("config.json") else content)
     with pytest.raises(SettingsError, match=r"config\.json: sha256 .* but bases\.lock says"):
-        pull_base(base, **places, source=source, force=True)
+        pull_base(base, **(places | {"source": From(source)}), force=True)
 
 
 def test_a_folder_without_the_files_says_all_that_are_missing(
@@ -394,7 +394,7 @@ def test_a_folder_without_the_files_says_all_that_are_missing(
 ) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(SettingsError) as raised:
-        pull_base(base, **places, source=tmp_path / "empty")
+        pull_base(base, **(places | {"source": From(tmp_path / "empty")}))
     assert "3 of 3 files" in raised.value.message
     assert f"{tmp_path}/empty/v2/s2G.pth" in raised.value.message
     assert f"https://huggingface.co/{REPOSITORY}/resolve/main/v2/s2G.pth" in raised.value.message
@@ -429,7 +429,7 @@ def test_what_is_missing_in_such_a_folder_is_told_file_by_file(
     folder.mkdir(parents=True)
     (folder / "config.json").write_bytes(b'{"hidden_size": 8}')
     with pytest.raises(SettingsError) as raised:
-        pull_base(pinned, **places, source=tmp_path / "given")
+        pull_base(pinned, **(places | {"source": From(tmp_path / "given")}))
     assert f"https://huggingface.co/{REPOSITORY}/resolve/main/small-hubert/pytorch_model.bin" in raised.value.message
     assert "small-hubert/config.json" not in raised.value.message
 
@@ -461,7 +461,9 @@ def test_every_official_file_has_a_network_to_be_checked_against(name: str) -> N
 
 def test_two_bases_of_one_repository_share_its_commit(base: Base, hub: Hub, places: dict[str, Any]) -> None:
     wanted = [WantedFile("a", REPOSITORY, "v2/s2G.pth"), WantedFile("b", REPOSITORY, "s1=v3.ckpt")]
-    files = pull("x", wanted, lock=read_lock(places["lock_path"]), downloads=places["cache"], endpoint=hub.url)
+    files = pull(
+        "x", wanted, lock=read_lock(places["lock_path"]), downloads=places["cache"], source=From(endpoint=hub.url)
+    )
     assert {file.revision for file in files} == {COMMIT}
     assert sum("/revision/main" in line for line in hub.requests) == 1
 

@@ -25,7 +25,7 @@ from pipeline.signal.dnsmos import Opinion
 from pipeline.signal.levels import rms_dbfs
 from pipeline.stages.validate.digests import tool_digests
 from pipeline.stages.validate.stage import in_parallel, validate_folder
-from pipeline.stages.validate.tools import Tools, load_tools
+from pipeline.stages.validate.tools import Terms, Tools, load_tools
 
 QUICK = ValidateSettings(dnsmos=False, speakers=False, acoustic=False, denoise="off", speech_min_s=4.0)
 SAMPLE = Path(__file__).resolve().parents[3] / "voices" / "sample"
@@ -52,11 +52,8 @@ def run(folder, settings=QUICK, tools=None, target=None):
     target.mkdir(exist_ok=True)
     return validate_folder(
         list_recordings(folder, "en"),
-        settings,
-        tools or Tools(),
+        Terms(settings, tools or Tools(), "test", "en"),
         ReportWriter(target),
-        voice="test",
-        language="en",
         reporter=ConsoleReporter(quiet=True),
     )
 

@@ -13,7 +13,7 @@ from pipeline.io.recordings import list_recordings
 from pipeline.records.clip_report import ClipReport
 from pipeline.records.settings import ValidateSettings
 from pipeline.stages.validate.stage import judge_folder
-from pipeline.stages.validate.tools import load_tools
+from pipeline.stages.validate.tools import Terms, load_tools
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +46,7 @@ def judge(folder: Path, *, sampled: bool = False) -> ClipReport:
     """As `voxline validate FOLDER --language en` does; the language counts only for files without a line."""
     listed = list_recordings(folder, "en")
     asked = replace(tools(), opinion=sampled_opinion()) if sampled else tools()
-    return judge_folder(listed, SETTINGS, asked, voice=folder.name)
+    return judge_folder(listed, Terms(SETTINGS, asked, folder.name))
 
 
 def row(name: str, expected: str, report: ClipReport, reason: str) -> tuple[str, str]:
