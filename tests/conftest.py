@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from warm_python import WarmPython
 
 from models.compat import prepare_torchaudio
 from models.machine.switches import switch_off
@@ -91,6 +92,14 @@ def artifacts() -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def warm_python() -> Iterator[WarmPython]:
+    """Runs code in a new process that need not start Python and import the command line first."""
+    python = WarmPython()
+    yield python
+    python.close()
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -111,14 +110,14 @@ HEAVY = ("torch", "numpy", "scipy", "transformers", "peft", "matplotlib", "sound
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["plan", "--help"], ["registry", "list"], ["bases", "list"], ["settings"]]
 )
-def test_light_commands_import_nothing_heavy(arguments: list[str], tmp_path: Path):
+def test_light_commands_import_nothing_heavy(arguments: list[str], tmp_path: Path, warm_python):
     code = (
         "import sys\nfrom pipeline.cli.main import run_command\n"
         f"code = run_command({arguments!r})\n"
         f"loaded = [name for name in {HEAVY!r} if name in sys.modules]\n"
         "assert not loaded, loaded\nassert code == 0, code\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = warm_python.run(code, folder=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
 
 

@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-EXTRAS = (
-    "numpy",
-    "scipy",
-    "torch",
-    "soundfile",
-    "soxr",
-    "jinja2",
-    "transformers",
-    "peft",
-    "safetensors",
-    "onnxruntime",
-)
+from warm_python import EXTRAS
 
 
-def light(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command line in a Python that cannot import anything of the extras."""
-    code = (
-        "import sys\n"
-        f"sys.modules.update(dict.fromkeys({EXTRAS!r}))\n"
-        "from pipeline.cli.main import run_command\n"
-        f"sys.exit(run_command({list(arguments)!r}))\n"
-    )
-    return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+@pytest.fixture
+def light(warm_python) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a command line in a Python that cannot import anything of the extras."""
+
+    def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        code = (
+            "import sys\n"
+            f"sys.modules.update(dict.fromkeys({EXTRAS!r}))\n"
+            "from pipeline.cli.main import run_command\n"
+            f"sys.exit(run_command({list(arguments)!r}))\n"
+        )
+        return warm_python.run(code, folder=folder)
+
+    return run
 
 
 @pytest.mark.slow
@@ -48,7 +41,7 @@ def light(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ["new", "ben"],
     ],
 )
-def test_the_core_works_alone(line, arguments):
+def test_the_core_works_alone(line, light, arguments):
     line.write_voice("ana")
     line.commit()
     done = light(line.root, *arguments)
@@ -62,7 +55,7 @@ def test_the_core_works_alone(line, arguments):
     "arguments",
     [["validate", "ana"], ["run", "ana"], ["say", "ben", "Hello."], ["export", "ben"], ["bases", "pull", "x"]],
 )
-def test_what_needs_more_says_so_in_one_sentence(line, arguments):
+def test_what_needs_more_says_so_in_one_sentence(line, light, arguments):
     line.write_voice("ana")
     line.write_voice("ben", sound=b"another take")
     line.commit()
@@ -91,7 +84,7 @@ def test_the_doctor_names_a_package_that_is_missing(line, voxline, monkeypatch):
     assert "missing: pesq" in answer.err
 
 
-def test_every_command_that_computes_says_what_to_do_without_before_torch_asks_the_processor(line):
+def test_every_command_that_computes_says_what_to_do_without_before_torch_asks_the_processor(line, warm_python):
     """torch reads the processor and its variables once; told later, it would go on with what is switched off."""
     line.write_voice("ana")
     commands = [[stage, "ana"] for stage in ("validate", "extract", "finetune", "evaluate", "publish", "run")]
@@ -106,5 +99,5 @@ def test_every_command_that_computes_says_what_to_do_without_before_torch_asks_t
         "    try:\n        run_command(command)\n        sys.exit(f'{command} told nothing')\n"
         "    except Told as told:\n        assert told.args == ('avx512',), told\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=line.root, capture_output=True, text=True, check=False)
+    done = warm_python.run(code, folder=line.root)
     assert (done.returncode, done.stderr) == (0, "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -24,14 +23,14 @@ def test_a_random_base_is_blocked_and_the_report_says_why(walked: Path, voxline)
     assert not (walked / "registry" / "ana").exists()
 
 
-def test_what_is_done_costs_nothing_and_needs_no_networks(walked: Path) -> None:
+def test_what_is_done_costs_nothing_and_needs_no_networks(walked: Path, warm_python) -> None:
     code = (
         "import sys\nfrom pipeline.cli.main import run_command\n"
         "code = run_command(['run', 'ana', '--json'])\n"
         "loaded = [name for name in ('torch', 'numpy', 'scipy', 'soundfile', 'jinja2') if name in sys.modules]\n"
         "assert not loaded, loaded\nsys.exit(code)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=walked, capture_output=True, text=True, check=False)
+    done = warm_python.run(code, folder=walked)
     assert done.returncode == 11, done.stderr
     (run,) = json.loads(done.stdout)
     assert [stage["stage"] for stage in run["stages"]] == ["validate", "extract", "finetune", "evaluate"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from warm_python import WarmPython
 
 pytestmark = pytest.mark.slow
 
@@ -16,10 +16,13 @@ pytestmark = pytest.mark.slow
 ORDINARY = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
 
 
-def ordinary_user(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def ordinary_user() -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Run a command line with no more rights than everybody has."""
+    python = WarmPython(ORDINARY)
     code = "import sys; from pipeline.cli.main import run_command; sys.exit(run_command())"
-    command = [*ORDINARY, sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    yield lambda folder, *arguments: python.run(code, arguments, folder=folder)
+    python.close()
 
 
 @pytest.fixture
@@ -52,26 +55,26 @@ def assert_told(answer: subprocess.CompletedProcess[str], *words: str) -> None:
         ["schema", "--write", "schemas"],
     ],
 )
-def test_a_folder_that_cannot_be_written_is_named(locked: Path, arguments: list[str]) -> None:
+def test_a_folder_that_cannot_be_written_is_named(locked: Path, arguments: list[str], ordinary_user) -> None:
     before = sorted(locked.rglob("*"))
     assert_told(ordinary_user(locked, *arguments), "permission denied")
     assert sorted(locked.rglob("*")) == before
 
 
-def test_a_repository_that_can_only_be_read_is_planned(locked: Path) -> None:
+def test_a_repository_that_can_only_be_read_is_planned(locked: Path, ordinary_user) -> None:
     answer = ordinary_user(locked, "plan", "--worktree")
     assert answer.returncode == 0, answer.stderr
     assert "ana" in answer.stdout
 
 
 @pytest.mark.parametrize("name", ["voices/ana/voice.yaml", "pipeline.toml", "voices/ana/metadata.csv"])
-def test_a_file_that_cannot_be_read_is_named(copy: Path, name: str) -> None:
+def test_a_file_that_cannot_be_read_is_named(copy: Path, name: str, ordinary_user) -> None:
     (copy / "work").rename(copy / "elsewhere")
     (copy / "pipeline.toml").touch()
     (copy / name).chmod(0)
     assert_told(ordinary_user(copy, "validate", "ana"), Path(name).name, "permission denied")
 
 
-def test_a_registry_that_cannot_be_read_is_named(copy: Path) -> None:
+def test_a_registry_that_cannot_be_read_is_named(copy: Path, ordinary_user) -> None:
     (copy / "registry" / ".refusals").chmod(0)
     assert_told(ordinary_user(copy, "plan", "--worktree"), "registry", "permission denied")

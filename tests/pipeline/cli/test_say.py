@@ -35,13 +35,13 @@ sys.exit(code)
 
 
 @pytest.mark.parametrize("arguments", [["ana", ""], ["ana", " \n"], ["ana", "?!"], ["ana", "-"], ["ana"]])
-def test_an_empty_text_is_told_before_anything_is_loaded(walked: Path, arguments) -> None:
+def test_an_empty_text_is_told_before_anything_is_loaded(walked: Path, warm_python, arguments) -> None:
     code = (
         "import sys\nfrom pipeline.cli.main import run_command\n"
         f"code = run_command(['say', *{arguments!r}])\n"
         "assert not {'torch', 'numpy'} & sys.modules.keys()\nsys.exit(code)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=walked, input="", capture_output=True, text=True)
+    done = warm_python.run(code, folder=walked)
     assert done.returncode == 2, done.stderr
 
 

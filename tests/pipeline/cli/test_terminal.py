@@ -34,16 +34,14 @@ from pipeline.plain import is_unfit
         ("voxline say ana --channel c", ["candidate"]),
     ],
 )
-def test_the_shell_completes(line, typed, offered):
+def test_the_shell_completes(line, warm_python, typed, offered):
     for name in ("ana", "anna", "ben"):
         line.write_voice(name)
     line.commit()
     line.publish("ana")
     words = {"_VOXLINE_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
-    command = [sys.executable, "-c", "import sys; sys.argv[0] = 'voxline'; from pipeline.cli.main import main; main()"]
-    done = subprocess.run(
-        command, cwd=line.root, env={**os.environ, **words}, capture_output=True, text=True, check=False
-    )
+    code = "import sys; sys.argv[0] = 'voxline'; from pipeline.cli.main import main; main()"
+    done = warm_python.run(code, folder=line.root, environment={**os.environ, **words})
     assert done.stdout.split() == offered, done.stderr
 
 
