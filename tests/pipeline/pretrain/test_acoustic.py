@@ -1,5 +1,7 @@
 """The stage `acoustic`, on a recording and a small network."""
 
+import math
+
 import numpy as np
 import pytest
 import soundfile
@@ -7,10 +9,19 @@ import torch
 
 from models.configs.acoustic import AcousticConfig, FarganSynthesizerConfig
 from models.sound.fargan_analysis import analyse
-from models.synthesizer.acoustic import prosody_of, statistics
+from models.synthesizer.acoustic import PITCH, prosody_of, statistics
 from models.synthesizer.fargan_synthesizer import FarganSynthesizer, Spoken
 from pipeline.errors import SettingsError
-from pipeline.pretrain.acoustic import HeardClip, HeardClips, Passages, fargan_features, heard_clip, train_acoustic
+from pipeline.io.audio import resample
+from pipeline.pretrain.acoustic import (
+    HeardClip,
+    HeardClips,
+    Mover,
+    Passages,
+    fargan_features,
+    heard_clip,
+    train_acoustic,
+)
 from pipeline.pretrain.prepare import ALL_USES, Clip, Corpus, read_transcripts
 from pipeline.pretrain.recipe import Stage
 
@@ -53,6 +64,28 @@ def test_a_passage_is_a_stretch_of_its_clip_and_its_reference_is_other_speech(fe
     places = [at for at in range(0, 236, 2) if torch.equal(features[at : at + 100], drawn.features[1])]
     rest = torch.cat([features[: max(places[0] - 20, 0)], features[places[0] + 120 :]])
     assert torch.allclose(drawn.reference[1], statistics(rest if len(rest) >= 200 else features), atol=1e-4)
+
+
+def test_formants_move_with_the_bands_of_a_recording_and_pitch_by_itself(shared, features):
+    """A recording played faster has both higher, so moving its features there must come near what is measured."""
+    samples, _ = soundfile.read(shared / "data/voices/en_arctic_slt/wavs/slt_arctic_a0001.wav", dtype="float32")
+    faster = resample(samples, 16000, 14000)  # heard at 16 kHz: higher and shorter by 8 / 7
+    measured = statistics(analyse(torch.from_numpy(faster)))
+    moved, same = statistics(Mover(8 / 7, math.log2(8 / 7))(features)), statistics(features)
+    assert measured[PITCH] == pytest.approx(moved[PITCH], abs=0.05)
+    assert (moved[1:12] - measured[1:12]).abs().mean() < 0.8 * (same[1:12] - measured[1:12]).abs().mean()
+    assert torch.allclose(Mover(1.0, 0.1)(features)[:, :18], features[:, :18], atol=1e-4)
+
+
+def test_a_faster_passage_has_shorter_phones_and_as_much_speech(features):
+    clip = clip_of(features, "ana")
+    stage = STAGE.model_copy(update={"options": {"tempo": 0.2}})
+    drawn = Passages([clip], stage).of([0] * 30, np.random.default_rng(0))
+    lengths = drawn.said.places[:, 0, 1]  # of a clip whose phones all have the usual length
+    assert lengths.min() < -0.1 and lengths.max() > 0.1 and (lengths.abs() <= 0.2001).all()
+    assert drawn.inside.all() and drawn.features.shape == (30, 100, 20)
+    loud, token = drawn.features[:, ::2, 0], drawn.said.tokens.float()
+    assert torch.corrcoef(torch.stack([loud.flatten(), token.flatten()]))[0, 1] > 0.8
 
 
 def test_it_learns_and_continues_as_if_it_had_not_been_killed(features, tmp_path):
