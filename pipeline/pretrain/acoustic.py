@@ -115,7 +115,7 @@ class Passages:
         clip = self.clips[index]
         formants, pitch, tempo = (float(rng.uniform(-span, span)) for span in self.ranges.values())
         tempo = math.exp(tempo)
-        asked = round(self.frames * tempo)
+        asked = math.ceil(self.frames * tempo)
         first = int(rng.integers(0, max(clip.frames - asked, 0) + 1))
         last = min(first + asked, clip.frames)
         moved = Mover(math.exp(formants), pitch)
