@@ -19,7 +19,7 @@ from models.sound.fargan_analysis import BAND_EDGES, LOUDEST, PREEMPHASIS, analy
 from models.synthesizer.acoustic import AT_ONCE, PITCH, AcousticModel, Saying, prosody_of, statistics
 from models.synthesizer.fargan_synthesizer import FarganSynthesizer, Spoken
 from models.text2semantic.laying import lay_text
-from pipeline.pretrain.loop import Losses, train
+from pipeline.pretrain.loop import Losses, Run, train
 from pipeline.pretrain.prepare import Clip, Corpus
 from pipeline.pretrain.recipe import Stage
 
@@ -184,10 +184,9 @@ def _retimed(rows: Tensor, length: int) -> Tensor:
     return F.interpolate(rows.T[None], size=length, mode="linear")[0].T
 
 
-def train_acoustic(
-    network: AcousticModel, clips: HeardClips, stage: Stage, folder: Path, seed: int, device: torch.device
-) -> None:
+def train_acoustic(network: AcousticModel, clips: HeardClips, run: Run) -> None:
     """The stage `acoustic`."""
+    stage, device = run.stage, run.device
     passages = Passages(clips.training, stage)
     network.set_typical(torch.stack([clip.own for clip in clips.training]))
     as_they_are = stage.model_copy(update={"options": {}})
@@ -201,10 +200,10 @@ def train_acoustic(
     def evaluate(step: int) -> dict[str, float]:
         if kept is None:
             return {}
-        passage = kept.of(range(len(kept.clips)), np.random.default_rng(seed))
+        passage = kept.of(range(len(kept.clips)), np.random.default_rng(run.seed))
         return {name: float(value) for name, value in _summed(acoustic_losses(network, passage.to(device))).items()}
 
-    train(network, forward, stage, folder, seed, device, evaluate=evaluate)
+    train(network, forward, run, evaluate=evaluate)
 
 
 def _summed(losses: Losses) -> Losses:

@@ -1,7 +1,5 @@
 """Train the content encoder: which phone is spoken in every frame (forced alignment) and which in order (CTC)."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,7 +9,7 @@ from torch.nn import functional as F
 from models.encoders.content import HOP_SAMPLES, PhoneEncoder
 from pipeline.pretrain.align import Phone
 from pipeline.pretrain.augment import augment_wave, change_rate, spoil_mel
-from pipeline.pretrain.loop import Losses, train
+from pipeline.pretrain.loop import Losses, Run, train
 from pipeline.pretrain.prepare import SAMPLE_RATE_HZ, Clip, Corpus
 from pipeline.pretrain.recipe import Stage
 from pipeline.text.edits import edit_distance
@@ -97,24 +95,21 @@ def train_content(
     network: PhoneEncoder,
     corpus: Corpus,
     held_out: Corpus | None,
-    stage: Stage,
-    folder: Path,
-    seed: int,
-    device: torch.device,
+    run: Run,
 ) -> None:
     """The stage `content`; `held_out` are clips of speakers that are never trained on."""
-    segments = PhoneSegments(corpus, corpus.used_for("content"), network.config.phones, stage)
+    segments = PhoneSegments(corpus, corpus.used_for("content"), network.config.phones, run.stage)
 
     def forward(step: int, rng: np.random.Generator) -> Losses:
         waves, labels, orders = segments.batch(rng)
         with torch.no_grad():
-            mel = network.front.mel(waves.to(device))
-        return content_losses(network, labels.to(device), orders, spoil_mel(mel, rng))
+            mel = network.front.mel(waves.to(run.device))
+        return content_losses(network, labels.to(run.device), orders, spoil_mel(mel, rng))
 
     def evaluate(step: int) -> dict[str, float]:
         return phone_error(network, held_out) if held_out else {}
 
-    train(network, forward, stage, folder, seed, device, evaluate=evaluate)
+    train(network, forward, run, evaluate=evaluate)
 
 
 @torch.no_grad()

@@ -5,8 +5,6 @@ discriminators look at pictures of spectra, and the decoder learns to make predi
 never see a wave: on a CPU that would cost ten times as much. All other parts of the synthesizer stay as they are.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -21,8 +19,7 @@ from models.sound.masks import length_mask
 from models.sound.spectrogram import Spectrogram, compress, expand, float32_region, mel_filters
 from models.synthesizer.vits import Synthesizer
 from models.synthesizer.wave_heads import IstftDecoder
-from pipeline.pretrain.loop import Losses, train
-from pipeline.pretrain.recipe import Stage
+from pipeline.pretrain.loop import Losses, Run, train
 from pipeline.pretrain.synthesizer import Batch, TokenSegments
 
 COPIED_ROWS = 3  # of a batch are also decoded from the posterior, to a wave
@@ -81,14 +78,11 @@ class Contest(nn.Module):
 def train_discriminators(
     contest: Contest,
     segments: TokenSegments,
-    stage: Stage,
-    folder: Path,
-    seed: int,
-    device: torch.device,
     held_out: TokenSegments,
+    run: Run,
 ) -> None:
     """The stage `discriminators`: decoder and discriminators in turn, in one step each."""
-    losses = _Losses(contest, WEIGHTS | stage.options, device)
+    losses = _Losses(contest, WEIGHTS | run.stage.options, run.device)
 
     def forward(step: int, rng: np.random.Generator) -> Losses:
         return losses(segments.batch(rng), rng)
@@ -100,7 +94,7 @@ def train_discriminators(
     decoder = contest.synthesizer.dec
     trained = [p for name, p in decoder.named_parameters() if not name.startswith("skip.")]
     train(
-        contest, forward, stage, folder, seed, device,
+        contest, forward, run,
         parameters=[*trained, *contest.judges.parameters()], evaluate=evaluate, evaluate_every=250,
     )  # fmt: skip
 

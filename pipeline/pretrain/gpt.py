@@ -2,7 +2,6 @@
 
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,7 +13,7 @@ from models.configs.text2semantic import GuideConfig
 from models.text2semantic.guidance import TextReader
 from models.text2semantic.network import SelfAttention, Text2Semantic, sequence_mask
 from pipeline.pretrain.align import Phone
-from pipeline.pretrain.loop import Losses, train
+from pipeline.pretrain.loop import Losses, Run, train
 from pipeline.pretrain.prepare import Clip, Corpus
 from pipeline.pretrain.recipe import Stage
 from pipeline.text.symbols import symbol_ids
@@ -169,13 +168,11 @@ def train_gpt(
     network: Text2Semantic,
     spans: Spans,
     held_out: dict[str, Spans],
-    stage: Stage,
-    folder: Path,
-    seed: int,
-    device: torch.device,
+    run: Run,
 ) -> None:
     """The stage `gpt`; `held_out` are spans to measure on, by name."""
-    losses = GuidedLosses(network, stage.options.get("guide", 1.0), device)
+    stage = run.stage
+    losses = GuidedLosses(network, stage.options.get("guide", 1.0), run.device)
     mistakes = stage.options.get("mistakes", 0.0)
 
     def forward(step: int, rng: np.random.Generator) -> Losses:
@@ -189,7 +186,7 @@ def train_gpt(
             for name, value in losses(unheard.batch(np.random.default_rng(0), 0.5)).items()
         }
 
-    train(network, forward, stage, folder, seed, device, evaluate=evaluate, evaluate_every=250)
+    train(network, forward, run, evaluate=evaluate, evaluate_every=250)
 
 
 def make_mistakes(tokens: Tensor, share: float, rng: np.random.Generator) -> Tensor:

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,18 +41,26 @@ def lr_factor(step: int, stage: Stage) -> float:
     return FINAL_LR + (1 - FINAL_LR) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
+@dataclass(frozen=True)
+class Run:
+    """How long and how fast a stage trains, where its checkpoint and its log lie, from which seed and on what."""
+
+    stage: Stage
+    folder: Path
+    seed: int
+    device: torch.device
+
+
 def train(
     network: nn.Module,
     forward: Step,
-    stage: Stage,
-    folder: Path,
-    seed: int,
-    device: torch.device,
+    run: Run,
     parameters: list[nn.Parameter] | None = None,
     evaluate: Callable[[int], dict[str, float]] | None = None,
     evaluate_every: int = 500,
 ) -> None:
     """Train `parameters` (all that need gradients) of `network` to the stage's last step, from the last checkpoint."""
+    stage, folder, seed = run.stage, run.folder, run.seed
     folder.mkdir(parents=True, exist_ok=True)
     parameters = parameters or [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, stage.lr, betas=(0.9, 0.98), weight_decay=stage.weight_decay)
@@ -63,7 +72,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = stage.lr * lr_factor(step, stage)
             network.train()
-            with torch.autocast(device.type, dtype=torch.bfloat16):
+            with torch.autocast(run.device.type, dtype=torch.bfloat16):
                 losses = forward(step, np.random.default_rng([seed, step]))
             optimizer.zero_grad(set_to_none=True)
             losses["loss"].backward()  # type: ignore[no-untyped-call]

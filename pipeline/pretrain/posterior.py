@@ -1,7 +1,5 @@
 """First part of the synthesizer: posterior encoder and decoder, from spectrogram to latent and back to a wave."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,7 +12,7 @@ from models.synthesizer.vits import Synthesizer
 from pipeline.pretrain.augment import change_rate
 from pipeline.pretrain.content import speaker_weights
 from pipeline.pretrain.features import speaker_vector
-from pipeline.pretrain.loop import CHECKPOINT, Losses, train
+from pipeline.pretrain.loop import CHECKPOINT, Losses, Run, train
 from pipeline.pretrain.prepare import Corpus
 from pipeline.pretrain.recipe import Stage
 
@@ -75,15 +73,12 @@ def train_posterior(
     corpus: Corpus,
     vectors: NDArray[np.float32],
     held_out: Corpus,
-    stage: Stage,
-    folder: Path,
-    seed: int,
-    device: torch.device,
+    run: Run,
 ) -> None:
     """The stage `posterior`: copy-synthesis with a small weight on the width of the latent."""
-    config = network.config
-    if not (folder / CHECKPOINT).exists():
-        start_from_pca(network, corpus, seed)
+    config, stage, device = network.config, run.stage, run.device
+    if not (run.folder / CHECKPOINT).exists():
+        start_from_pca(network, corpus, run.seed)
     hop, frames = config.spectrogram.hop_samples, config.segment_frames + 2 * MARGIN_FRAMES
     segments = WaveSegments(corpus, vectors, stage, hop, frames)
     spectrogram, mel, stft = (
@@ -109,7 +104,7 @@ def train_posterior(
         return {"loss": torch.stack([weight[name] * value for name, value in parts.items()]).sum(), **parts}
 
     train(
-        network, forward, stage, folder, seed, device,
+        network, forward, run,
         parameters=trained_parameters(network),
         evaluate=lambda step: copy_synthesis_error(network, held_out),
     )  # fmt: skip

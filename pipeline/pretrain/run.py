@@ -24,7 +24,7 @@ from pipeline.pretrain.content import train_content
 from pipeline.pretrain.discriminators import Contest, train_discriminators
 from pipeline.pretrain.features import clip_symbols, clip_tokens, speaker_vectors
 from pipeline.pretrain.gpt import Spans, set_guide, train_gpt
-from pipeline.pretrain.loop import CHECKPOINT, load_network
+from pipeline.pretrain.loop import CHECKPOINT, Run, load_network
 from pipeline.pretrain.posterior import train_posterior
 from pipeline.pretrain.prepare import Corpus, prepare
 from pipeline.pretrain.quantizer import fit_quantizer
@@ -67,6 +67,10 @@ class Pretraining:
             raise SettingsError(f"the recipe has no stage {name}; it has {', '.join(self.recipe.stages)}")
         return self.recipe.stages[name]
 
+    def run(self, name: str) -> Run:
+        """How and where a stage trains."""
+        return Run(self.stage(name), self.work / name, self.recipe.seed, self.device)
+
     @cached_property
     def corpora(self) -> tuple[Corpus, Corpus]:
         """Training clips and held-out clips."""
@@ -74,10 +78,7 @@ class Pretraining:
 
     def content(self) -> None:
         train, held_out = self.corpora
-        train_content(
-            self._new_encoder(), train, held_out, self.stage("content"), self.work / "content", self.recipe.seed,
-            self.device,
-        )  # fmt: skip
+        train_content(self._new_encoder(), train, held_out, self.run("content"))
 
     def quantizer(self) -> None:
         """k-means over features; quick, so it is not resumed but done again."""
@@ -93,43 +94,32 @@ class Pretraining:
         train, held_out = self.corpora
         vectors = speaker_vectors(train, self.work / "prepare/train/vectors.npy")
         network = self._new_vits().to(self.device)
-        train_posterior(
-            network, train, vectors, held_out, self.stage("posterior"), self.work / "posterior", self.recipe.seed,
-            self.device,
-        )  # fmt: skip
+        train_posterior(network, train, vectors, held_out, self.run("posterior"))
 
     def synthesizer(self) -> None:
         network = self._new_vits()
         load_network(network, self.work / "posterior")
         self._load_codebook(network)
-        stage = self.stage("synthesizer")
-        segments = [self._segments(name, network, stage) for name in ("train", "held_out")]
-        train_synthesizer(
-            network.to(self.device), segments[0], stage, self.work / "synthesizer", self.recipe.seed, self.device,
-            segments[1],
-        )  # fmt: skip
+        run = self.run("synthesizer")
+        segments = [self._segments(name, network, run.stage) for name in ("train", "held_out")]
+        train_synthesizer(network.to(self.device), segments[0], segments[1], run)
 
     def discriminators(self) -> None:
-        network, stage = self._new_vits(), self.stage("discriminators")
+        network, run = self._new_vits(), self.run("discriminators")
         load_network(network, self.work / "synthesizer")
-        segments = [self._segments(name, network, stage) for name in ("train", "held_out")]
-        train_discriminators(
-            Contest(network).to(self.device), segments[0], stage, self.work / "discriminators", self.recipe.seed,
-            self.device, segments[1],
-        )  # fmt: skip
+        segments = [self._segments(name, network, run.stage) for name in ("train", "held_out")]
+        train_discriminators(Contest(network).to(self.device), segments[0], segments[1], run)
 
     def acoustic(self) -> None:
-        network, stage = self._new_fargan(), self.stage("acoustic")
+        network, run = self._new_fargan(), self.run("acoustic")
         self._set_reader(network)
         clips = HeardClips(*(self._heard(name, network) for name in ("train", "held_out")))
-        train_acoustic(
-            network.acoustic.to(self.device), clips, stage, self.work / "acoustic", self.recipe.seed, self.device
-        )
+        train_acoustic(network.acoustic.to(self.device), clips, run)
 
     def gpt(self) -> None:
         network = self._new_synthesizer()
         self._load_codebook(network)
-        stage = self.stage("gpt")
+        run, stage = self.run("gpt"), self.stage("gpt")
         tokens = [
             clip_tokens(self._encoder(), network, corpus, self._cached(name, "tokens.npz"))
             for name, corpus in zip(("train", "held_out"), self.corpora, strict=True)
@@ -142,10 +132,7 @@ class Pretraining:
             "sentences": Spans(heard, tokens[0], stage, "unheard"),
             "speakers": Spans(unheard, tokens[1], stage, "all"),
         }
-        train_gpt(
-            text2semantic.to(self.device), Spans(heard, tokens[0], stage, "heard"), kept, stage, self.work / "gpt",
-            self.recipe.seed, self.device,
-        )  # fmt: skip
+        train_gpt(text2semantic.to(self.device), Spans(heard, tokens[0], stage, "heard"), kept, run)
 
     def export(self) -> None:
         """Half-precision weights of every finished stage, into `<work>/export`, as base.yaml names them."""

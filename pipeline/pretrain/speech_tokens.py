@@ -13,7 +13,7 @@ from models.encoders.content import HOP_SAMPLES
 from models.encoders.speech_tokens import SpeechTokens
 from pipeline.pretrain.augment import augment_wave, spoil_mel
 from pipeline.pretrain.content import frame_labels, speaker_weights
-from pipeline.pretrain.loop import Losses, train
+from pipeline.pretrain.loop import Losses, Run, train
 from pipeline.pretrain.prepare import SAMPLE_RATE_HZ, Clip, Corpus
 from pipeline.pretrain.recipe import Stage
 from pipeline.text.edits import edit_distance
@@ -122,27 +122,24 @@ def train_speech_tokens(
     corpus: Corpus,
     teacher: Teacher,
     held_out: tuple[Corpus, Teacher] | None,
-    stage: Stage,
-    folder: Path,
-    seed: int,
-    device: torch.device,
+    run: Run,
 ) -> None:
     """The stage `speech_tokens`; `held_out` are clips of speakers that are never trained on."""
     clips = [clip for clip in corpus.used_for("content") if clip.samples >= HOP_SAMPLES * 20]
-    segments = TaughtSegments(corpus, teacher, clips, network.config.classes, stage)
+    segments = TaughtSegments(corpus, teacher, clips, network.config.classes, run.stage)
 
     def forward(step: int, rng: np.random.Generator) -> Losses:
         batch = segments.batch(rng)
         with torch.no_grad():
-            mel = network.front.mel(batch.waves.to(device))
+            mel = network.front.mel(batch.waves.to(run.device))
         spoiled = spoil_mel(mel.clone(), rng)
         worse = torch.from_numpy(rng.random(len(mel)) < SPOILED)[:, None, None]
-        return token_losses(network, batch, torch.where(worse, spoiled, mel), stage.options)
+        return token_losses(network, batch, torch.where(worse, spoiled, mel), run.stage.options)
 
     def evaluate(step: int) -> dict[str, float]:
         return judge_tokens(network, *held_out) if held_out else {}
 
-    train(network, forward, stage, folder, seed, device, evaluate=evaluate)
+    train(network, forward, run, evaluate=evaluate)
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from models.sound.pitch import PitchTracker
 from models.sound.spectrogram import Spectrogram
 from models.synthesizer.vits import Synthesizer
 from pipeline.pretrain.content import speaker_weights
-from pipeline.pretrain.loop import Losses, train
+from pipeline.pretrain.loop import Losses, Run, train
 from pipeline.pretrain.prepare import SAMPLE_RATE_HZ, Clip, Corpus
 from pipeline.pretrain.recipe import Stage
 from pipeline.text.symbols import symbol_ids
@@ -119,15 +119,11 @@ def spoken_between(clip: Clip, start_s: float, end_s: float) -> tuple[str, ...]:
 def train_synthesizer(
     network: Synthesizer,
     segments: TokenSegments,
-    stage: Stage,
-    folder: Path,
-    seed: int,
-    device: torch.device,
     held_out: TokenSegments,
+    run: Run,
 ) -> None:
     """The stage `synthesizer`: prior, flow and speaker condition learn to predict the posterior's z."""
-    weight = WEIGHTS | stage.options
-    losses = _Losses(network, weight, device)
+    losses = _Losses(network, WEIGHTS | run.stage.options, run.device)
 
     def forward(step: int, rng: np.random.Generator) -> Losses:
         return losses(segments.batch(rng))
@@ -137,7 +133,7 @@ def train_synthesizer(
         return {name: float(value) for name, value in losses(held_out.batch(fixed)).items()}
 
     trained = [p for name, p in network.named_parameters() if not name.startswith(("dec.", "enc_q.", "ssl_proj."))]
-    train(network, forward, stage, folder, seed, device, parameters=trained, evaluate=evaluate, evaluate_every=250)
+    train(network, forward, run, parameters=trained, evaluate=evaluate, evaluate_every=250)
 
 
 class _Losses:

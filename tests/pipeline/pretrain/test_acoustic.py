@@ -22,6 +22,7 @@ from pipeline.pretrain.acoustic import (
     heard_clip,
     train_acoustic,
 )
+from pipeline.pretrain.loop import Run
 from pipeline.pretrain.prepare import ALL_USES, Clip, Corpus, read_transcripts
 from pipeline.pretrain.recipe import Stage
 
@@ -97,7 +98,7 @@ def test_it_learns_and_continues_as_if_it_had_not_been_killed(features, tmp_path
             network = FarganSynthesizer(FarganSynthesizerConfig(acoustic=SMALL))
             # a warm-up throughout: the rate of a step is the same in both
             stage = STAGE.model_copy(update={"steps": steps, "lr": STAGE.lr, "warmup_steps": 61})
-            train_acoustic(network.acoustic, clips, stage, tmp_path / folder, 7, torch.device("cpu"))
+            train_acoustic(network.acoustic, clips, Run(stage, tmp_path / folder, 7, torch.device("cpu")))
         networks.append(network.acoustic.state_dict())
     for name, value in networks[0].items():
         assert torch.equal(value, networks[1][name]), name

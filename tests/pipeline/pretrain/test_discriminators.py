@@ -16,7 +16,7 @@ from models.sound.pitch import PitchTracker
 from models.sound.spectrogram import Spectrogram, compress, expand
 from models.synthesizer.vits import Synthesizer
 from pipeline.pretrain.discriminators import Contest, Pictures, train_discriminators
-from pipeline.pretrain.loop import load_network
+from pipeline.pretrain.loop import Run, load_network
 from pipeline.pretrain.recipe import Stage
 from pipeline.pretrain.synthesizer import Batch, set_contrast
 
@@ -66,7 +66,7 @@ def test_discriminators_teach_the_decoder_and_nothing_else(network, tmp_path):
     contest = Contest(network)
     judged = [p.clone() for p in contest.judges.parameters()]
     stage = Stage(steps=3, batch=2, lr=1e-3, warmup_steps=1)
-    train_discriminators(contest, Tones(), stage, tmp_path, 0, torch.device("cpu"), Tones())
+    train_discriminators(contest, Tones(), Tones(), Run(stage, tmp_path, 0, torch.device("cpu")))
     moved = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
     assert any(name.startswith("dec.to_magnitude") for name in moved)
     assert all(name.startswith("dec.") and not name.startswith("dec.skip") for name in moved)

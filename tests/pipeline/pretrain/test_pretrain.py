@@ -25,7 +25,7 @@ from pipeline.pretrain.align import Aligner, Phone
 from pipeline.pretrain.augment import add_noise, add_room, change_rate, spoil_mel, warp_formants
 from pipeline.pretrain.content import frame_labels, speaker_weights
 from pipeline.pretrain.gpt import cut_span, token_places
-from pipeline.pretrain.loop import CHECKPOINT, load_network, lr_factor, resume, train
+from pipeline.pretrain.loop import CHECKPOINT, Run, load_network, lr_factor, resume, train
 from pipeline.pretrain.prepare import (
     Clip,
     load_corpus,
@@ -231,7 +231,7 @@ def small_training(folder, steps: int) -> nn.Module:
         x = torch.from_numpy(rng.standard_normal((16, 3))).float()
         return {"loss": (network(x)[:, 0].float() - x.sum(1)).square().mean()}
 
-    train(network, forward, STAGE, folder, seed=7, device=torch.device("cpu"))
+    train(network, forward, Run(STAGE, folder, 7, torch.device("cpu")))
     return network
 
 
@@ -259,7 +259,7 @@ def train_with_pauses(folder, pause_s: float) -> None:
         return {"loss": (network(x)[:, 0].float() - x.sum(1)).square().mean()}
 
     often = Stage(steps=60, batch=1, lr=1e-2, checkpoint_every_s=1e-6)
-    train(network, forward, often, folder, 7, torch.device("cpu"))
+    train(network, forward, Run(often, folder, 7, torch.device("cpu")))
 
 
 def begin(action, *arguments) -> multiprocessing.Process:

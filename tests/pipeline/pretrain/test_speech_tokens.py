@@ -7,6 +7,7 @@ import torch
 from models.configs.speech_tokens import SpeechTokensConfig
 from models.encoders.speech_tokens import SpeechTokens
 from pipeline.pretrain.align import Phone
+from pipeline.pretrain.loop import Run
 from pipeline.pretrain.prepare import ALL_USES, Clip, Corpus
 from pipeline.pretrain.recipe import Stage
 from pipeline.pretrain.speech_tokens import TaughtSegments, judge_tokens, open_teacher, train_speech_tokens
@@ -73,7 +74,7 @@ def test_tokens_learn_what_the_teacher_says(corpus, rows, tmp_path):
     torch.manual_seed(0)
     network = SpeechTokens(CONFIG)
     before = judge_tokens(network.eval(), corpus, teacher)
-    train_speech_tokens(network, corpus, teacher, (corpus, teacher), STAGE, tmp_path, 1, torch.device("cpu"))
+    train_speech_tokens(network, corpus, teacher, (corpus, teacher), Run(STAGE, tmp_path, 1, torch.device("cpu")))
     after = judge_tokens(network.eval(), corpus, teacher)
     assert after["unexplained"] < 0.6 * before["unexplained"]
     assert after["frame_accuracy"] > before["frame_accuracy"]
