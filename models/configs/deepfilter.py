@@ -1,16 +1,25 @@
-"""A folder with DeepFilterNet in its published layout; torch-free, so that its digest can be taken without it."""
+"""A folder with DeepFilterNet, as its authors publish it; torch-free, so that its digest can be taken without it.
+
+Either the checkpoint of its training (`config.ini`, `checkpoints/model_<epoch>.ckpt.best`) or its export (`config.ini`
+and three ONNX graphs), which `voxline artifacts pull deepfilternet3` fetches.
+"""
 
 import hashlib
 from pathlib import Path
 
 from models.errors import WeightsError
 
+GRAPHS = ("enc.onnx", "erb_dec.onnx", "df_dec.onnx")
 
-def weights_files(folder: Path) -> tuple[Path, Path]:
-    """Configuration and newest best checkpoint. Raises WeightsError naming what is missing."""
+
+def weights_files(folder: Path) -> tuple[Path, ...]:
+    """Configuration, then the three graphs or the newest best checkpoint. Raises WeightsError naming what is absent."""
     config = folder / "config.ini"
     if not config.is_file():
         raise WeightsError(f"{folder}: no config.ini; a DeepFilterNet folder has it beside checkpoints/")
+    graphs = tuple(folder / name for name in GRAPHS)
+    if all(graph.is_file() for graph in graphs):
+        return config, *graphs
     checkpoints = sorted((folder / "checkpoints").glob("model_*.ckpt.best"), key=_epoch)
     if not checkpoints:
         raise WeightsError(f"{folder}: no checkpoints/model_<epoch>.ckpt.best")
@@ -18,7 +27,7 @@ def weights_files(folder: Path) -> tuple[Path, Path]:
 
 
 def weights_digest(folder: Path) -> str:
-    """sha256 over configuration and checkpoint. Raises WeightsError as `weights_files` does."""
+    """sha256 over configuration and weights. Raises WeightsError as `weights_files` does."""
     hasher = hashlib.sha256()
     for path in weights_files(folder):
         hasher.update(path.read_bytes())

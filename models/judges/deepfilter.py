@@ -1,6 +1,7 @@
-"""DeepFilterNet 3 (Schröter et al. 2023) takes noise off speech. Runs the deepfilternet package on local weights.
+"""DeepFilterNet 3 (Schröter et al. 2023) takes noise off speech, with local weights in either published layout.
 
-A weights folder has the published layout: `config.ini`, `checkpoints/model_<epoch>.ckpt.best`. Nothing is downloaded.
+The package deepfilternet computes what the network hears and turns its answer into sound. The network is the package's
+own where the folder has a checkpoint, and its authors' ONNX graphs where it has those. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class Denoiser:
     """DeepFilterNet with the weights of a folder."""
 
     def __init__(self, folder: Path) -> None:
-        config, checkpoint = weights_files(folder)
-        self._model, self._state = _load(config, checkpoint)
+        config, *weights = weights_files(folder)
+        self._model, self._state = _load(config, weights)
         self.sample_rate_hz = int(self._state.sr())
 
     def __call__(self, samples: Samples) -> Samples:
@@ -80,8 +81,53 @@ def filter_bank(numbers: Any) -> Any:
     )
 
 
-def _load(config_file: Path, checkpoint: Path) -> tuple[Any, Any]:
-    """The network and its filter-bank state. The checkpoint is read as plain tensors, whatever is pickled in it."""
+class Graphs(torch.nn.Module):
+    """The exported network: an encoder, gains for 32 bands, and filters over five frames for the lowest 96 frequencies.
+
+    As the package's network: spectrum (1, 1, T, 481, 2), bands (1, 1, T, 32), lowest frequencies (1, 1, T, 96, 2) ->
+    the spectrum without noise, first of a tuple. The export leaves out that the network sees two frames ahead.
+    """
+
+    widened: torch.Tensor  # (32, 481)
+
+    def __init__(self, paths: list[Path], state: Any, numbers: Any) -> None:
+        super().__init__()
+        from df.modules import erb_fb
+        from df.multiframe import DF
+
+        self._encoder, self._bands, self._filters = (_session(path) for path in paths)
+        self.register_buffer("widened", erb_fb(state.erb_widths(), numbers.sr, inverse=True))
+        self._filter = DF(num_freqs=numbers.nb_df, frame_size=numbers.df_order, lookahead=numbers.df_lookahead)
+        self.nb_df, self._order, self._ahead = numbers.nb_df, numbers.df_order, numbers.conv_lookahead
+
+    def forward(self, spectrum: torch.Tensor, bands: torch.Tensor, lowest: torch.Tensor) -> tuple[torch.Tensor]:
+        ahead = (0, 0, -self._ahead, self._ahead)
+        heard = {
+            "feat_erb": torch.nn.functional.pad(bands, ahead).numpy(),
+            "feat_spec": torch.nn.functional.pad(lowest.squeeze(1).permute(0, 3, 1, 2), ahead).numpy(),
+        }
+        e0, e1, e2, e3, embedding, c0, _ = self._encoder.run(None, heard)
+        gains = self._bands.run(["m"], {"emb": embedding, "e3": e3, "e2": e2, "e1": e1, "e0": e0})[0]  # (1, 1, T, 32)
+        filters = self._filters.run(["coefs"], {"emb": embedding, "c0": c0})[0]  # (1, T, 96, 10)
+        taps = torch.from_numpy(filters).unflatten(3, (self._order, 2)).permute(0, 3, 1, 2, 4)  # (1, 5, T, 96, 2)
+        cleaned = self._filter(spectrum.clone(), taps.contiguous())
+        masked = spectrum * (torch.from_numpy(gains) @ self.widened)[..., None]
+        return (torch.cat([cleaned[..., : self.nb_df, :], masked[..., self.nb_df :, :]], dim=-2),)
+
+
+def _session(path: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # recordings are cleaned side by side
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - its errors have no common class but this one
+        raise WeightsError(f"{path}: no ONNX graph: {str(error)[:200]}") from None
+
+
+def _load(config_file: Path, paths: list[Path]) -> tuple[Any, Any]:
+    """The network and its filter-bank state. A checkpoint is read as plain tensors, whatever is pickled in it."""
     _check_config(config_file)
     prepare_deepfilternet()
     from df.config import config
@@ -91,6 +137,9 @@ def _load(config_file: Path, checkpoint: Path) -> tuple[Any, Any]:
     logger.disable("df")
     config.load(str(config_file), config_must_exist=True, allow_defaults=True, allow_reload=True)
     state = filter_bank(ModelParams())
+    if len(paths) > 1:
+        return Graphs(paths, state, ModelParams()).eval(), state
+    (checkpoint,) = paths
     model = init_model(state, run_df=True, train_mask=True)
     try:
         weights = torch.load(checkpoint, map_location="cpu", weights_only=True)

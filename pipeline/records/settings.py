@@ -94,7 +94,7 @@ class ValidateSettings(Record):
         20.0, ge=0.0, le=60.0, description="auto: clips noisier than this are denoised."
     )
     denoise_weights: str = Field(
-        "", description="Folder with config.ini and checkpoints/; empty: what `voxline bases pull deepfilternet` left."
+        "", description="Folder with DeepFilterNet; empty: what `voxline artifacts pull deepfilternet3` left."
     )
     dnsmos: bool = Field(True, description="Ask DNSMOS P.835 for its opinion of every clip.")
     speakers: bool = Field(True, description="Compare speakers by GE2E embeddings.")

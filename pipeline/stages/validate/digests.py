@@ -12,11 +12,13 @@ from models.configs.deepfilter import weights_digest
 from models.configs.ge2e import WEIGHTS as GE2E_WEIGHTS
 from models.errors import WeightsError
 from models.loading.bases import load_base
+from pipeline.io.artifacts.cache import artifact_folder, artifact_table, is_pulled
 from pipeline.io.denoiser_weights import deepfilternet_folder
 from pipeline.records.settings import ValidateSettings
 from pipeline.signal.packaged import dnsmos_file, silero_file
 
 RECOGNISER_BASE = "nano"
+DENOISER, LIKENESS = "deepfilternet3", "ecapa-voxceleb"  # artifacts
 
 
 def tool_digests(settings: ValidateSettings, cache: Path) -> dict[str, str]:
@@ -34,12 +36,24 @@ def tool_digests(settings: ValidateSettings, cache: Path) -> dict[str, str]:
             digests["deepfilternet"] = weights_digest(denoiser_folder(settings, cache))
         except (WeightsError, OSError):  # told where they are loaded
             pass
+        else:
+            if likeness_weights(cache) is not None:
+                digests["ecapa"] = artifact_table()[LIKENESS].in_cache[0].sha256
     return dict(sorted(digests.items()))
 
 
 def denoiser_folder(settings: ValidateSettings, cache: Path) -> Path:
-    """The folder of DeepFilterNet: of the settings, else what was pulled."""
-    return Path(settings.denoise_weights).expanduser() if settings.denoise_weights else deepfilternet_folder(cache)
+    """The folder of DeepFilterNet: of the settings, else what was pulled, its checkpoint before its export."""
+    if settings.denoise_weights:
+        return Path(settings.denoise_weights).expanduser()
+    checkpoint = deepfilternet_folder(cache)
+    return checkpoint if checkpoint.is_dir() else artifact_folder(cache, DENOISER)
+
+
+def likeness_weights(cache: Path) -> Path | None:
+    """The ear that tells whether a cleaned voice is still the same, None where it was not pulled."""
+    artifact = artifact_table()[LIKENESS]
+    return artifact_folder(cache, LIKENESS) / artifact.in_cache[0].name if is_pulled(artifact, cache) else None
 
 
 def recogniser_weights(cache: Path) -> Path | None:

@@ -19,7 +19,14 @@ from pipeline.signal.frames import ANALYSIS_RATE_HZ, HOP_SAMPLES, POWER_SCALE, W
 from pipeline.signal.packaged import dnsmos_file, silero_file
 from pipeline.signal.speaker import speaker_mel
 from pipeline.signal.vad import Detector, silero_probabilities
-from pipeline.stages.validate.digests import RECOGNISER_BASE, denoiser_folder, recogniser_weights, tool_digests
+from pipeline.stages.validate.digests import (
+    DENOISER,
+    RECOGNISER_BASE,
+    denoiser_folder,
+    likeness_weights,
+    recogniser_weights,
+    tool_digests,
+)
 from pipeline.text.frontend import phonemize
 
 if TYPE_CHECKING:
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
 
 PARTIAL_STEP_FRAMES = 50
 RECOGNISED = ("en", "zh")
+LIKENESS_MAX_S = 30
 _SPECTRA = (ANALYSIS_RATE_HZ, WINDOW_SAMPLES, WINDOW_SAMPLES, HOP_SAMPLES)  # of `Frames`
 
 
@@ -43,6 +51,7 @@ class Tools:
         absent: what cannot be measured here, and why.
         digests: sha256 of the weights in use.
         silero: probability of speech of mono 16 kHz samples.
+        likeness: ECAPA's cosine of two mono sounds of one rate.
     """
 
     opinion: Callable[[Floats], Opinion] | None = None
@@ -53,6 +62,7 @@ class Tools:
     absent: dict[str, str] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     silero: Detector = silero_probabilities
+    likeness: Callable[[Floats, Floats, int], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,9 @@ def load_tools(settings: ValidateSettings, cache: Path) -> Tools:
     denoise = _load_denoiser(settings, cache, absent) if settings.denoise != "off" else None
     recognise = _load_recogniser(absent, cache) if settings.acoustic else None
     spell = _speller(absent) if recognise else None
-    return Tools(opinion, embed, denoise, recognise, spell, absent, tool_digests(settings, cache), _load_silero())
+    likeness = _load_likeness(cache) if denoise else None
+    digests = tool_digests(settings, cache)
+    return Tools(opinion, embed, denoise, recognise, spell, absent, digests, _load_silero(), likeness)
 
 
 def _load_silero() -> Detector:
@@ -192,7 +204,7 @@ def _load_denoiser(
     folder = denoiser_folder(settings, cache)
     is_needed = bool(settings.denoise_weights) or settings.denoise == "on"
     if not folder.is_dir() and not is_needed:
-        absent["denoise"] = "no DeepFilterNet weights; `voxline bases pull deepfilternet` fetches them"
+        absent["denoise"] = f"no DeepFilterNet weights; `voxline artifacts pull {DENOISER}` fetches them"
         return None
     from models.errors import WeightsError
 
@@ -202,7 +214,7 @@ def _load_denoiser(
         denoiser = Denoiser(folder)
     except (WeightsError, ModuleNotFoundError) as error:
         if is_needed:
-            hint = "voxline bases pull deepfilternet, or set validate.denoise = off"
+            hint = f"voxline artifacts pull {DENOISER}, or set validate.denoise = off"
             raise SettingsError(f"validate.denoise: {error}", hint=hint) from None
         absent["denoise"] = str(error)
         return None
@@ -213,3 +225,20 @@ def _load_denoiser(
         return np.pad(back, (0, max(0, len(samples) - len(back))))[: len(samples)]
 
     return denoise
+
+
+def _load_likeness(cache: Path) -> Callable[[Floats, Floats, int], float] | None:
+    """ECAPA, asked only where noise was taken off."""
+    path = likeness_weights(cache)
+    if path is None:
+        return None
+    import torch
+
+    from models.judges.ecapa import SAMPLE_RATE_HZ, load_ecapa
+
+    def likeness(one: Floats, other: Floats, sample_rate_hz: int) -> float:
+        sounds = (torch.from_numpy(resample(sound, sample_rate_hz, SAMPLE_RATE_HZ)) for sound in (one, other))
+        first, second = (load_ecapa(path)(sound[: LIKENESS_MAX_S * SAMPLE_RATE_HZ]) for sound in sounds)
+        return float(first @ second)
+
+    return likeness

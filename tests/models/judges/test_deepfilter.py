@@ -8,6 +8,7 @@ from models.compat import prepare_deepfilternet
 from models.configs.deepfilter import weights_digest
 from models.errors import WeightsError
 from models.judges.deepfilter import Denoiser, filter_bank
+from pipeline.io.audio import read_audio, resample
 
 
 def write_random_weights(folder, seed=0):
@@ -54,6 +55,25 @@ def test_a_long_recording_is_denoised_in_blocks_without_a_seam(weights, monkeypa
     assert np.abs(denoiser(long) - 0.5 * long).max() < 1e-6
 
 
+@pytest.mark.slow
+def test_the_authors_graphs_take_noise_off_and_leave_clean_speech_alone(artifacts, repository):
+    denoiser = Denoiser(artifacts("deepfilternet3"))
+    audio = read_audio(sorted((repository / "voices/sample/wavs").glob("*"))[0])
+    speech = resample(audio.mono, audio.sample_rate_hz, 48_000)[: 3 * 48_000]
+    speech = speech - speech.mean()
+    noisy = speech + noise(3)[: len(speech)] / 0.05 * speech.std() * np.float32(10**-0.5)  # 10 dB
+    assert distortion_db(speech, noisy) == pytest.approx(10, abs=0.2)
+    assert distortion_db(speech, denoiser(noisy)) > 15  # a frame too early or late would be negative
+    assert distortion_db(speech, denoiser(speech)) > 11
+    assert len(weights_digest(artifacts("deepfilternet3"))) == 64
+
+
+def distortion_db(clean, other):
+    """Scale-invariant signal to distortion."""
+    kept = (clean @ other) / (clean @ clean) * clean
+    return float(10 * np.log10(kept @ kept / np.sum((other - kept) ** 2)))
+
+
 def test_missing_foreign_and_hostile_weights_are_refused_by_name(weights, tmp_path):
     with pytest.raises(WeightsError, match=r"config\.ini"):
         Denoiser(tmp_path)
@@ -66,6 +86,10 @@ def test_missing_foreign_and_hostile_weights_are_refused_by_name(weights, tmp_pa
         Denoiser(tmp_path)
     (tmp_path / "checkpoints" / "model_3.ckpt.best").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     with pytest.raises(WeightsError, match="checkpoint"):
+        Denoiser(tmp_path)
+    for name in ("enc.onnx", "erb_dec.onnx", "df_dec.onnx"):
+        (tmp_path / name).write_bytes(b"no graph")
+    with pytest.raises(WeightsError, match=r"enc\.onnx: no ONNX graph"):
         Denoiser(tmp_path)
     (tmp_path / "config.ini").write_text("[train]\nmodel = os\n")
     with pytest.raises(WeightsError, match="known are"):

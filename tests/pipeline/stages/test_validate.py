@@ -267,12 +267,43 @@ def test_denoising_is_asked_for_noisy_clips_only_and_kept_only_if_nothing_gets_w
     assert not any(clip.noise_reduced for clip in worse.prepared)
 
 
+@pytest.mark.slow
+def test_deepfilternet_takes_noise_off_and_says_what_it_brought_and_cost(folder, artifacts, tmp_path):
+    artifacts("ecapa-voxceleb")
+    cache = artifacts("deepfilternet3").parent.parent
+    noisy_folder(folder)
+    settings = QUICK.model_copy(update={"denoise": "auto", "dnsmos": True})
+    tools = load_tools(settings, cache)
+    assert {"deepfilternet", "ecapa"} <= set(tools.digests)
+    repairs = [repair for clip in run(folder, settings, tools).clips for repair in clip.repairs]
+    cleaned = [repair for repair in repairs if repair.code == "denoise"]
+    assert cleaned
+    for repair in cleaned:
+        before, after = (re.findall(r"[\d.]+", told) for told in (repair.before, repair.after))
+        assert float(after[0]) > float(before[0]) + 3, "dB"
+        assert float(after[1]) > float(before[1]), "DNSMOS"
+        assert 0.7 <= float(after[2]) <= 1.0, "likeness"
+
+
+def test_a_voice_that_cleaning_would_change_stays_as_it_was_recorded(folder):
+    noisy_folder(folder)
+
+    def gate(samples, rate):
+        envelope = np.convolve(np.abs(samples), np.ones(rate // 20) / (rate // 20), mode="same")
+        return np.where(envelope > 0.3 * envelope.max(), samples, 0.3 * samples).astype(np.float32)
+
+    settings = QUICK.model_copy(update={"denoise": "auto"})
+    for likeness, is_kept in ((0.69, False), (0.71, True)):
+        report = run(folder, settings, Tools(denoise=gate, likeness=lambda one, other, rate, told=likeness: told))
+        assert any(clip.noise_reduced for clip in report.prepared) == is_kept
+
+
 def test_strict_settings_refuse_what_could_not_be_measured_and_others_say_so(folder, tmp_path):
     settings = QUICK.model_copy(update={"denoise": "auto"})
     tools = load_tools(settings, tmp_path / "empty")
     report = run(folder, settings, tools)
     assert report.accepted
-    assert "voxline bases pull deepfilternet" in report.not_measured["denoise"]
+    assert "voxline artifacts pull deepfilternet3" in report.not_measured["denoise"]
     strict = run(folder, settings.model_copy(update={"strict": True}), tools)
     assert not strict.accepted
     assert "not_measured" in strict.reasons
