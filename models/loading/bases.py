@@ -86,6 +86,8 @@ class GateFloors(StrictConfig):
 
     # Required measurements that this base is published without -> why, and what stands in for them.
     waived: dict[str, str] = Field(default_factory=dict)
+    speech: str = ""  # how far this base's own speech is from recordings, in one sentence
+    evidence: dict[str, str] = Field(default_factory=dict)  # limit -> how it was found
     measured: str = "default of the project; not measured for this base"
     n_clips: int = Field(default=0, ge=0)
 

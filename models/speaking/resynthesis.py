@@ -22,7 +22,7 @@ class Resynthesizer(Protocol):
     def network(self) -> nn.Module: ...
 
     def copy(self, clip: ClipTensors) -> Tensor:
-        """The recording encoded and decoded, (N,)."""
+        """The recording encoded and decoded, drawn as speech is drawn, (N,)."""
         ...
 
     def speak(self, tokens: Tensor, clip: ClipTensors, reference: ClipTensors, seed: int) -> Tensor:
@@ -38,7 +38,7 @@ class VitsResynthesizer:
 
     @torch.inference_mode()
     def copy(self, clip: ClipTensors) -> Tensor:
-        return self.network.copy_synthesis(self._rows(clip.spectrogram), self._condition(clip))[0, 0]
+        return self.network.redraw(self._rows(clip.spectrogram), self._condition(clip))[0, 0]
 
     @torch.inference_mode()
     def speak(self, tokens: Tensor, clip: ClipTensors, reference: ClipTensors, seed: int) -> Tensor:

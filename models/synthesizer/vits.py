@@ -204,6 +204,19 @@ class Synthesizer(TokensAndSpeaker):
             raise ConfigError("rounds are of inverse-STFT decoders; this synthesizer has another")
         return self.dec(z, ge)
 
+    @torch.no_grad()
+    def redraw(self, spec: Tensor, ge: Tensor) -> Tensor:
+        """A recording through the posterior, drawn as `decode` draws speech: (B, F, T) -> (B, 1, N).
+
+        What `copy_synthesis` makes of it may be better than anything this network can say: Griffin-Lim is for
+        magnitudes of real sound.
+        """
+        m_q, _ = self.enc_q.stats(spec, torch.ones_like(spec[:, :1]), ge)
+        return self._draw(m_q, ge)
+
+    def _draw(self, z: Tensor, ge: Tensor) -> Tensor:
+        return self.dec.speak(z, ge) if isinstance(self.dec, IstftDecoder) else self.dec(z, ge)
+
     def _encode(
         self,
         codes: Tensor,
@@ -240,7 +253,7 @@ class Synthesizer(TokensAndSpeaker):
             noise = _random(torch.randn, m_p.shape, m_p.device, generator)
         z_p = m_p + noise * logs_p.exp() * noise_scale
         z = self.flow(z_p, mask, ge, reverse=True)
-        return self.dec.speak(z * mask, ge) if isinstance(self.dec, IstftDecoder) else self.dec(z * mask, ge)
+        return self._draw(z * mask, ge)
 
     # -- preparing ------------------------------------------------------------------------------------------------
 

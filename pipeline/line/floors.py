@@ -24,7 +24,8 @@ def _floor(metric: Metric, settings: Settings, base: Base) -> Floor:
     card, chosen = base.gate.floors.get(metric.floor, metric.limit), settings.gate.minimum(metric)
     brief = "" if metric.brief is None else f"; the brief asks for {metric.brief}"
     if chosen is None or chosen <= card:
-        return Floor(value=card, source=f"floor of base {base.name}{brief}", measured=base.gate.measured)
+        measured = base.gate.evidence.get(metric.floor, base.gate.measured)
+        return Floor(value=card, source=f"floor of base {base.name}{brief}", measured=measured)
     return Floor(value=chosen, source=f"settings, section gate{brief}")
 
 

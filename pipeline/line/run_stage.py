@@ -27,6 +27,7 @@ from pipeline.line import table
 from pipeline.line.table import Stage, load
 from pipeline.records.base import Record
 from pipeline.records.job import Destination, FileMark, Input, Job, Machine, Reporter, StageResult
+from pipeline.records.quality import QualityReport
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ def run_stage(
     parameters: Mapping[str, Any] | None = None,
     machine: Machine | None = None,
     destination: Destination | None = None,
+    find_served: Callable[[], QualityReport | None] = lambda: None,
     check: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Run one stage of one voice, or find that it was run before.
@@ -115,6 +117,7 @@ def run_stage(
         inputs: outcomes of earlier stages; their keys are part of this one's key.
         parameters: further plain data that the stage needs and its key must cover.
         machine: where it runs; not part of the key.
+        find_served: asked for what production serves when the stage runs; not part of the key.
         destination: where a stage that writes to the registry puts it; not part of the key.
         check: called before the result is kept; raises when what the stage read has changed meanwhile.
 
@@ -152,6 +155,7 @@ def run_stage(
                 is_stopping=is_stopping,
                 machine=machine or Machine(),
                 destination=destination,
+                served=find_served(),
                 voxline_version=voxline_version(),
             )
             record: Record = load(stage.entry)(job)

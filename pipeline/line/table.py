@@ -117,11 +117,12 @@ STAGES: dict[str, Stage] = {
         Stage(
             name="evaluate",
             settles="measured on held-out recordings: pass or block",
-            version="1",
+            version="2",
             entry="pipeline.stages.evaluate.stage:work",
             record="pipeline.records.quality:QualityReport",
             reads=("validate", "extract", "finetune"),
             section="evaluate",
+            digests=("base", "ears"),
             parameters=("base", "version", "language", "floors"),
             hands_on=("reference", "report"),
             keeps=("result.json", "reference/*", "report/*"),

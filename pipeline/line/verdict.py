@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from pipeline.errors import GateBlocked, ReviewPending, SettingsError, TransientError, VoiceRefused
@@ -12,10 +13,10 @@ from pipeline.io.ci import address_of
 from pipeline.io.provenance import find_mover
 from pipeline.line import table
 from pipeline.line.run_stage import Outcome, judging_code
+from pipeline.line.served import compared_again
 from pipeline.line.workspace import Workspace
 from pipeline.records.clip_report import ClipReport
 from pipeline.records.job import Reporter
-from pipeline.records.metrics import EVIDENCES
 from pipeline.records.quality import QualityReport
 from pipeline.records.release import Refusal, Release, judges_digest
 from pipeline.records.settings import NotifySettings
@@ -23,6 +24,9 @@ from pipeline.records.settings import NotifySettings
 
 def judge(workspace: Workspace, stage: table.Stage, outcome: Outcome) -> None:
     """Let the stage's own report speak. Raises the error with the exit code that the table names."""
+    if stage.is_verdict and outcome.was_cached:
+        record = compared_again(outcome.record, workspace.registry, workspace.reporter)
+        outcome = replace(outcome, record=record)
     if stage.notice and not outcome.was_cached:
         table.load(stage.notice)(workspace, outcome)
     if stage.verdict:
@@ -65,9 +69,8 @@ def review_pending(voice: str, version: str) -> ReviewPending:
 
 
 def what_helps(report: QualityReport) -> str:
-    """The advice for what blocks this voice."""
-    blocking = {check.evidence for check in report.checks if check.blocks}
-    told = [evidence.advice for name, evidence in EVIDENCES.items() if name in blocking]
+    """The advice for the first check that blocks this voice."""
+    told = [check.advice for check in report.checks if check.blocks and check.advice]
     return told[0] if told else "see the report"
 
 

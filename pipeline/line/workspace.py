@@ -18,9 +18,11 @@ from pipeline.io.store import Store
 from pipeline.io.voices import Voice, content_digest
 from pipeline.line.floors import gate_floors
 from pipeline.line.run_stage import Outcome, find_stage, run_stage
+from pipeline.line.served import served_report
 from pipeline.line.table import Stage
 from pipeline.records.base import Record
-from pipeline.records.job import Destination, Machine, Reporter
+from pipeline.records.job import Destination, Job, Machine, Reporter
+from pipeline.records.quality import QualityReport
 from pipeline.records.release import Channel, recipe_digest, release_version
 from pipeline.records.settings import Settings
 
@@ -63,6 +65,7 @@ class Workspace:
             reporter=self.reporter,
             machine=self.machine,
             destination=self._destination() if stage.writes else None,
+            find_served=self._served if stage.is_verdict else lambda: None,
             check=self._check_unchanged if "content" in stage.digests else lambda: None,
             **self.job(stage, earlier),
         )
@@ -77,6 +80,26 @@ class Workspace:
             "inputs": {name: earlier[name] for name in stage.reads},
             "parameters": {name: PARAMETERS[name](self) for name in stage.parameters},
         }
+
+    def measuring(self, stage: Stage, earlier: Mapping[str, Outcome]) -> Job[Any, Any, Any]:
+        """A stage's job for who wants to measure with it and keeps no result: nothing may be written."""
+        told = self.job(stage, earlier)
+        return Job(
+            voice=self.voice.name,
+            voice_folder=self.voice.folder,
+            settings=told["settings"],
+            inputs={name: outcome.as_input() for name, outcome in told["inputs"].items()},
+            parameters=told["parameters"],
+            folder=self.store.root,
+            key="",
+            checkpoint=self.store.root,
+            reporter=self.reporter,
+            is_stopping=lambda: False,
+            machine=self.machine,
+        )
+
+    def _served(self) -> QualityReport | None:
+        return served_report(self.voice.name, self.registry, self.reporter)
 
     def _destination(self) -> Destination:
         return Destination(self.registry, find_provenance(self.voice.folder, os.environ))
@@ -95,10 +118,18 @@ def _tools(workspace: Workspace) -> dict[str, str]:
     return {f"tool:{name}": digest for name, digest in tools.items()}
 
 
+def _ears(workspace: Workspace) -> dict[str, str]:
+    """The networks that judge speech: where another one listens, it is judged again."""
+    from pipeline.io.artifacts.ears import ear_digests
+
+    return {f"ear:{name}": digest for name, digest in ear_digests(workspace.machine.cache).items()}
+
+
 # What a row of the table may name besides earlier stages.
 DIGESTS: dict[str, Callable[[Workspace], dict[str, str]]] = {
     "content": lambda workspace: {"content": workspace.content_digest},
     "tools": _tools,
+    "ears": _ears,
     "base": lambda workspace: {"base": workspace.base.digest},
 }
 PARAMETERS: dict[str, Callable[[Workspace], Any]] = {

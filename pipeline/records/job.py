@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from pydantic import Field
 
 from pipeline.records.base import Record
+from pipeline.records.quality import QualityReport
 from pipeline.records.release import Channel, Provenance, Release
 
 Item = TypeVar("Item")
@@ -123,6 +124,8 @@ class Job(Generic[SettingsT, InputsT, ParametersT]):
         parameters: what else the key covers (base name, gate section ...), plain data.
         folder: where the stage writes its files; becomes visible when the stage is complete.
         checkpoint: survives a kill of this very job; removed when it completes.
+        served: the report on what production serves now, for a stage that gives a verdict. Like the machine, no key
+            covers it: a verdict is not given again because a voice was published.
         destination: for a stage that writes to the registry; None for the others.
         is_stopping: true after SIGTERM or Ctrl-C: save a checkpoint and raise ``TransientError`` or return.
     """
@@ -139,4 +142,5 @@ class Job(Generic[SettingsT, InputsT, ParametersT]):
     is_stopping: Callable[[], bool]
     machine: Machine = Machine()
     destination: Destination | None = None
+    served: QualityReport | None = None
     voxline_version: str = ""

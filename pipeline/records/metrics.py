@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-EvidenceName = Literal["base", "copy_synthesis", "resynthesis", "free_speech"]
-Against = Literal["limit", "recordings", "bare", "shuffled", "nothing"]
+EvidenceName = Literal["base", "free_speech", "last_release", "resynthesis", "copy_synthesis"]
+Against = Literal["limit", "base", "recordings", "bare", "shuffled", "nothing"]
 
 
 @dataclass(frozen=True)
@@ -21,19 +21,23 @@ class Evidence:
     advice: str
 
 
-# In the order of the report; the advice of the first that blocks is told.
+# In the order of the report.
 EVIDENCES: dict[EvidenceName, Evidence] = {
     "base": Evidence(
         title="The base",
         meaning="What this voice is built on.",
         advice="take a base that is trained and speaks the language (voxline bases list)",
     ),
-    "copy_synthesis": Evidence(
-        title="Copy-synthesis",
-        meaning="Each held-out recording goes through encoder and decoder with the adapter and is compared with itself,"
-        " after one constant delay is undone. It shows the best sound this voice can make.",
-        advice="training does not change how the base copies these recordings: record them with less noise and"
-        " echo, or take another --base",
+    "free_speech": Evidence(
+        title="Free speech",
+        meaning="Sentences nobody recorded. Judged beside the speaker's own held-out recordings, by the same tools.",
+        advice="longer and cleaner recordings, with the speaker in an even voice, may help",
+    ),
+    "last_release": Evidence(
+        title="Against the last release",
+        meaning="The same sentences with the same seeds, by this version and by the one that production serves. Only a"
+        " clear loss blocks: its whole interval is a loss, and its mean is more than the limit.",
+        advice="production is better: compare the recordings that changed since, or leave it as it is",
     ),
     "resynthesis": Evidence(
         title="Resynthesis through tokens",
@@ -41,10 +45,12 @@ EVIDENCES: dict[EvidenceName, Evidence] = {
         " recording as the reference. Compared with the same by the bare base.",
         advice="more recordings of the same kind, or fewer finetune.epochs, may help",
     ),
-    "free_speech": Evidence(
-        title="Free speech",
-        meaning="Sentences nobody recorded. Judged beside the speaker's own held-out recordings, by the same tools.",
-        advice="longer and cleaner recordings, with the speaker in an even voice, may help",
+    "copy_synthesis": Evidence(
+        title="Copy-synthesis",
+        meaning="Each held-out recording goes through encoder and decoder, drawn as speech is drawn, and is compared"
+        " with itself, after one constant delay is undone. It says what the base can draw, and blocks only where the"
+        " bare base copies these recordings well enough and the adapter does not.",
+        advice="the adapter draws worse than the bare base: fewer finetune.epochs, or another base",
     ),
 }
 
@@ -55,7 +61,8 @@ class Metric:
 
     Attributes:
         name: with the evidence before it, the id of its check; the function in `measures.py` has this id.
-        against: what decides. ``limit``: the mean must reach the limit. ``recordings``: the mean may be worse by the
+        against: what decides. ``limit``: the mean must reach the limit. ``base``: likewise, but where the bare base
+            does not reach it either, no training can, and it is noted. ``recordings``: the mean may be worse by the
             limit than that of the speaker's own recordings. ``bare``, ``shuffled``: the deciding end of the interval of
             the paired difference to the bare base, or to shuffled tokens, must reach the limit. ``nothing``: shown.
         limit: where the base's card states none. ``limit_source``: whose it is where no card can state one.
@@ -66,6 +73,11 @@ class Metric:
         whole: a clip without a number is a failure of the measurement, not a clip less.
         ear: what has to listen, an attribute of `measures.Ears`; ``absent``: why there is no number without it.
         waits: required only where its ear is there.
+        stands_for: the id of a better ear's metric; where that one was measured, this one decides nothing.
+        agrees_with: the id of the other ear: this one blocks only where that one fails, too; alone it asks for review.
+        knows_speaker: somebody else's speech must fail it: its limit lies between good voices and wrong speakers.
+        clear_loss: against the last release, the mean loss that blocks; None: not compared.
+        advice: what a voice team can do where it fails, in their words.
         explained: for the reader; empty: the measure says it.
     """
 
@@ -87,7 +99,12 @@ class Metric:
     ear: str = ""
     absent: str = ""
     waits: bool = False
+    stands_for: str = ""
+    agrees_with: str = ""
+    knows_speaker: bool = False
+    clear_loss: float | None = None
     explained: str = ""
+    advice: str = ""
 
     @property
     def id(self) -> str:
@@ -132,38 +149,134 @@ METRICS: dict[str, Metric] = {
             limit_source="the base's card",
         ),
         Metric(
-            "copy_synthesis",
-            "pesq_wb",
-            "PESQ-WB",
-            "MOS-LQO",
-            "limit",
-            useless=1.04,
-            perfect=4.64,
-            limit=3.5,
-            floor="pesq_wb",
-            setting="pesq_wb_min",
-            asks="Copy-synthesis PESQ-WB on held-out clips; brief: 3.5.",
-            brief=3.5,
-            bounds=(1.0, 4.64),
-            whole=True,
-            explained="likeness to the recording as listeners hear it (ITU-T P.862.2)",
-        ),
-        Metric(
-            "copy_synthesis",
-            "stoi",
-            "STOI",
+            "free_speech",
+            "complete",
+            "Sentences spoken to their end",
             "",
             "limit",
             useless=0.0,
             perfect=1.0,
-            limit=0.85,
-            floor="stoi",
-            setting="stoi_min",
-            asks="Copy-synthesis STOI on held-out clips; brief: 0.85.",
-            brief=0.85,
+            limit=0.75,
+            limit_source="the gate",
+            explained="the end was reached by itself, at a human pace, without silence or clipping",
+            advice="the base does not find the end of its sentences: record more sentences of ordinary length",
+        ),
+        Metric(
+            "free_speech",
+            "cer",
+            "Character error rate",
+            "",
+            "recordings",
+            useless=1.0,
+            perfect=0.0,
+            limit=0.1,
+            floor="cer_more",
+            bounds=(0.0, 2.0),
+            ear="words",
+            absent="needs Whisper: voxline artifacts pull gate",
+            clear_loss=0.1,
+            advice="listeners would misread it: check that each text says what its clip says, and record ten more"
+            " sentences, spoken clearly",
+        ),
+        Metric(
+            "free_speech",
+            "as_written",
+            "Sentences heard as written",
+            "",
+            "recordings",
+            useless=0.0,
+            perfect=1.0,
+            limit=0.25,
+            floor="as_written_less",
             bounds=(0.0, 1.0),
-            whole=True,
-            explained="how well the words can be made out (Taal 2011)",
+            ear="words",
+            absent="needs Whisper: voxline artifacts pull gate",
+            waits=True,
+            explained="none broken off, none with words repeated or invented",
+            advice="sentences break off, repeat or gain words: check the texts of the clips, above all their ends",
+        ),
+        Metric(
+            "free_speech",
+            "phone_errors",
+            "Phone error rate",
+            "",
+            "recordings",
+            useless=1.0,
+            perfect=0.0,
+            limit=0.3,
+            floor="phone_errors_more",
+            bounds=(0.0, 1.0),
+            ear="recogniser",
+            absent="the base brings no phone recogniser for this language",
+            waits=True,
+            stands_for="free_speech.cer",
+            advice="check that each text says what its clip says",
+        ),
+        Metric(
+            "free_speech",
+            "likeness",
+            "Speaker likeness (ECAPA)",
+            "cosine",
+            "limit",
+            useless=0.0,
+            perfect=1.0,
+            limit=0.45,
+            floor="likeness",
+            bounds=(0.0, 1.0),
+            ear="speaker",
+            absent="needs ECAPA-TDNN: voxline artifacts pull gate",
+            waits=True,
+            knows_speaker=True,
+            clear_loss=0.05,
+            advice="it sounds like somebody else: take out clips of other people, and record ten more sentences in the"
+            " same room with the same microphone",
+        ),
+        Metric(
+            "free_speech",
+            "similarity",
+            "Speaker similarity (GE2E)",
+            "cosine",
+            "recordings",
+            useless=0.4,
+            perfect=1.0,
+            limit=0.2,
+            floor="similarity_loss",
+            bounds=(0.0, 1.0),
+            stands_for="free_speech.likeness",
+            knows_speaker=True,
+            advice="it sounds like somebody else: take out clips of other people, and record ten more sentences in the"
+            " same room with the same microphone",
+        ),
+        Metric(
+            "free_speech",
+            "dnsmos_ovr",
+            "DNSMOS overall",
+            "MOS",
+            "recordings",
+            useless=1.0,
+            perfect=5.0,
+            limit=1.0,
+            floor="dnsmos_loss",
+            agrees_with="free_speech.naturalness",
+            clear_loss=0.3,
+            advice="noise or artefacts: record in a quieter room, nearer to the microphone",
+        ),
+        Metric(
+            "free_speech",
+            "naturalness",
+            "Naturalness (DistillMOS)",
+            "MOS",
+            "recordings",
+            useless=1.0,
+            perfect=5.0,
+            limit=1.0,
+            floor="naturalness_loss",
+            ear="listener",
+            absent="needs DistillMOS: voxline artifacts pull gate",
+            waits=True,
+            agrees_with="free_speech.dnsmos_ovr",
+            clear_loss=0.3,
+            advice="it does not sound like a person: record more sentences, in an even voice",
         ),
         Metric(
             "resynthesis",
@@ -209,68 +322,38 @@ METRICS: dict[str, Metric] = {
         Metric("resynthesis", "pitch_correlation", "Pitch correlation", "", "nothing", 0.0, 1.0, explained=_READER),
         Metric("resynthesis", "voicing_error", "Voicing error", "", "nothing", 0.5, 0.0, explained=_READER),
         Metric(
-            "free_speech",
-            "complete",
-            "Sentences spoken to their end",
+            "copy_synthesis",
+            "pesq_wb",
+            "PESQ-WB",
+            "MOS-LQO",
+            "base",
+            useless=1.04,
+            perfect=4.64,
+            limit=3.5,
+            floor="pesq_wb",
+            setting="pesq_wb_min",
+            asks="PESQ-WB that copies should have; blocks only where the bare base has it. Brief: 3.5.",
+            brief=3.5,
+            bounds=(1.0, 4.64),
+            whole=True,
+            explained="likeness to the recording as listeners hear it (ITU-T P.862.2)",
+        ),
+        Metric(
+            "copy_synthesis",
+            "stoi",
+            "STOI",
             "",
-            "limit",
+            "base",
             useless=0.0,
             perfect=1.0,
-            limit=0.75,
-            limit_source="the gate",
-            explained="the end was reached by itself, at a human pace, without silence or clipping",
-        ),
-        Metric(
-            "free_speech",
-            "dnsmos_ovr",
-            "DNSMOS overall",
-            "MOS",
-            "recordings",
-            useless=1.0,
-            perfect=5.0,
-            limit=1.0,
-            floor="dnsmos_loss",
-        ),
-        Metric(
-            "free_speech",
-            "similarity",
-            "Speaker similarity (GE2E)",
-            "cosine",
-            "recordings",
-            useless=0.4,
-            perfect=1.0,
-            limit=0.2,
-            floor="similarity_loss",
+            limit=0.85,
+            floor="stoi",
+            setting="stoi_min",
+            asks="STOI that copies should have; blocks only where the bare base has it. Brief: 0.85.",
+            brief=0.85,
             bounds=(0.0, 1.0),
-        ),
-        Metric(
-            "free_speech",
-            "phone_errors",
-            "Phone error rate",
-            "",
-            "recordings",
-            useless=1.0,
-            perfect=0.0,
-            limit=0.3,
-            floor="phone_errors_more",
-            bounds=(0.0, 1.0),
-            ear="recogniser",
-            absent="the base brings no phone recogniser for this language",
-            waits=True,
-        ),
-        Metric(
-            "free_speech",
-            "cer",
-            "Character error rate",
-            "",
-            "recordings",
-            useless=1.0,
-            perfect=0.0,
-            limit=0.1,
-            floor="cer_more",
-            bounds=(0.0, 1.0),
-            ear="transcribe",
-            absent="needs a speech recogniser: set evaluate.recogniser",
+            whole=True,
+            explained="how well the words can be made out (Taal 2011)",
         ),
     )
 }
@@ -296,22 +379,41 @@ def unit_of(check_id: str) -> str:
     return METRICS[check_id].unit if check_id in METRICS else ""
 
 
+def advice_of(check_id: str) -> str:
+    """What a person can do where this check blocks."""
+    evidence, metric = check_id.partition(".")[0], METRICS.get(check_id)
+    if metric is not None and metric.advice:
+        return metric.advice
+    return next((one.advice for known, one in EVIDENCES.items() if known == evidence), "")
+
+
 def metrics_table() -> str:
     """The rows for the docs, as Markdown."""
-    lines = ["| check | measures | decides | a base's card | raised by |", "|---|---|---|---|---|"]
+    lines = [
+        "| check | measures | decides | a base's card | raised by | clear loss |",
+        "|---|---|---|---|---|---|",
+    ]
     for metric in METRICS.values():
-        names = (f"`gate.{metric.floor}`" if metric.floor else "", f"`gate.{metric.setting}`" if metric.setting else "")
-        lines.append(f"| `{metric.id}` | {metric.title} | {_decides(metric)} | {names[0]} | {names[1]} |")
+        card = f"`{metric.floor}`" if metric.floor else ""
+        raised = f"`gate.{metric.setting}`" if metric.setting else ""
+        loss = "" if metric.clear_loss is None else f"{metric.clear_loss:g}"
+        lines.append(f"| `{metric.id}` | {metric.title} | {_decides(metric)} | {card} | {raised} | {loss} |")
     return "\n".join(lines) + "\n"
 
 
 def _decides(metric: Metric) -> str:
     word = "at least" if metric.higher_is_better else "at most"
     sign = "-" if metric.higher_is_better else "+"
-    return {
+    told = {
         "limit": f"mean {word} {metric.limit:g}",
+        "base": f"mean {word} {metric.limit:g}, where the bare base has that",
         "recordings": f"mean {word} that of the recordings {sign} {metric.limit:g}",
         "bare": f"interval of the change against the bare base {word} {metric.limit:g}",
         "shuffled": f"interval of the gain over shuffled tokens {word} {metric.limit:g}",
         "nothing": "nothing; shown",
     }[metric.against]
+    if metric.stands_for:
+        told += f"; only where `{metric.stands_for}` was not measured"
+    if metric.agrees_with:
+        told += f"; blocks together with `{metric.agrees_with}`"
+    return told

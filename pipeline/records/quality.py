@@ -13,6 +13,7 @@ Status = Literal["passed", "failed", "review", "noted", "not_measured", "shown"]
 
 REPORT_FILE = "report/index.html"
 JUNIT_FILE = "report/junit.xml"
+DATA_FILE = "report/report.json"
 
 
 class Floor(Record):
@@ -171,7 +172,17 @@ class QualityReport(Record):
     ears: dict[str, str] = Field(default_factory=dict)
     compared_with: str = ""
 
+    def not_comparable(self, served: QualityReport | None) -> str:
+        """Why there is nothing to compare with in what production serves; empty where there is."""
+        if served is None:
+            return "not applicable: production serves no release with a report"
+        if served.version == self.version:
+            return f"not applicable: production serves this very version, {served.version}"
+        if served.base_digest != self.base_digest:
+            return f"not applicable: {served.version} stands on another base, {served.base} {served.base_digest[:12]}"
+        return ""
+
     @property
     def metrics(self) -> dict[str, float | None]:
         """Every mean by the check's id, as the registry keeps it."""
-        return {check.id: check.value for check in self.checks}
+        return {check.id: check.value for check in self.checks if check.evidence != "last_release"}

@@ -13,26 +13,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from models.encoders.content import PhoneEncoder
-from models.encoders.ge2e import embed_speaker
-from models.judges.transcriber import load_recogniser
-from models.loading.networks import load_phone_recogniser
 from models.phones.phone_classes import sounds_of_symbols
 from pipeline.io.audio import resample
 from pipeline.records.metrics import Metric
 from pipeline.signal import quality
-from pipeline.signal.dnsmos import measure_dnsmos
 from pipeline.signal.gate import Measured, Scores
-from pipeline.signal.speaker import speaker_mel
+from pipeline.stages.evaluate.ears import RATE_HZ, Ears, Utterance
 from pipeline.stages.evaluate.studio import FreeSentence, HeldOut, Studio, Wave
 from pipeline.text.edits import edit_distance
+from pipeline.text.listening import Comparison, compare
 
-MEASURE_RATE_HZ = 16_000
+PATHS = ("copy", "bare_copy", "adapted", "bare", "shuffled")
 MAX_DELAY_S = 0.1
 PHONES_PER_S = (4.0, 30.0)  # outside, nobody is speaking
 SILENT_DBFS = -50.0
+# A passage counts from this share of the text, and from so many units: less is a sound misheard.
+PASSAGE_SHARE, PASSAGE_UNITS = 0.2, 4
 
 
 # -- what is measured -----------------------------------------------------------------------------------------------
@@ -56,38 +53,23 @@ class Pair:
 
     @cached_property
     def aligned(self) -> quality.Aligned:
-        return quality.align_globally(self.recording, self.other, int(MAX_DELAY_S * MEASURE_RATE_HZ))
+        return quality.align_globally(self.recording, self.other, int(MAX_DELAY_S * RATE_HZ))
 
     @cached_property
     def pitch(self) -> quality.PitchError | None:
-        return quality.pitch_error(self.recording, self.other, MEASURE_RATE_HZ)
+        return quality.pitch_error(self.recording, self.other, RATE_HZ)
+
+    @cached_property
+    def pesq_wb(self) -> float | None:
+        return quality.pesq_wb(self.aligned.reference, self.aligned.other)
 
     @cached_property
     def stoi(self) -> float | None:
-        return quality.stoi(self.aligned.reference, self.aligned.other, MEASURE_RATE_HZ)
+        return quality.stoi(self.aligned.reference, self.aligned.other, RATE_HZ)
 
     @cached_property
     def mcd_db(self) -> float | None:
-        return quality.mel_cepstral_distortion(self.recording, self.other, MEASURE_RATE_HZ)
-
-
-@dataclass(frozen=True, eq=False)
-class Utterance:
-    """Speech at 16 kHz with its text. ``sentence``: as it was spoken, where a voice spoke it."""
-
-    wave: Wave
-    symbols: tuple[str, ...]
-    text: str
-    sentence: FreeSentence | None = None
-
-
-@dataclass(frozen=True)
-class Ears:
-    """What listens to free speech and to the speaker's own recordings alike; None: not here."""
-
-    recogniser: PhoneEncoder | None
-    transcribe: Callable[[Tensor], str] | None
-    centroid: Tensor  # (256,)
+        return quality.mel_cepstral_distortion(self.recording, self.other, RATE_HZ)
 
 
 # -- the measures ---------------------------------------------------------------------------------------------------
@@ -105,7 +87,7 @@ def speaks_language(base: Foundation) -> tuple[float, str]:
 
 
 def pesq_wb(pair: Pair) -> float | None:
-    return quality.pesq_wb(pair.aligned.reference, pair.aligned.other)
+    return pair.pesq_wb
 
 
 def stoi(pair: Pair) -> float | None:
@@ -143,44 +125,67 @@ def is_complete(sentence: FreeSentence) -> bool:
     return PHONES_PER_S[0] <= pace <= PHONES_PER_S[1] and level_dbfs > SILENT_DBFS and clipped < 0.01
 
 
-def dnsmos_overall(said: Utterance, _: Ears) -> float | None:
-    return measure_dnsmos(said.wave).ovr if _can_be_judged(said.wave) else None
+def character_errors(said: Utterance, ears: Ears) -> float | None:
+    """Edits to get from what was heard to the text, in units that sound (`pipeline/text/listening.py`)."""
+    heard = _heard_beside(said, ears)
+    return heard.rate if heard is not None else None
 
 
-def ge2e_similarity(said: Utterance, ears: Ears) -> float | None:
-    """Cosine to the speaker's training clips."""
-    if not _can_be_judged(said.wave):
-        return None
-    return float(embed_speaker(torch.from_numpy(speaker_mel(said.wave))) @ ears.centroid)
+def as_written(said: Utterance, ears: Ears) -> float | None:
+    """Neither broken off nor with passages that are repeated or invented."""
+    heard = _heard_beside(said, ears)
+    return float(not faults(heard)) if heard is not None else None
 
 
-def _can_be_judged(speech: Wave) -> bool:
-    return len(speech) >= MEASURE_RATE_HZ // 2 and bool(np.any(speech))
+def heard_faults(said: Utterance, ears: Ears) -> tuple[str, ...]:
+    """What is wrong with a sentence besides single sounds, by the recogniser; nothing without one."""
+    heard = _heard_beside(said, ears)
+    return faults(heard) if heard is not None else ()
+
+
+def faults(heard: Comparison) -> tuple[str, ...]:
+    """Passages that are missing at an end, said twice, or invented."""
+    passage = max(PASSAGE_UNITS, PASSAGE_SHARE * heard.units)
+    found = {
+        "the beginning is missing": heard.dropped_at_start >= passage,
+        "it breaks off": heard.dropped_at_end >= passage,
+        "a passage is repeated": heard.repeated > 0 and heard.added >= heard.repeated,
+        "words are invented": heard.repeated == 0 and heard.longest_added >= passage,
+    }
+    return tuple(told for told, is_so in found.items() if is_so)
+
+
+def _heard_beside(said: Utterance, ears: Ears) -> Comparison | None:
+    heard = ears.read(said)
+    compared = compare(said.text, heard, ears.language) if heard is not None else None
+    return compared if compared is not None and compared.units else None
 
 
 def phone_errors(said: Utterance, ears: Ears) -> float | None:
     """Edits to get from what the base's recogniser hears to the phones of the text, per phone."""
     table = sounds_of_symbols()
     wanted = [sound for symbol in said.symbols for sound in table.get(symbol, ())]
-    if ears.recogniser is None or not wanted or len(said.wave) < MEASURE_RATE_HZ // 4:
+    if ears.recogniser is None or not wanted or not said.lasts(0.25):
         return None
     if not all(symbol in table for symbol in said.symbols):
         return None
-    heard = ears.recogniser.recognise(torch.from_numpy(said.wave))
-    return edit_distance(heard, wanted) / len(wanted)
+    return edit_distance(ears.recogniser.recognise(torch.from_numpy(said.wave)), wanted) / len(wanted)
 
 
-def character_errors(said: Utterance, ears: Ears) -> float | None:
-    """Edits to get from what a recogniser of another lineage reads to the text, per letter."""
-    wanted = letters(said.text)
-    if ears.transcribe is None or not wanted or len(said.wave) < MEASURE_RATE_HZ // 4:
-        return None
-    return edit_distance(letters(ears.transcribe(torch.from_numpy(said.wave))), wanted) / len(wanted)
+def ecapa_likeness(said: Utterance, ears: Ears) -> float | None:
+    return ears.like(said)
 
 
-def letters(text: str) -> str:
-    """What is compared of a text: letters and digits without case, punctuation and spaces."""
-    return "".join(letter for letter in text.casefold() if letter.isalnum())
+def ge2e_similarity(said: Utterance, ears: Ears) -> float | None:
+    return ears.resembles(said)
+
+
+def dnsmos_overall(said: Utterance, ears: Ears) -> float | None:
+    return ears.score(said)
+
+
+def distillmos(said: Utterance, ears: Ears) -> float | None:
+    return ears.grade(said)
 
 
 # A row's id -> its measure.
@@ -199,10 +204,13 @@ MEASURES: dict[str, Callable[..., Any]] = {
     "resynthesis.pitch_correlation": pitch_correlation,
     "resynthesis.voicing_error": voicing_error,
     "free_speech.complete": completeness,
-    "free_speech.dnsmos_ovr": dnsmos_overall,
-    "free_speech.similarity": ge2e_similarity,
-    "free_speech.phone_errors": phone_errors,
     "free_speech.cer": character_errors,
+    "free_speech.as_written": as_written,
+    "free_speech.phone_errors": phone_errors,
+    "free_speech.likeness": ecapa_likeness,
+    "free_speech.similarity": ge2e_similarity,
+    "free_speech.dnsmos_ovr": dnsmos_overall,
+    "free_speech.naturalness": distillmos,
 }
 
 
@@ -213,7 +221,7 @@ MEASURES: dict[str, Callable[..., Any]] = {
 class Measuring:
     """Everything there is to measure, by clip or sentence.
 
-    ``pairs``: path (copy, adapted, bare, shuffled) -> clip -> what became of it on that path.
+    ``pairs``: path (copy, bare_copy, adapted, bare, shuffled) -> clip -> what became of it on that path.
     """
 
     foundation: Foundation
@@ -231,10 +239,11 @@ def measure(metric: Metric, takes: Measuring) -> Measured:
         return Measured({takes.foundation.language: value}, told=told)
     if metric.evidence == "free_speech":
         absent = metric.absent if metric.ear and getattr(takes.ears, metric.ear) is None else ""
-        others = takes.recorded if metric.against == "recordings" else {}
+        others = takes.recorded if metric.against == "recordings" or metric.knows_speaker else {}
         return Measured(_heard(tool, takes.spoken, takes.ears), _heard(tool, others, takes.ears), absent)
-    path = "copy" if metric.evidence == "copy_synthesis" else "adapted"
-    return Measured(_compared(tool, takes.pairs[path]), _compared(tool, takes.pairs.get(metric.against, {})))
+    is_copy = metric.evidence == "copy_synthesis"
+    new, old = ("copy", "bare_copy") if is_copy else ("adapted", metric.against)
+    return Measured(_compared(tool, takes.pairs[new]), _compared(tool, takes.pairs.get(old, {})))
 
 
 def _heard(tool: Callable[..., float | None], said: Mapping[str, Utterance], ears: Ears) -> Scores:
@@ -245,20 +254,25 @@ def _compared(tool: Callable[..., float | None], pairs: Mapping[str, Pair]) -> S
     return {clip: tool(pair) for clip, pair in pairs.items()}
 
 
-def take(
-    studio: Studio, clips: Sequence[HeldOut], spoken: Sequence[FreeSentence], language: str, ears: Ears
-) -> Measuring:
+def take(studio: Studio, clips: Sequence[HeldOut], spoken: Sequence[FreeSentence], ears: Ears) -> Measuring:
     """All sounds at the rate at which they are measured."""
     rate_hz = studio.features.sample_rate_hz
 
     def plain(wave: Wave) -> Wave:
-        return resample(wave, rate_hz, MEASURE_RATE_HZ)
+        return resample(wave, rate_hz, RATE_HZ)
 
-    paths = ("copy", "adapted", "bare", "shuffled")
+    def pairs(clip: HeldOut) -> dict[str, Pair]:
+        made = {path: getattr(clip, path) for path in PATHS}
+        found = {path: Pair(plain(clip.recording), plain(wave)) for path, wave in made.items()}
+        if np.array_equal(clip.copy, clip.bare_copy):  # training does not reach what draws: measured once
+            found["bare_copy"] = found["copy"]
+        return found
+
+    by_clip = {clip.clip: pairs(clip) for clip in clips}
     heldout = [studio.features.clips[index] for index in studio.heldout]
     return Measuring(
-        foundation=Foundation(studio.base.random_roles, studio.base.text.languages, language),
-        pairs={p: {one.clip: Pair(plain(one.recording), plain(getattr(one, p))) for one in clips} for p in paths},
+        foundation=Foundation(studio.base.random_roles, studio.base.text.languages, ears.language),
+        pairs={path: {clip: found[path] for clip, found in by_clip.items()} for path in PATHS},
         spoken={one.name: Utterance(plain(one.wave), one.symbols, one.text, one) for one in spoken},
         recorded={
             clip.clip: Utterance(plain(studio.wave(index)), clip.symbols, clip.text)
@@ -266,23 +280,3 @@ def take(
         },
         ears=ears,
     )
-
-
-def train_ears(studio: Studio, language: str, transcriber: str) -> Ears:
-    """The recogniser, where the base has a trained one for this language, and the training clips' mean GE2E vector.
-
-    ``transcriber``: a model of transformers, or empty.
-    """
-    rate_hz = studio.features.sample_rate_hz
-    vectors = [
-        embed_speaker(torch.from_numpy(speaker_mel(resample(studio.wave(i), rate_hz, MEASURE_RATE_HZ))))
-        for i in studio.training
-    ]
-    centroid = torch.stack(vectors).mean(0)
-    transcribe = load_recogniser(transcriber, studio.device, language) if transcriber else None
-    return Ears(_phone_recogniser(studio, language), transcribe, centroid / centroid.norm())
-
-
-def _phone_recogniser(studio: Studio, language: str) -> PhoneEncoder | None:
-    is_spoken = language in studio.base.text.languages
-    return load_phone_recogniser(studio.base, studio.cache) if is_spoken else None

@@ -6,8 +6,10 @@ goes to `signal/gate.py`, which decides. The report is written whatever the verd
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -19,11 +21,41 @@ from pipeline.io.files import write_atomically
 from pipeline.io.report import Sound, render_html
 from pipeline.io.report_summary import SUMMARY_FILE, render_junit, render_markdown
 from pipeline.records.metrics import METRICS
-from pipeline.records.quality import JUNIT_FILE, REPORT_FILE, AudioFile, Check, Floors, QualityReport, Sample
+from pipeline.records.quality import DATA_FILE, JUNIT_FILE, REPORT_FILE, AudioFile, Check, Floors, QualityReport, Sample
 from pipeline.records.reference import REFERENCE_AUDIO, REFERENCE_FOLDER, REFERENCE_RECORD
 from pipeline.signal import gate
-from pipeline.stages.evaluate.measures import measure, take, train_ears
-from pipeline.stages.evaluate.studio import EvaluateJob, FreeSentence, HeldOut, Studio, Wave, resound, speak_sentences
+from pipeline.stages.evaluate.ears import open_ears
+from pipeline.stages.evaluate.measures import Measuring, heard_faults, measure, take
+from pipeline.stages.evaluate.studio import EvaluateJob, HeldOut, Studio, Wave, resound, speak_sentences
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """One thread for each network: many small clips are heard side by side, which is quicker than each in pieces."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def listen(job: EvaluateJob, studio: Studio) -> tuple[Sequence[HeldOut], Measuring]:
+    """The voice through every path and in sentences of its own, and everybody who listens to it.
+
+    Raises TransientError when stopped.
+    """
+    language, clips = job.parameters["language"], []
+    for index in job.reporter.track(studio.heldout, description=f"{job.voice}: resynthesis"):
+        if job.is_stopping():
+            raise TransientError("stopped while measuring", hint="run again")
+        clips.append(resound(studio, index, job.settings.seeds + index))
+    spoken = speak_sentences(studio, language, job)
+    threads = job.machine.threads or os.cpu_count() or 1
+    takes = take(studio, clips, spoken, open_ears(studio, language, job.settings.recogniser, threads))
+    with single_threaded():
+        takes.ears.listen([*takes.spoken.values(), *takes.recorded.values()], threads)
+    return clips, takes
 
 
 def work(job: EvaluateJob) -> QualityReport:
@@ -35,30 +67,18 @@ def work(job: EvaluateJob) -> QualityReport:
     if job.machine.threads:
         torch.set_num_threads(job.machine.threads)
     base = find_base(job.parameters["base"], job.machine.bases, job.machine.replaced_bases)
-    studio = Studio(job, base)
-    floors = Floors.model_validate(job.parameters["floors"])
-    language = job.parameters["language"]
-    clips = []
-    for index in job.reporter.track(studio.heldout, description=f"{job.voice}: resynthesis"):
-        if job.is_stopping():
-            raise TransientError("stopped while measuring", hint="run again")
-        clips.append(resound(studio, index, job.settings.seeds + index))
-    spoken = speak_sentences(studio, language, job)
-    ears = train_ears(studio, language, job.settings.recogniser)
-    takes = take(studio, clips, spoken, language, ears)
+    studio, floors = Studio(job, base), Floors.model_validate(job.parameters["floors"])
+    clips, takes = listen(job, studio)
     rows = job.reporter.track(METRICS.values(), description=f"{job.voice}: measuring")
-    checks = [gate.judge(metric, measure(metric, takes), floors) for metric in rows]
+    checks = gate.judge_all({metric.id: measure(metric, takes) for metric in rows}, floors)
     passed, reasons = gate.verdict(checks)
-    for check in checks:
-        if check.evidence != "base" and check.limit is not None:
-            job.reporter.log(f"{job.voice}: {check.line}")
-    samples, sounds = _samples(clips, spoken, checks, studio.features.sample_rate_hz)
+    samples, sounds = _samples(clips, takes, checks, studio.features.sample_rate_hz)
     report = QualityReport(
         voice=job.voice,
         version=job.parameters["version"],
         base=base.name,
         base_digest=base.digest,
-        language=language,
+        language=job.parameters["language"],
         passed=passed,
         reasons=reasons,
         floors=floors,
@@ -66,14 +86,21 @@ def work(job: EvaluateJob) -> QualityReport:
         samples=tuple(samples),
         heldout_clips=studio.adapter.heldout_clips,
         duration_s=round(time.perf_counter() - clock, 2),
+        review=gate.asks_for_review(checks),
+        base_speech=base.gate.speech,
+        ears=takes.ears.digests,
     )
+    report = gate.with_comparison(report, job.served)
+    for check in report.checks:
+        if check.evidence != "base" and check.limit is not None:
+            job.reporter.log(f"{job.voice}: {check.line}")
     _write(job, studio, report, sounds)
     return report
 
 
 def _samples(
     clips: Sequence[HeldOut],
-    spoken: Sequence[FreeSentence],
+    takes: Measuring,
     checks: Sequence[Check],
     rate_hz: int,
 ) -> tuple[list[Sample], dict[str, Sound]]:
@@ -100,15 +127,18 @@ def _samples(
             sound(name, "bare", "From tokens, bare base", one.bare),
         )
         samples.append(Sample(name=one.clip, evidence="resynthesis", text=one.text, sounds=paths))
-    for one_sentence in spoken:
-        played = sound(f"free-{one_sentence.name}", "spoken", "Spoken", one_sentence.wave)
+    for name, said in takes.spoken.items():
+        if said.sentence is None:
+            continue
+        played = sound(f"free-{name}", "spoken", "Spoken", said.sentence.wave)
         samples.append(
             Sample(
-                name=f"Sentence {one_sentence.name}",
+                name=f"Sentence {name}",
                 evidence="free_speech",
-                text=one_sentence.text,
+                text=said.text,
                 sounds=(played,),
-                notes=one_sentence.problems,
+                notes=(*said.sentence.problems, *heard_faults(said, takes.ears)),
+                heard=takes.ears.read(said) or "",
             )
         )
     return samples, sounds
@@ -122,7 +152,7 @@ def _write(job: EvaluateJob, studio: Studio, report: QualityReport, sounds: dict
     page = render_html(report, studio.adapter, sounds, job.voxline_version)
     write_atomically(job.folder / REPORT_FILE, page.encode())
     write_atomically(job.folder / JUNIT_FILE, render_junit(report))
-    write_atomically(job.folder / "report" / "report.json", report.model_dump_json(indent=1).encode())
+    write_atomically(job.folder / DATA_FILE, report.model_dump_json(indent=1).encode())
     clip, folder = studio.reference_clip(), job.folder / REFERENCE_FOLDER
     write_atomically(folder / REFERENCE_AUDIO, encode_audio(studio.wave(studio.reference), clip.sample_rate_hz))
     write_atomically(folder / REFERENCE_RECORD, clip.model_dump_json(indent=1).encode())

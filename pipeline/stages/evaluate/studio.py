@@ -46,12 +46,13 @@ Wave = npt.NDArray[np.float32]  # mono (n,)
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What became of one held-out clip, all at the base's rate."""
+    """What became of one held-out clip, all at the base's rate. ``bare``: without the adapter."""
 
     clip: str
     text: str
     recording: Wave
     copy: Wave
+    bare_copy: Wave
     adapted: Wave
     bare: Wave
     shuffled: Wave
@@ -149,13 +150,14 @@ def resound(studio: Studio, index: int, seed: int) -> HeldOut:
     tokens = tensors.tokens
     shuffled = tokens[torch.randperm(len(tokens), generator=torch.Generator().manual_seed(seed))]
     with adapters_off(again.network):
-        bare = again.speak(tokens, tensors, reference, seed)
+        bare, bare_copy = again.speak(tokens, tensors, reference, seed), again.copy(tensors)
     clip = studio.features.clips[index]
     return HeldOut(
         clip=clip.clip,
         text=clip.text,
         recording=studio.wave(index),
         copy=_wave(again.copy(tensors)),
+        bare_copy=_wave(bare_copy),
         adapted=_wave(again.speak(tokens, tensors, reference, seed)),
         bare=_wave(bare),
         shuffled=_wave(again.speak(shuffled, tensors, reference, seed)),

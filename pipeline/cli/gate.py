@@ -1,0 +1,139 @@
+"""voxline gate calibrate|selftest"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.common import BaseOption, JsonOption, VoiceArgument, complete_base, complete_voice
+from pipeline.cli.terminal import print_json, print_table, table, tell, write_document
+
+if TYPE_CHECKING:
+    from pipeline.records.calibration import Calibration
+    from pipeline.records.selftest import Selftest
+
+group = typer.Typer(
+    no_args_is_help=True, help="What voices have to reach: find the limits of a base, and try the gate itself."
+)
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(group, name="gate", rich_help_panel="Setting up")
+
+
+@group.command()
+def calibrate(
+    voices: Annotated[
+        list[str], typer.Argument(help="Voices of this repository; five or more.", autocompletion=complete_voice)
+    ],
+    base: Annotated[
+        str, typer.Option("--base", help="The base whose limits are looked for.", autocompletion=complete_base)
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Find the limits of a base's card: train voices on it, and hear each in its own place and in every other's.
+
+    Prints what to write under `gate` in base.yaml, with the evidence for each limit. Changes nothing.
+
+        voxline gate calibrate --base nano ana ben cleo dora emil
+    """
+    from pipeline.cli.common import ConsoleReporter
+    from pipeline.cli.line import open_workspace
+    from pipeline.jobs.calibrate import calibrate as find_limits
+    from pipeline.line.table import STAGES
+    from pipeline.line.walk import run_until
+
+    workspaces = [open_workspace(voice, {"voxline.base": base}, ConsoleReporter(quiet=as_json)) for voice in voices]
+    jobs = [one.measuring(STAGES["evaluate"], run_until(one, "finetune")) for one in workspaces]
+    found = find_limits(jobs, workspaces[0].base)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+        return
+    _show(found)
+
+
+@group.command()
+def selftest(
+    voice: VoiceArgument,
+    other: Annotated[
+        str | None,
+        typer.Option("--other", help="A voice of somebody else, who must not pass.", autocompletion=complete_voice),
+    ] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="Break the adapter, too; a minute or more for each.")] = False,
+    base: BaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Break a good voice in many ways, and see whether the gate stops each (exit 11 where one gets through).
+
+    voxline gate selftest sample
+    voxline gate selftest ana --other ben --whole
+    """
+    from pipeline.cli.common import ConsoleReporter
+    from pipeline.cli.line import open_workspace
+    from pipeline.errors import GateBlocked
+    from pipeline.jobs.selftest import selftest as try_gate
+    from pipeline.line.table import STAGES
+    from pipeline.line.walk import run_until
+
+    opened = [
+        open_workspace(name, {"voxline.base": base}, ConsoleReporter(quiet=as_json)) for name in (voice, other) if name
+    ]
+    jobs = [one.measuring(STAGES["evaluate"], run_until(one, "finetune")) for one in opened]
+    found = try_gate(*jobs, whole=whole)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        _show_trials(found)
+    if found.wrong:
+        told = "; ".join(f"{one.name}: {'passes' if one.passed else 'is blocked'}" for one in found.wrong)
+        raise GateBlocked(f"{len(found.wrong)} of {len(found.trials)} verdicts are wrong: {told}")
+
+
+def _show_trials(found: Selftest) -> None:
+    rows = table("", "should", "verdict", "blocked by", "asks for review", header_style="bold")
+    for one in found.trials:
+        verdict = "passes" if one.passed else "blocked"
+        should = "pass" if one.is_good else "be blocked"
+        style = "" if one.is_right else "red"
+        rows.add_row(one.name, should, verdict, ", ".join(one.blocked_by), ", ".join(one.review), style=style)
+    print_table(rows)
+    tell(f"ears: {', '.join(found.ears) or 'none but those that come with voxline'}", style="dim")
+
+
+def _show(found: Calibration) -> None:
+    rows = table(
+        "limit", "now", "suggested", "good voices behind", "wrong speakers from", "apart by", header_style="bold"
+    )
+    for limit in found.limits:
+        good = [one.behind for one in limit.good]
+        wrong = min((one.behind for one in limit.wrong), default=None)
+        rows.add_row(
+            limit.floor,
+            f"{limit.present:g}",
+            f"{limit.suggested:g}",
+            f"{min(good):.3f} to {max(good):.3f}",
+            "-" if wrong is None else f"{wrong:.3f}",
+            "-" if limit.distance is None else f"{limit.distance:.3f}",
+        )
+    print_table(rows)
+    for floor, why in found.not_measured.items():
+        tell(f"{floor}: not measured: {why}", style="dim")
+    write_document(card_of(found))
+
+
+def card_of(found: Calibration) -> str:
+    """The section for base.yaml."""
+    import yaml
+
+    evidence = {limit.floor: limit.told for limit in found.limits}
+    for copy in found.copies:
+        evidence[copy.floor] = (
+            f"{copy.clips} copies by the bare base, drawn as speech is drawn: mean {copy.mean:.2f}, 5th percentile"
+            f" {copy.low:.2f}, lowest {copy.worst:.2f}; the brief asks for {copy.brief:g}"
+        )
+    limits = {limit.floor: limit.suggested for limit in found.limits}
+    copies = {copy.floor: round(copy.low, 2) for copy in found.copies}
+    return yaml.safe_dump(
+        {"gate": {**copies, **limits, "speech": found.speech, "evidence": evidence}}, sort_keys=False, width=118
+    )
