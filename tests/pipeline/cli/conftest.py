@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
+from pipeline.cli.main import run_command
 from pipeline.signal import gate
 
 
@@ -69,3 +73,27 @@ def copy(repository_with_voice: Path, tmp_path: Path, monkeypatch) -> Path:
 def open_gate(monkeypatch) -> None:
     """A gate that lets everything pass: what publishing does cannot be seen on random numbers otherwise."""
     monkeypatch.setattr(gate, "verdict", lambda checks: (True, ()))
+
+
+@pytest.fixture(scope="session")
+def waiting_once(once: Callable[..., Path], walked_once: Path) -> Path:
+    """Where ``repository`` has a voice that a person reviews, run once, and ``told.json`` what the run said."""
+
+    def walk(folder: Path) -> None:
+        root = shutil.copytree(walked_once, folder / "repository")
+        manifest = root / "voices" / "ana" / "voice.yaml"
+        manifest.write_text(manifest.read_text() + "review: required\n")
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as told:
+            patch.chdir(root)
+            patch.setattr(gate, "verdict", lambda checks: (True, ()))
+            assert run_command(["run", "ana", "--json"]) == 12
+        (folder / "told.json").write_text(told.getvalue())
+
+    return once("waiting", walk)
+
+
+@pytest.fixture
+def waiting(waiting_once: Path, tmp_path: Path, monkeypatch) -> Path:
+    """A copy of that repository."""
+    monkeypatch.chdir(root := shutil.copytree(waiting_once / "repository", tmp_path / "copy"))
+    return root

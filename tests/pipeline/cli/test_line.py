@@ -180,13 +180,9 @@ def test_a_passed_voice_is_published_and_speaks(
     assert voxline("registry", "verify").code == 0
 
 
-def test_a_reviewed_voice_waits_as_a_candidate(copy: Path, voxline, walk, open_gate) -> None:
-    manifest = copy / "voices" / "ana" / "voice.yaml"
-    manifest.write_text(manifest.read_text() + "review: required\n")
-    walk.forget(copy, "evaluate")
-    first = voxline("run", "ana", "--json")
-    assert first.code == 12, first.err
-    assert json.loads(first.out)[0]["channel"] == "candidate"
+def test_a_reviewed_voice_waits_as_a_candidate(waiting: Path, waiting_once: Path, voxline, open_gate) -> None:
+    copy, (first,) = waiting, json.loads((waiting_once / "told.json").read_text())
+    assert (first["exit_code"], first["channel"]) == (12, "candidate")
     assert voxline("say", "ana", "Hello.", "-o", str(copy / "a.wav")).code == 2
     assert voxline("say", "ana", "Hello.", "-o", str(copy / "a.wav"), "--channel", "candidate").code == 0
     assert voxline("run", "ana").code == 12
