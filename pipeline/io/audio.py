@@ -35,6 +35,7 @@ _BLOCK_VALUES = 1 << 20  # values decoded at a time: 4 MB, whatever the header c
 LISTENING_KBIT_S = 12.0
 _WRITTEN_FRAMES = 1 << 16  # at a time: libsndfile's Vorbis encoder overflows the stack with minutes at once
 _OPUS_RATES_HZ = (8000, 12000, 16000, 24000)  # of those that Opus takes, what so few bits can carry
+_LISTENED_FRAMES = 60 * 48000  # more is nothing that a page of ours plays
 _OPUS_KBIT_S = (6.0, 256.0)  # what libsndfile makes of the compression levels 1 and 0
 _STREAM_SIZES = (0xFFFFFFFF, 0)  # a WAV written to a pipe cannot know its size and says so
 _DEMUXERS = {"M4A": "mov", "AAC": "aac", "MATROSKA": "matroska", "ASF": "asf"}  # what libsndfile cannot read
@@ -156,6 +157,17 @@ def encode_for_listening(samples: Samples, sample_rate_hz: int, kbit_s: float = 
     level = (most - kbit_s) / (most - least)
     soundfile.write(buffer, sound, rate_hz, format="OGG", subtype="OPUS", compression_level=level)
     return buffer.getvalue()
+
+
+def decode_listened(data: bytes) -> tuple[Samples, int] | None:
+    """What `encode_for_listening` made: mono (frames,) and its rate; None for anything else."""
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as sound:
+            if (sound.format, sound.subtype, sound.channels) != ("OGG", "OPUS", 1):
+                return None
+            return sound.read(_LISTENED_FRAMES, dtype="float32"), sound.samplerate
+    except soundfile.LibsndfileError:
+        return None
 
 
 def write_audio(path: Path | str, samples: Samples, sample_rate_hz: int, subtype: str = "PCM_16") -> None:

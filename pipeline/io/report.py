@@ -23,7 +23,6 @@ from pipeline.io.report_words import (
     differences,
     is_short_of,
     joiner,
-    key_of,
     ranked,
     short,
     told_differences,
@@ -147,7 +146,7 @@ def _first(title: str, sample: Sample | None, role: str, report: QualityReport, 
     shown = {"title": title, "player": player, "absent": "Nothing was made of it.", "sentence": "", "text": ""}
     if sample is None or player is None:
         return shown
-    sentence = key_of(sample) if role == "spoken" else ""
+    sentence = sample.name if role == "spoken" else ""
     return shown | {"text": sample.text, "language": sample.language or report.language, "sentence": sentence}
 
 
@@ -211,7 +210,7 @@ def _bar(check: Check) -> dict[str, Any] | None:
 def _sentence(one: Ranked, media: Media, *, in_full: bool) -> dict[str, Any]:
     sample = one.sample
     return {
-        "name": key_of(sample),
+        "name": sample.name,
         "text": sample.text,
         "language": sample.language,
         "heard": _heard(sample) if sample.heard else None,

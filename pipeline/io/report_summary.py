@@ -51,7 +51,7 @@ def render_markdown(report: QualityReport) -> str:
     lines += [""] if told_of else []
     lines += [f"- {markdown(': '.join(filter(None, told)))}" for told in told_of]
     lines += ["", "| | check | mean | 95 % interval | limit |", "|---|---|---|---|---|"]
-    lines += [_row(check) for check in report.checks if check.required or check.limit is not None]
+    lines += [_row(check) for check in report.checks if check.status != "shown"]
     worst = [one for one in ranked(report)[:WORST] if one.scores]
     if worst:
         lines += ["", "The worst sentences:", ""]

@@ -9,7 +9,6 @@ from difflib import SequenceMatcher
 from typing import Literal
 
 from pipeline.records.adapter import TrainedGroup, TrainedPart
-from pipeline.records.metrics import EVIDENCES
 from pipeline.records.quality import Check, QualityReport, Sample
 
 MARKS = {"passed": "✓", "failed": "✗", "review": "?", "noted": "!", "not_measured": "–", "shown": "·"}
@@ -66,13 +65,9 @@ def _count(number: int, noun: str) -> str:
 
 def advice(report: QualityReport) -> dict[str, str]:
     """Why it is blocked, or why a person should listen, and for each what a voice team can do."""
-    blocking = {check.reason: _advice(check) for check in report.checks if check.blocks}
-    told = {**blocking, **{check.reason: _advice(check) for check in report.checks if check.status == "review"}}
+    blocking = {check.reason: check.advice for check in report.checks if check.blocks}
+    told = {**blocking, **{check.reason: check.advice for check in report.checks if check.status == "review"}}
     return {**told, **{reason: "" for reason in report.reasons if reason not in told}}
-
-
-def _advice(check: Check) -> str:
-    return check.advice or EVIDENCES[check.evidence].advice
 
 
 def compared(report: QualityReport) -> str:
@@ -95,26 +90,23 @@ def ranked(report: QualityReport) -> list[Ranked]:
 def _ranked(sample: Sample, checks: Sequence[Check]) -> Ranked:
     scores = tuple(_scores(sample, checks))
     margins = [
-        (score - check.limit) / (check.ceiling - check.floor) for check, score in scores if check.limit is not None
+        (score - check.limit) / (check.ceiling - check.floor)
+        for check, score in scores
+        if check.limit is not None and check.status != "shown"
     ]
     return Ranked(sample, min(margins, default=None), scores)
 
 
 def _scores(sample: Sample, checks: Sequence[Check]) -> Iterator[tuple[Check, float]]:
     for check in checks:
-        score = check.per_clip.get(key_of(sample))
+        score = check.per_clip.get(sample.name)
         if check.evidence == sample.evidence and score is not None and check.floor != check.ceiling:
             yield check, score
 
 
-def key_of(sample: Sample) -> str:
-    """By which `Check.per_clip` knows it."""
-    return sample.name.removeprefix("Sentence ")
-
-
 def is_short_of(check: Check, score: float) -> bool:
     """Whether this score by itself would not reach the limit."""
-    if check.limit is None:
+    if check.limit is None or check.status == "shown":
         return False
     return score < check.limit if check.higher_is_better else score > check.limit
 

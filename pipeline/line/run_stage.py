@@ -26,8 +26,7 @@ from pipeline.io.store import Store, check_marks, digest_of_marks, list_marks, s
 from pipeline.line import table
 from pipeline.line.table import Stage, load
 from pipeline.records.base import Record
-from pipeline.records.job import Destination, FileMark, Input, Job, Machine, Reporter, StageResult
-from pipeline.records.quality import QualityReport
+from pipeline.records.job import Destination, FileMark, Input, Job, Machine, Reporter, Served, StageResult
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def run_stage(
     parameters: Mapping[str, Any] | None = None,
     machine: Machine | None = None,
     destination: Destination | None = None,
-    find_served: Callable[[], QualityReport | None] = lambda: None,
+    find_served: Callable[[], Served | None] = lambda: None,
     check: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Run one stage of one voice, or find that it was run before.

@@ -6,18 +6,19 @@ from pydantic import ValidationError
 
 from pipeline.errors import PipelineError
 from pipeline.io.registry.registry import Registry
-from pipeline.records.job import Reporter
-from pipeline.records.quality import DATA_FILE, QualityReport
+from pipeline.records.job import Reporter, Served
+from pipeline.records.quality import DATA_FILE, REPORT_FILE, QualityReport
 
 
-def served_report(voice: str, registry: Registry, reporter: Reporter) -> QualityReport | None:
+def find_served(voice: str, registry: Registry, reporter: Reporter) -> Served | None:
     """The quality report of the release on production; None where there is none, or none that can be read."""
     try:
         pointer = registry.pointer(voice, "production")
         if pointer is None or pointer.version is None:
             return None
         folder = registry.verified(voice, "production", below=("report",))[1]
-        return QualityReport.model_validate_json((folder / DATA_FILE).read_bytes())
+        report = QualityReport.model_validate_json((folder / DATA_FILE).read_bytes())
+        return Served(report, folder / REPORT_FILE)
     except (PipelineError, OSError, ValidationError) as error:
         told = error.message if isinstance(error, PipelineError) else type(error).__name__
         reporter.log(f"{voice}: warning: not compared with what production serves: {told}")
@@ -26,7 +27,8 @@ def served_report(voice: str, registry: Registry, reporter: Reporter) -> Quality
 
 def compared_again(report: QualityReport, registry: Registry, reporter: Reporter) -> QualityReport:
     """A report of an earlier run, held against what production serves by now. Its key does not know production."""
-    served = served_report(report.voice, registry, reporter)
+    found = find_served(report.voice, registry, reporter)
+    served = found.report if found else None
     nothing = report.not_comparable(served)
     if nothing and all(check.evidence != "last_release" for check in report.checks):
         return report.model_copy(update={"compared_with": nothing})

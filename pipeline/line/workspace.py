@@ -18,11 +18,10 @@ from pipeline.io.store import Store
 from pipeline.io.voices import Voice, content_digest
 from pipeline.line.floors import gate_floors
 from pipeline.line.run_stage import Outcome, find_stage, run_stage
-from pipeline.line.served import served_report
+from pipeline.line.served import find_served
 from pipeline.line.table import Stage
 from pipeline.records.base import Record
-from pipeline.records.job import Destination, Job, Machine, Reporter
-from pipeline.records.quality import QualityReport
+from pipeline.records.job import Destination, Job, Machine, Reporter, Served
 from pipeline.records.release import Channel, recipe_digest, release_version
 from pipeline.records.settings import Settings
 
@@ -98,8 +97,8 @@ class Workspace:
             machine=self.machine,
         )
 
-    def _served(self) -> QualityReport | None:
-        return served_report(self.voice.name, self.registry, self.reporter)
+    def _served(self) -> Served | None:
+        return find_served(self.voice.name, self.registry, self.reporter)
 
     def _destination(self) -> Destination:
         return Destination(self.registry, find_provenance(self.voice.folder, os.environ))

@@ -113,6 +113,14 @@ class Destination:
 
 
 @dataclass(frozen=True)
+class Served:
+    """What production serves: the quality report of the release, and its page, which plays its sentences."""
+
+    report: QualityReport
+    page: Path
+
+
+@dataclass(frozen=True)
 class Job(Generic[SettingsT, InputsT, ParametersT]):
     """One stage of one voice, ready to run. What a stage writes in the brackets, a test holds against its row.
 
@@ -124,8 +132,8 @@ class Job(Generic[SettingsT, InputsT, ParametersT]):
         parameters: what else the key covers (base name, gate section ...), plain data.
         folder: where the stage writes its files; becomes visible when the stage is complete.
         checkpoint: survives a kill of this very job; removed when it completes.
-        served: the report on what production serves now, for a stage that gives a verdict. Like the machine, no key
-            covers it: a verdict is not given again because a voice was published.
+        served: what production serves now, for a stage that gives a verdict. Like the machine, no key covers it: a
+            verdict is not given again because a voice was published.
         destination: for a stage that writes to the registry; None for the others.
         is_stopping: true after SIGTERM or Ctrl-C: save a checkpoint and raise ``TransientError`` or return.
     """
@@ -142,5 +150,5 @@ class Job(Generic[SettingsT, InputsT, ParametersT]):
     is_stopping: Callable[[], bool]
     machine: Machine = Machine()
     destination: Destination | None = None
-    served: QualityReport | None = None
+    served: Served | None = None
     voxline_version: str = ""

@@ -121,7 +121,12 @@ class Check(Record):
 
 
 class AudioFile(Record):
-    """A sound of the report: what it is, and its file below the stage's folder."""
+    """A sound of the report: what it is, and its file below the stage's folder.
+
+    Attributes:
+        role: ``recording``, ``copy``, ``adapted``, ``bare``; of a free sentence ``spoken``, and ``production``, as the
+            release that production serves says it.
+    """
 
     role: str
     title: str
@@ -132,6 +137,8 @@ class Sample(Record):
     """One held-out clip or one free sentence: all sounds made of it, side by side.
 
     Attributes:
+        name: as in ``Check.per_clip``.
+        language: of the text; empty: the voice's.
         heard: what the recogniser wrote down of it; empty without one.
     """
 
@@ -140,7 +147,6 @@ class Sample(Record):
     text: str
     language: str = ""
     sounds: tuple[AudioFile, ...]
-    scores: dict[str, float | None] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     heard: str = ""
 

@@ -203,7 +203,7 @@ def _check_of(report: QualityReport, metric: Metric) -> Check | None:
 def _same_sentences(new: QualityReport, served: QualityReport) -> list[str]:
     """Names of the sentences that both said; the n-th of a name has the n-th seed."""
     texts = [{s.name: s.text for s in report.samples if s.evidence == "free_speech"} for report in (new, served)]
-    return [name.removeprefix("Sentence ") for name, text in texts[0].items() if texts[1].get(name) == text]
+    return [name for name, text in texts[0].items() if texts[1].get(name) == text]
 
 
 def _compared(

@@ -16,12 +16,14 @@ import torch
 
 from models.loading.bases import find_base
 from pipeline.errors import TransientError
-from pipeline.io.audio import encode_audio
+from pipeline.io.audio import decode_listened, encode_audio
 from pipeline.io.files import write_atomically
 from pipeline.io.report import Sound, render_html
+from pipeline.io.report_sounds import sentences_of
 from pipeline.io.report_summary import SUMMARY_FILE, render_junit, render_markdown
+from pipeline.records.job import Served
 from pipeline.records.metrics import METRICS
-from pipeline.records.quality import DATA_FILE, JUNIT_FILE, REPORT_FILE, AudioFile, Check, Floors, QualityReport, Sample
+from pipeline.records.quality import DATA_FILE, JUNIT_FILE, REPORT_FILE, AudioFile, Floors, QualityReport, Sample
 from pipeline.records.reference import REFERENCE_AUDIO, REFERENCE_FOLDER, REFERENCE_RECORD
 from pipeline.signal import gate
 from pipeline.stages.evaluate.ears import open_ears
@@ -72,7 +74,7 @@ def work(job: EvaluateJob) -> QualityReport:
     rows = job.reporter.track(METRICS.values(), description=f"{job.voice}: measuring")
     checks = gate.judge_all({metric.id: measure(metric, takes) for metric in rows}, floors)
     passed, reasons = gate.verdict(checks)
-    samples, sounds = _samples(clips, takes, checks, studio.features.sample_rate_hz)
+    samples, sounds = _samples(clips, takes, studio.features.sample_rate_hz, job.served)
     report = QualityReport(
         voice=job.voice,
         version=job.parameters["version"],
@@ -90,7 +92,7 @@ def work(job: EvaluateJob) -> QualityReport:
         base_speech=base.gate.speech,
         ears=takes.ears.digests,
     )
-    report = gate.with_comparison(report, job.served)
+    report = gate.with_comparison(report, job.served.report if job.served else None)
     for check in report.checks:
         if check.evidence != "base" and check.limit is not None:
             job.reporter.log(f"{job.voice}: {check.line}")
@@ -101,8 +103,8 @@ def work(job: EvaluateJob) -> QualityReport:
 def _samples(
     clips: Sequence[HeldOut],
     takes: Measuring,
-    checks: Sequence[Check],
     rate_hz: int,
+    served: Served | None,
 ) -> tuple[list[Sample], dict[str, Sound]]:
     """What the report plays; every sound is also a file."""
     sounds: dict[str, Sound] = {}
@@ -117,26 +119,28 @@ def _samples(
         name = f"heldout-{number:02d}"
         recording = sound(name, "recording", "Recording", one.recording)
         copy = sound(name, "copy", "Copy-synthesis", one.copy)
-        scores = {check.title: check.per_clip[one.clip] for check in checks if check.evidence == "copy_synthesis"}
-        samples.append(
-            Sample(name=one.clip, evidence="copy_synthesis", text=one.text, sounds=(recording, copy), scores=scores)
-        )
+        samples.append(Sample(name=one.clip, evidence="copy_synthesis", text=one.text, sounds=(recording, copy)))
         paths = (
             recording,
             sound(name, "adapted", "From tokens, with adapter", one.adapted),
             sound(name, "bare", "From tokens, bare base", one.bare),
         )
         samples.append(Sample(name=one.clip, evidence="resynthesis", text=one.text, sounds=paths))
+    before = _said_in_production(served)
     for name, said in takes.spoken.items():
         if said.sentence is None:
             continue
-        played = sound(f"free-{name}", "spoken", "Spoken", said.sentence.wave)
+        played = [sound(f"free-{name}", "spoken", "Spoken", said.sentence.wave)]
+        if served is not None and (name, said.text) in before:
+            path = f"sounds/free-{name}-production.ogg"
+            sounds[path] = before[name, said.text]
+            played.append(AudioFile(role="production", title=f"In production, {served.report.version}", path=path))
         samples.append(
             Sample(
-                name=f"Sentence {name}",
+                name=name,
                 evidence="free_speech",
                 text=said.text,
-                sounds=(played,),
+                sounds=tuple(played),
                 notes=(*said.sentence.problems, *heard_faults(said, takes.ears)),
                 heard=takes.ears.read(said) or "",
             )
@@ -144,10 +148,23 @@ def _samples(
     return samples, sounds
 
 
+def _said_in_production(served: Served | None) -> dict[tuple[str, str], Sound]:
+    """Name and text -> how the release that production serves says it, of the sentences that its page plays."""
+    if served is None:
+        return {}
+    texts = {sample.name: sample.text for sample in served.report.samples if sample.evidence == "free_speech"}
+    found = {}
+    for name, data in sentences_of(served.page).items():
+        sound = decode_listened(data)
+        if name in texts and sound is not None:
+            found[name, texts[name]] = Sound(*sound, encoded=data)
+    return found
+
+
 def _write(job: EvaluateJob, studio: Studio, report: QualityReport, sounds: dict[str, Sound]) -> None:
     for path, sound in sounds.items():
         samples = np.clip(sound.samples, -1.0, 1.0).astype(np.float32)
-        write_atomically(job.folder / path, encode_audio(samples, sound.sample_rate_hz))
+        write_atomically(job.folder / path, sound.encoded or encode_audio(samples, sound.sample_rate_hz))
     write_atomically(job.folder / SUMMARY_FILE, render_markdown(report).encode())
     page = render_html(report, studio.adapter, sounds, job.voxline_version)
     write_atomically(job.folder / REPORT_FILE, page.encode())

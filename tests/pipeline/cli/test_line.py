@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -160,6 +161,7 @@ def test_a_passed_voice_is_published_and_speaks(
         "reference/reference.flac",
         "report/index.html",
         "report/junit.xml",
+        "report/summary.md",
     }
     card = (copy / "registry" / "ana" / "releases" / run["version"] / "card.md").read_text()
     assert "| Speaker | synthetic |" in card
@@ -178,6 +180,21 @@ def test_a_passed_voice_is_published_and_speaks(
     torn = voxline("run", "ana", "--json")
     assert json.loads(torn.out)[0]["status"] == "published", "a folder without its record is no release"
     assert voxline("registry", "verify").code == 0
+
+
+def test_the_next_version_is_heard_beside_what_production_says(copy: Path, voxline, walk, open_gate) -> None:
+    walk.forget(copy, "evaluate")
+    first = json.loads(voxline("run", "ana", "--json").out)[0]
+    manifest = copy / "voices" / "ana" / "voice.yaml"
+    manifest.write_text(manifest.read_text() + "# another version\n")
+    second = json.loads(voxline("run", "ana", "--json").out)[0]
+    assert (first["status"], second["status"]) == ("published", "published") and first["version"] != second["version"]
+    players = [re.findall(r"<audio [^>]*", Path(run["report"]).read_text()) for run in (first, second)]
+    production = [[one for one in found if 'aria-label="In production"' in one] for found in players]
+    assert [len(found) for found in production] == [0, 1]
+    spoken = next(one for one in players[0] if 'aria-label="The voice now"' in one)
+    assert production[1][0].split("src=")[1] == spoken.split("src=")[1], "as its own report played it"
+    assert "Production serves no release" in Path(first["report"]).read_text()
 
 
 def test_a_reviewed_voice_waits_as_a_candidate(waiting: Path, waiting_once: Path, voxline, open_gate) -> None:

@@ -12,6 +12,7 @@ import soundfile
 from pipeline.io.audio import (
     AudioFileError,
     AudioLimits,
+    decode_listened,
     encode_audio,
     encode_for_listening,
     read_audio,
@@ -200,4 +201,12 @@ def test_a_sound_to_listen_to_is_a_small_opus_file_of_the_same_length_at_any_rat
     info = soundfile.info(io.BytesIO(data))
     assert (info.format, info.subtype, info.channels) == ("OGG", "OPUS", 1)
     assert info.duration == pytest.approx(2.0, abs=0.15)
+    heard, heard_hz = decode_listened(data)
+    assert len(heard) / heard_hz == pytest.approx(2.0, abs=0.15)
     assert len(data) < 0.15 * len(encode_audio(tone, rate_hz, "WAV"))
+
+
+def test_what_was_not_made_for_listening_is_not_decoded_as_such():
+    tone = np.zeros(16000, np.float32)
+    for data in (b"", b"no sound", encode_audio(tone, 16000, "WAV"), encode_audio(tone, 16000, "OGG", "VORBIS")):
+        assert decode_listened(data) is None

@@ -14,6 +14,7 @@ import soundfile
 
 from pipeline.io import report as report_page
 from pipeline.io.report import Sound, render_html
+from pipeline.io.report_sounds import sentences_of
 from pipeline.io.report_summary import render_junit, render_markdown
 from pipeline.io.report_words import differences, ranked, verdict_sentence
 from pipeline.records.adapter import AdapterRecord, CurvePoint, TrainedGroup, TrainedPart
@@ -246,6 +247,20 @@ def test_without_a_sound_of_production_the_page_says_why(told: str, shown: str, 
     report = a_report(a_check(), sentences=sentences(), compared_with=told)
     card = list(Page(render_html(report, adapter, SOUNDS, "0.1.0")).top.all("section"))[3]
     assert card.text == f"In production {shown}"
+
+
+def test_what_a_page_plays_can_be_taken_out_of_it_for_the_next_version(tmp_path, adapter: AdapterRecord) -> None:
+    report = a_report(a_check(), a_rate(0.1, 0.2, 0.0, 0.25), sentences=sentences(production=True))
+    page = tmp_path / "index.html"
+    page.write_text(render_html(report, adapter, SOUNDS, "0.1.0"), encoding="utf-8")
+    found = sentences_of(page)
+    assert sorted(found) == ["01", "02", "03", "04"]
+    for number, data in enumerate(map(found.get, sorted(found)), 1):
+        samples, rate_hz = soundfile.read(io.BytesIO(data))
+        heard_hz = np.argmax(np.abs(np.fft.rfft(samples))) * rate_hz / len(samples)
+        assert heard_hz == pytest.approx(100.0 * number, abs=3), "the version's own sentence, not production's"
+    page.write_bytes(b"\xff\xfe no page")
+    assert sentences_of(page) == {} == sentences_of(tmp_path / "absent")
 
 
 def test_the_chart_has_a_row_for_every_check_that_decides(adapter: AdapterRecord) -> None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pipeline.line.served import compared_again, served_report
+from pipeline.line.served import compared_again, find_served
 from pipeline.records.metrics import METRICS
 from pipeline.records.quality import DATA_FILE, Check, Floors, QualityReport, Sample
 
@@ -42,7 +42,7 @@ def a_report(version: str, opinion: float) -> QualityReport:
         explanation="",
         per_clip=scores,
     )
-    said = [Sample(name=f"Sentence {name}", evidence="free_speech", text=name, sounds=()) for name in NAMES]
+    said = [Sample(name=name, evidence="free_speech", text=name, sounds=()) for name in NAMES]
     return QualityReport(
         voice="ana",
         version=version,
@@ -74,9 +74,9 @@ def published(line, make_release, tmp_path):
 
 
 def test_the_report_on_production_is_found_and_absent_where_nothing_is_served(line, published):
-    assert served_report("ana", line.registry, Lines()) is None
+    assert find_served("ana", line.registry, Lines()) is None
     old = published(3.0)
-    assert served_report("ana", line.registry, Lines()) == old
+    assert find_served("ana", line.registry, Lines()).report == old
 
 
 def test_a_candidate_that_lost_against_production_blocks_however_old_its_own_report_is(line, published):

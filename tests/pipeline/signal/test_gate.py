@@ -254,8 +254,7 @@ def a_report(version: str, likeness: float, cer: float = 0.1, **changes: Any) ->
         "floors": FLOORS,
         "checks": tuple(checks(changed).values()),
         "samples": tuple(
-            Sample(name=f"Sentence {name}", evidence="free_speech", text=text, sounds=())
-            for name, text in sentences.items()
+            Sample(name=name, evidence="free_speech", text=text, sounds=()) for name, text in sentences.items()
         ),
         "heldout_clips": ("a",),
         "duration_s": 1.0,

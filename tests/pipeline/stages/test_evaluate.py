@@ -211,13 +211,14 @@ def test_the_reference_is_the_clip_nearest_to_five_seconds_that_a_network_can_be
     assert studios.choose_reference([1.0, 2.0, 30.0]) == 1
 
 
-def test_the_report_is_there_in_three_forms_whatever_the_verdict(walked) -> None:
+def test_the_report_is_there_in_four_forms_whatever_the_verdict(walked) -> None:
     folder = walked.outcomes["evaluate"].folder
     report = json.loads((folder / "report" / "report.json").read_text())
     record = walked.outcomes["evaluate"].record
     assert report["passed"] is record.passed is False
     assert "Blocked" in (folder / "report" / "index.html").read_text()
     assert 'failures="' in (folder / "report" / "junit.xml").read_text()
+    assert "## Voice ana" in (folder / "report" / "summary.md").read_text().splitlines()[0]
     assert record.heldout_clips == walked.outcomes["finetune"].record.heldout_clips
     assert all((folder / sound.path).is_file() for sample in record.samples for sound in sample.sounds)
 
