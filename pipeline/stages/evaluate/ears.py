@@ -5,7 +5,7 @@ Those that are fetched (`voxline artifacts pull gate`) may be absent: then nobod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,8 @@ from pipeline.text.languages import known_language
 RATE_HZ = 16_000
 CENTROID_CLIPS = 12  # of the training clips, spread over all of them
 
+STRANGER_COSINE = 0.4  # ECAPA, of 14 voices: the same speaker 0.40 and more (one voice 0.33), strangers up to 0.36
+
 Embed = Callable[[Wave], Tensor]
 
 
@@ -51,10 +53,15 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Speaker:
-    """Who speaks: an encoder of voices, and the mean direction of the speaker's own clips."""
+    """Who speaks: an encoder of voices, and the mean direction of the speaker's own clips.
+
+    Attributes:
+        strange: clips of the training set that sound like another person than the rest.
+    """
 
     embed: Embed
     centroid: Tensor
+    strange: tuple[str, ...] = ()
 
     def likeness(self, vector: Tensor) -> float:
         return float(vector @ self.centroid)
@@ -128,7 +135,8 @@ class Ears:
 def open_ears(studio: Studio, language: str, transcriber: str, threads: int) -> Ears:
     """All that are here. ``transcriber``: a model of transformers that writes down words instead, or empty."""
     digests = ear_digests(studio.cache)
-    clips = _spread([resample(studio.wave(i), studio.features.sample_rate_hz, RATE_HZ) for i in studio.training])
+    rate_hz, training = studio.features.sample_rate_hz, _spread(studio.training)
+    clips = {studio.features.clips[i].clip: resample(studio.wave(i), rate_hz, RATE_HZ) for i in training}
 
     def folder(ear: str) -> Path:
         return ear_folder(studio.cache, ear)
@@ -136,13 +144,13 @@ def open_ears(studio: Studio, language: str, transcriber: str, threads: int) -> 
     speaker = listener = None
     if "speaker" in digests:
         ecapa = load_ecapa(folder("speaker") / "ecapa.safetensors")
-        speaker = _speaker(lambda wave: ecapa(torch.from_numpy(wave)), clips)
+        speaker = know_speaker(lambda wave: ecapa(torch.from_numpy(wave)), clips)
     if "listener" in digests:
         mos = load_distillmos(folder("listener") / "distillmos.safetensors")
         listener = lambda wave: float(mos(torch.from_numpy(wave)))  # noqa: E731
     return Ears(
         language=known_language(language),
-        conditioning=_speaker(lambda wave: embed_speaker(torch.from_numpy(speaker_mel(wave))), clips),
+        conditioning=know_speaker(lambda wave: embed_speaker(torch.from_numpy(speaker_mel(wave))), clips),
         opinion=lambda wave: measure_dnsmos(wave).ovr,
         recogniser=_phone_recogniser(studio, language),
         words=_words(studio, language, transcriber, threads) if transcriber or "words" in digests else None,
@@ -152,14 +160,19 @@ def open_ears(studio: Studio, language: str, transcriber: str, threads: int) -> 
     )
 
 
-def _spread(clips: Sequence[Wave]) -> Sequence[Wave]:
+def _spread(clips: Sequence[int]) -> Sequence[int]:
     step = max(1, len(clips) // CENTROID_CLIPS)
     return clips[::step][:CENTROID_CLIPS]
 
 
-def _speaker(embed: Embed, clips: Sequence[Wave]) -> Speaker:
-    centroid = torch.stack([embed(clip) for clip in clips]).mean(0)
-    return Speaker(embed, centroid / centroid.norm())
+def know_speaker(embed: Embed, clips: Mapping[str, Wave]) -> Speaker:
+    """The speaker of these clips, and which of them are somebody else's: nearer to strangers than to all the others."""
+    vectors = torch.stack([embed(clip) for clip in clips.values()])  # (clips, D), of length 1
+    total = vectors.sum(0)
+    others = total - vectors
+    nearness = (vectors * others).sum(1) / others.norm(dim=1).clamp_min(1e-9)
+    strange = [name for name, near in zip(clips, nearness.tolist(), strict=True) if near < STRANGER_COSINE]
+    return Speaker(embed, total / total.norm(), tuple(strange) if len(clips) > 2 else ())
 
 
 def _words(studio: Studio, language: str, source: str, threads: int) -> Callable[[Wave], str] | None:

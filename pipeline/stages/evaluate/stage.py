@@ -23,12 +23,14 @@ from pipeline.io.report_sounds import sentences_of
 from pipeline.io.report_summary import SUMMARY_FILE, render_junit, render_markdown
 from pipeline.records.job import Served
 from pipeline.records.metrics import METRICS
-from pipeline.records.quality import DATA_FILE, JUNIT_FILE, REPORT_FILE, AudioFile, Floors, QualityReport, Sample
+from pipeline.records.quality import DATA_FILE, JUNIT_FILE, REPORT_FILE, AudioFile, Check, Floors, QualityReport, Sample
 from pipeline.records.reference import REFERENCE_AUDIO, REFERENCE_FOLDER, REFERENCE_RECORD
 from pipeline.signal import gate
-from pipeline.stages.evaluate.ears import open_ears
+from pipeline.stages.evaluate.ears import Speaker, open_ears
 from pipeline.stages.evaluate.measures import Measuring, heard_faults, measure, take
 from pipeline.stages.evaluate.studio import EvaluateJob, HeldOut, Studio, Wave, resound, speak_sentences
+
+LIKENESS = "free_speech.likeness"
 
 
 @contextmanager
@@ -73,6 +75,7 @@ def work(job: EvaluateJob) -> QualityReport:
     clips, takes = listen(job, studio)
     rows = job.reporter.track(METRICS.values(), description=f"{job.voice}: measuring")
     checks = gate.judge_all({metric.id: measure(metric, takes) for metric in rows}, floors)
+    checks = [_naming_strangers(check, takes.ears.speaker) for check in checks]
     passed, reasons = gate.verdict(checks)
     samples, sounds = _samples(clips, takes, studio.features.sample_rate_hz, job.served)
     report = QualityReport(
@@ -98,6 +101,14 @@ def work(job: EvaluateJob) -> QualityReport:
             job.reporter.log(f"{job.voice}: {check.line}")
     _write(job, studio, report, sounds)
     return report
+
+
+def _naming_strangers(check: Check, speaker: Speaker | None) -> Check:
+    """Where a voice is not like its recordings, the clips that are not like the others are told first."""
+    if check.id != LIKENESS or not check.blocks or speaker is None or not speaker.strange:
+        return check
+    told = f"these clips sound like another person: {', '.join(speaker.strange)}; take them out"
+    return check.model_copy(update={"advice": told})
 
 
 def _samples(

@@ -1,0 +1,56 @@
+"""Ears on real speech: whose clips these are, and which of them are somebody else's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.judges.ecapa import load_ecapa
+from pipeline.io.audio import read_audio, resample
+from pipeline.records.quality import Check
+from pipeline.stages.evaluate.ears import Speaker, know_speaker
+from pipeline.stages.evaluate.stage import LIKENESS, _naming_strangers
+
+SPEAKER, SOMEBODY_ELSE = "en_vctk_p226", "en_libri_2609"
+
+
+@pytest.fixture(scope="module")
+def clips(shared):
+    """Four clips of a voice, one of them another person's, at 16 kHz."""
+
+    def read(voice: str, count: int) -> dict:
+        folder = shared / "data" / "voices" / voice / "wavs"
+        found = {}
+        for path in sorted(folder.iterdir())[:count]:
+            audio = read_audio(path)
+            found[path.name] = resample(audio.mono, audio.sample_rate_hz, 16_000)[:48_000]
+        return found
+
+    return read(SPEAKER, 4), read(SOMEBODY_ELSE, 1)
+
+
+def test_a_clip_of_somebody_else_is_named_and_no_other(artifacts, clips) -> None:
+    ecapa = load_ecapa(artifacts("ecapa-voxceleb") / "ecapa.safetensors")
+
+    def embed(wave):
+        return ecapa(torch.from_numpy(wave))
+
+    own, strange = clips
+    assert know_speaker(embed, own).strange == ()
+    mixed = know_speaker(embed, own | strange)
+    assert mixed.strange == tuple(strange)
+    assert min(mixed.likeness(embed(wave)) for wave in own.values()) > mixed.likeness(embed(*strange.values())) + 0.2
+
+
+def a_check(status: str) -> Check:
+    return Check(
+        id=LIKENESS, evidence="free_speech", title="Likeness", unit="", status=status, required=True, value=0.1,
+        limit=0.4, floor=0.0, ceiling=1.0, explanation="", advice="record more",
+    )  # fmt: skip
+
+
+def test_the_advice_for_an_unlike_voice_names_the_clips_that_are_somebody_else_s() -> None:
+    mixed = Speaker(lambda wave: torch.zeros(2), torch.zeros(2), ("wavs/4.wav",))
+    assert "another person: wavs/4.wav" in _naming_strangers(a_check("failed"), mixed).advice
+    assert _naming_strangers(a_check("passed"), mixed).advice == "record more"
+    assert _naming_strangers(a_check("failed"), None).advice == "record more"
