@@ -1,8 +1,8 @@
 """Where a registry keeps its bytes: what object stores, Git and folders can all do.
 
 Two properties carry everything above: a folder of files becomes visible at once with its record, and a small object
-can be swapped only by one who has seen its present content. A record of a kind knows nothing of this; a backend knows
-nothing of records.
+can be swapped only by one who has seen its present content. ``needs`` and ``unless`` look at a second object in the same
+moment, which folders can and object stores cannot; docs/decisions.md says what it takes to do without.
 """
 
 from __future__ import annotations
