@@ -92,6 +92,7 @@ class Measures(Record):
     syllables: int | None = None
     phones_per_s: float | None = None
     phone_error: float | None = None
+    word_error: float | None = None
     dnsmos_sig: float | None = None
     dnsmos_bak: float | None = None
     dnsmos_ovr: float | None = None

@@ -14,6 +14,7 @@ from pipeline.records.clip_report import Finding, Measures, Repair, rejects
 from pipeline.records.settings import ValidateSettings
 from pipeline.signal.dnsmos import Opinion
 from pipeline.signal.examine import Examination
+from pipeline.text.listening import Comparison
 from pipeline.text.transcripts import SUPPORTED_LANGUAGES, script_fault, strip_markup
 
 _SUFFIXES = {
@@ -41,6 +42,14 @@ _HUM_WARN_DB = 25.0  # a low voice near a multiple of the mains frequency reache
 _VOICED_SHARE_WARN = 0.5  # voiced speech 0.62 to 1, whisper up to 0.39
 _LIMITED_WARN_DB = 12.0
 _DROPOUTS_MAX = 1
+_OTHER_TEXT, _DIFFERENT_TEXT = (
+    0.7,
+    0.25,
+)  # errors; right texts 0 to 0.13 in English, to 0.5 in short Mandarin with numbers
+_PART = 0.15  # of the text, in one piece: words too many or too few
+_WORDS_MIN_UNITS = 6
+_GUESSED_LOGPROB = -0.8  # less sure than that it guesses; good recordings -0.05 to -0.8
+_HEARD_SHOWN = 80
 
 
 @dataclass(frozen=True)
@@ -274,6 +283,34 @@ def phone_findings(phone_error: float | None, language: str, settings: ValidateS
         detail = "what is said is not this text"
         limit = settings.phone_error_max
         yield _finding("text_audio_mismatch", "reject", phone_error, limit, "phone errors per phone", detail)
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a recogniser wrote down, how sure it was (mean log probability), and what differs from the text."""
+
+    text: str
+    mean_logprob: float
+    differs: Comparison
+
+
+def word_findings(words: Words | None) -> Iterator[Finding]:
+    """The text against the words that are heard, in any language that the recogniser knows."""
+    if words is None or words.differs.units < _WORDS_MIN_UNITS or words.mean_logprob < _GUESSED_LOGPROB:
+        return
+    differs = words.differs
+    heard = f"heard: {words.text[:_HEARD_SHOWN]}{'...' if len(words.text) > _HEARD_SHOWN else ''}"
+    unit = "changes per letter or syllable"
+    if differs.distance > _OTHER_TEXT:
+        detail = f"what is said is not this text; {heard}"
+        yield _finding("text_audio_mismatch", "reject", differs.distance, _OTHER_TEXT, unit, detail)
+    elif differs.distance > _DIFFERENT_TEXT:
+        missing, added = max(differs.dropped_at_start, differs.dropped_at_end), differs.longest_added
+        share = max(missing, added) / max(differs.units, 1)
+        told = "the text may be wrong in places"
+        if share > _PART:
+            told = "words are said that the text lacks" if added > missing else "the text goes on where nothing is said"
+        yield _finding("text_differs", "warn", differs.distance, _DIFFERENT_TEXT, unit, f"{told}; {heard}")
 
 
 def limiter_findings(limited_db: float) -> Iterator[Finding]:

@@ -59,6 +59,11 @@ class Comparison:
     def rate(self) -> float:
         return self.errors / max(self.units, 1)
 
+    @property
+    def distance(self) -> float:
+        """Errors per unit of the longer text, 0 to 1: texts that have nothing in common lie over 0.7 apart."""
+        return self.errors / max(self.units, self.units - self.dropped + self.added, 1)
+
 
 @dataclass(frozen=True)
 class Difference:

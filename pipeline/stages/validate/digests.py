@@ -6,6 +6,7 @@ So other weights, a newer package or a tool that was not there before judge a vo
 from __future__ import annotations
 
 import hashlib
+from importlib.util import find_spec
 from pathlib import Path
 
 from models.configs.deepfilter import weights_digest
@@ -18,7 +19,7 @@ from pipeline.records.settings import ValidateSettings
 from pipeline.signal.packaged import dnsmos_file, silero_file
 
 RECOGNISER_BASE = "nano"
-DENOISER, LIKENESS = "deepfilternet3", "ecapa-voxceleb"  # artifacts
+DENOISER, LIKENESS, WORDS = "deepfilternet3", "ecapa-voxceleb", "whisper-base"  # artifacts
 
 
 def tool_digests(settings: ValidateSettings, cache: Path) -> dict[str, str]:
@@ -31,6 +32,8 @@ def tool_digests(settings: ValidateSettings, cache: Path) -> dict[str, str]:
     if settings.acoustic:
         files["phones"] = recogniser_weights(cache)
     digests = {name: _digest(path) for name, path in files.items() if path is not None and path.is_file()}
+    if settings.acoustic and words_folder(cache) is not None:
+        digests["whisper"] = artifact_table()[WORDS].in_cache[0].sha256
     if settings.denoise != "off":
         try:
             digests["deepfilternet"] = weights_digest(denoiser_folder(settings, cache))
@@ -54,6 +57,12 @@ def likeness_weights(cache: Path) -> Path | None:
     """The ear that tells whether a cleaned voice is still the same, None where it was not pulled."""
     artifact = artifact_table()[LIKENESS]
     return artifact_folder(cache, LIKENESS) / artifact.in_cache[0].name if is_pulled(artifact, cache) else None
+
+
+def words_folder(cache: Path) -> Path | None:
+    """Whisper, None where it was not pulled or nothing runs it."""
+    is_here = is_pulled(artifact_table()[WORDS], cache) and find_spec("ctranslate2") is not None
+    return artifact_folder(cache, WORDS) if is_here else None
 
 
 def recogniser_weights(cache: Path) -> Path | None:

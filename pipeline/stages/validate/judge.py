@@ -17,6 +17,7 @@ from pipeline.records.clip_report import ClipResult, Finding, Measures, Repair, 
 from pipeline.records.settings import ValidateSettings
 from pipeline.signal.clip_rules import (
     Heard,
+    Words,
     describe_repairs,
     file_findings,
     limiter_findings,
@@ -26,6 +27,7 @@ from pipeline.signal.clip_rules import (
     phone_findings,
     sound_findings,
     transcript_findings,
+    word_findings,
 )
 from pipeline.signal.dnsmos import Opinion
 from pipeline.signal.examine import BURST_MIN_S, FRAME_S, Examination, examine, speech_only
@@ -83,6 +85,10 @@ def judge_recording(known: ClipResult, audio: Audio | None, index: int, terms: T
     reading = _read(said, clip.language, seen, tools)
     phone_error = None if reading is None else phone_error_rate(reading.expected, reading.heard)
     findings += [*sound_findings(seen, heard, settings), *phone_findings(phone_error, clip.language, settings)]
+    words = None
+    if tools.listen is not None and said is not None and seen.regions:
+        words = tools.listen(seen.frames.samples, said, clip.language)
+    findings += word_findings(words)
     if seen.regions:
         findings += pace_findings(phones, seen.speech_s, settings)
     made, repairs = _prepare(clip, seen, findings, index, terms, denoised)
@@ -94,7 +100,7 @@ def judge_recording(known: ClipResult, audio: Audio | None, index: int, terms: T
         "verdict": verdict_of(findings),
         "findings": tuple(findings),
         "repairs": tuple(repairs),
-        "measures": measures.model_copy(update=_levels_and_pace(seen, prepared_clips, phones, phone_error)),
+        "measures": measures.model_copy(update=_levels_and_pace(seen, prepared_clips, phones, phone_error, words)),
         "speech": tuple(Span(start_s=round(r.start_s, 3), end_s=round(r.end_s, 3)) for r in seen.regions),
         "prepared": prepared_clips,
     }
@@ -129,7 +135,11 @@ def _read(said: str | None, language: str, seen: Examination, tools: Tools) -> R
 
 
 def _levels_and_pace(
-    seen: Examination, prepared: Sequence[PreparedClip], phones: float | None, phone_error: float | None
+    seen: Examination,
+    prepared: Sequence[PreparedClip],
+    phones: float | None,
+    phone_error: float | None,
+    words: Words | None,
 ) -> dict[str, float | None]:
     pace = phones / seen.speech_s if phones and seen.speech_s > 0 else None
     return {
@@ -137,6 +147,7 @@ def _levels_and_pace(
         "limited_db": max((one.limited_db for one in prepared), default=None),
         "phones_per_s": None if pace is None else round(pace, 2),
         "phone_error": None if phone_error is None else round(phone_error, 3),
+        "word_error": None if words is None else round(words.differs.rate, 3),
     }
 
 

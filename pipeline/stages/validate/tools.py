@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.errors import MissingExtraError, SettingsError
 from pipeline.io.audio import resample
 from pipeline.records.settings import ValidateSettings
+from pipeline.signal.clip_rules import Words
 from pipeline.signal.dnsmos import Opinion, calibrated, own_windows
 from pipeline.signal.frames import ANALYSIS_RATE_HZ, HOP_SAMPLES, POWER_SCALE, WINDOW_SAMPLES, Floats
 from pipeline.signal.packaged import dnsmos_file, silero_file
@@ -26,8 +27,11 @@ from pipeline.stages.validate.digests import (
     likeness_weights,
     recogniser_weights,
     tool_digests,
+    words_folder,
 )
 from pipeline.text.frontend import phonemize
+from pipeline.text.languages import known_language
+from pipeline.text.listening import compare
 
 if TYPE_CHECKING:
     from models.encoders.fast_phone_encoder import PhoneListener
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
 PARTIAL_STEP_FRAMES = 50
 RECOGNISED = ("en", "zh")
 LIKENESS_MAX_S = 30
+HEARD_AT_ONCE = 2  # recordings
 _SPECTRA = (ANALYSIS_RATE_HZ, WINDOW_SAMPLES, WINDOW_SAMPLES, HOP_SAMPLES)  # of `Frames`
 
 
@@ -52,6 +57,7 @@ class Tools:
         digests: sha256 of the weights in use.
         silero: probability of speech of mono 16 kHz samples.
         likeness: ECAPA's cosine of two mono sounds of one rate.
+        listen: Whisper: mono 16 kHz samples, their text and its language -> what was heard; None where it cannot tell.
     """
 
     opinion: Callable[[Floats], Opinion] | None = None
@@ -63,6 +69,7 @@ class Tools:
     digests: dict[str, str] = field(default_factory=dict)
     silero: Detector = silero_probabilities
     likeness: Callable[[Floats, Floats, int], float] | None = None
+    listen: Callable[[Floats, str, str], Words | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,8 @@ def load_tools(settings: ValidateSettings, cache: Path) -> Tools:
     spell = _speller(absent) if recognise else None
     likeness = _load_likeness(cache) if denoise else None
     digests = tool_digests(settings, cache)
-    return Tools(opinion, embed, denoise, recognise, spell, absent, digests, _load_silero(), likeness)
+    listen = _load_listener(cache, absent) if settings.acoustic else None
+    return Tools(opinion, embed, denoise, recognise, spell, absent, digests, _load_silero(), likeness, listen)
 
 
 def _load_silero() -> Detector:
@@ -242,3 +250,30 @@ def _load_likeness(cache: Path) -> Callable[[Floats, Floats, int], float] | None
         return float(first @ second)
 
     return likeness
+
+
+def _load_listener(cache: Path, absent: dict[str, str]) -> Callable[[Floats, str, str], Words | None] | None:
+    """Whisper, loaded when the first text asks for it. A front end that is not installed is noted when it is needed."""
+    folder = words_folder(cache)
+    if folder is None:
+        absent["text_by_words"] = "no Whisper; `voxline artifacts pull whisper-base` fetches it (extra ears)"
+        return None
+    from models.judges.whisper import LANGUAGES, LONGEST_S, Whisper
+
+    lock = Lock()
+    loaded: list[Whisper] = []
+
+    def listen(samples: Floats, text: str, language: str) -> Words | None:
+        if language not in LANGUAGES or len(samples) > LONGEST_S * ANALYSIS_RATE_HZ:
+            return None
+        with lock:
+            if not loaded:
+                loaded.append(Whisper(folder, HEARD_AT_ONCE))
+        heard = loaded[0].hear(samples, language)
+        try:
+            return Words(heard.text, heard.mean_logprob, compare(text, heard.text, known_language(language)))
+        except MissingExtraError as error:
+            absent[f"text_by_words_{language}"] = error.message
+            return None
+
+    return listen

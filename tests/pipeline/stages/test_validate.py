@@ -1,10 +1,12 @@
 """The stage on folders made here from the sample voice: repairs, seconds, files, denoising, the command."""
 
 import base64
+import csv
 import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
@@ -519,3 +521,26 @@ def test_a_limiter_that_did_nothing_is_not_told(folder):
     limited = [match for repair in repairs if (match := re.search(r"limited by (-?[\d.]+) dB", repair.after))]
     assert all(float(match[1]) > 0 for match in limited)
     assert len(limited) < len(repairs)
+
+
+@pytest.mark.slow
+def test_whisper_names_what_is_said_where_texts_lack_words_or_are_of_another_recording(folder, artifacts):
+    pytest.importorskip("ctranslate2")
+    cache = artifacts("whisper-base").parent.parent
+    header, *rows = csv.reader((folder / "metadata.csv").read_text(encoding="utf-8").splitlines())
+    rows[0][1], rows[1][1] = rows[1][1], rows[0][1]
+    rows[2][1] = " ".join(rows[2][1].split()[:6])
+    with (folder / "metadata.csv").open("w", encoding="utf-8", newline="") as table:
+        csv.writer(table).writerows([header, *rows])
+    settings = QUICK.model_copy(update={"acoustic": True, "speech_min_s": 2.0})
+    tools = replace(load_tools(settings, cache), recognise=None, spell=None)  # no phones: the words alone
+    assert "whisper" in tools.digests
+    clips = run(folder, settings, tools).clips
+    found = {clip.clip.file_name: {one.code: one for one in clip.findings} for clip in clips}
+    names = sorted(found)
+    assert "heard: Good morning" in found[names[0]]["text_audio_mismatch"].detail
+    assert "heard: Please open your books" in found[names[1]]["text_audio_mismatch"].detail
+    assert found[names[0]]["text_audio_mismatch"].severity == "reject"
+    assert "words are said that the text lacks; heard: " in found[names[2]]["text_differs"].detail
+    assert not {"text_differs", "text_audio_mismatch"} & set(found[names[3]])
+    assert clips[3].measures.word_error < 0.1
