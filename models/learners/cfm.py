@@ -69,24 +69,18 @@ class CfmLearner:
         return prompt, self.network.cfm.draw(torch.empty(1, *_mel(clip).shape), generator)
 
     def _loss(self, clips: Sequence[ClipTensors], prompts: Tensor, draws: Sequence[FlowDraws]) -> Tensor:
-        batch = self._collate(clips)
-        frames = batch["mel"].shape[-1]
+        batch = collate_codes(clips, self.network.numbers.frames_per_token, self.device)
+        mels = [_mel(clip) for clip in clips]
+        lengths = torch.tensor([mel.shape[1] for mel in mels], device=self.device)
+        frames = max(mel.shape[1] for mel in mels)
+        mel = torch.stack([pad_to(mel.float(), frames) for mel in mels]).to(self.device)
         together = FlowDraws(
             torch.cat([one.time for one in draws]).to(self.device),
             torch.cat([pad_to(one.noise, frames) for one in draws]).to(self.device),
             draws[0].is_shortcut,
             torch.cat([one.exponent for one in draws]).to(self.device),
         )
-        return self.network(**batch, prompt_draw=prompts.to(self.device), flow_draws=together)
-
-    def _collate(self, clips: Sequence[ClipTensors]) -> dict[str, Tensor]:
-        """Rows padded on the right to the longest clip."""
-        mels = [_mel(clip) for clip in clips]
-        frames = max(mel.shape[1] for mel in mels)
-        return collate_codes(clips, self.network.numbers.frames_per_token, self.device) | {
-            "mel": torch.stack([pad_to(mel.float(), frames) for mel in mels]).to(self.device),
-            "mel_lengths": torch.tensor([mel.shape[1] for mel in mels], device=self.device),
-        }
+        return self.network(batch, mel, lengths, prompt_draw=prompts.to(self.device), flow_draws=together)
 
 
 def _mel(clip: ClipTensors) -> Tensor:

@@ -18,6 +18,7 @@ from models.learners.prior_loss import WEIGHTS, prior_losses
 from models.learners.vits import StepLoss, collate_codes, draw_noise
 from models.sound.harmonics import PITCH_CHANNELS
 from models.sound.masks import length_mask
+from models.synthesizer.tokens import TrainingBatch
 from models.synthesizer.vits import Synthesizer
 
 DECISION = 4.0  # times voicing, in -1..1
@@ -46,7 +47,7 @@ class PriorLearner:
     def step_loss(self, clips: Sequence[ClipTensors], seeds: Sequence[int], batch_weight: float) -> StepLoss:
         torch.manual_seed(seeds[0])  # of the network's dropout
         batch = collate_codes(clips, self.network.config.frames_per_token, self.device)
-        noise = draw_noise(clips, seeds, self.network.config.inter_channels, batch["spec"].shape[-1]).to(self.device)
+        noise = draw_noise(clips, seeds, self.network.config.inter_channels, batch.spec.shape[-1]).to(self.device)
         parts = self._parts(batch, noise)
         loss = torch.stack([WEIGHTS[name] * value for name, value in parts.items()]).sum()
         return StepLoss(loss * (len(clips) / batch_weight), {"prior": _audible(parts)})
@@ -58,16 +59,16 @@ class PriorLearner:
         total = sum(_audible(self._parts(collate_codes([clip], step, self.device))) for clip in clips)
         return {"prior": total / len(clips)}
 
-    def _parts(self, batch: Mapping[str, Tensor], noise: Tensor | None = None) -> dict[str, Tensor]:
-        network, spec = self.network, batch["spec"]
-        mask = length_mask(batch["spec_lengths"], spec.shape[2])
+    def _parts(self, batch: TrainingBatch, noise: Tensor | None = None) -> dict[str, Tensor]:
+        network, spec = self.network, batch.spec
+        mask = length_mask(batch.spec_lengths, spec.shape[2])
         with torch.no_grad():  # nothing of it is adapted
-            ge = network.condition(spec, batch["spec_lengths"], batch.get("speaker"))
+            ge = network.condition(spec, batch.spec_lengths, batch.speaker)
             mean, log_deviation = network.enc_q.stats(spec, mask, ge)
             mean = with_decided_voicing(mean)
             z = mean if noise is None else (mean + noise * log_deviation.exp()) * mask
-        frames = network.token_frames(batch["codes"])
-        prior = network.prior(frames, mask, batch["text"], batch["text_lengths"], ge)
+        frames = network.token_frames(batch.codes)
+        prior = network.prior(frames, mask, batch.text, batch.text_lengths, ge)
         return prior_losses(network, z, (mean, log_deviation), prior, mask, ge)
 
 

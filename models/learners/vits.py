@@ -20,6 +20,7 @@ from models.learners.discriminator import Discriminator
 from models.learners.losses import MelLoss, StftLoss, kl_loss
 from models.sound.masks import take_slices
 from models.sound.spectrogram import compress
+from models.synthesizer.tokens import TrainingBatch
 from models.synthesizer.vits import Synthesizer
 from models.text2semantic.network import Text2Semantic
 
@@ -112,9 +113,9 @@ class SynthesizerLearner:
         torch.manual_seed(seeds[0])  # of the network's dropout
         config = self.network.config
         batch = self._collate(clips)
-        noise, uniform = self._noise(clips, seeds, batch["spec"].shape[-1])
-        ge = self.network.condition(batch["spec"], batch["spec_lengths"], batch.get("speaker"))
-        out = self.network(**batch, ge=ge, noise=noise, uniform=uniform)
+        noise, uniform = self._noise(clips, seeds, batch.spec.shape[-1])
+        ge = self.network.condition(batch.spec, batch.spec_lengths, batch.speaker)
+        out = self.network(batch, ge=ge, noise=noise, uniform=uniform)
         hop, length = config.spectrogram.hop_samples, config.segment_frames
         waves = self._pad([clip.wave for clip in clips])  # (B, N)
         target = take_slices(waves[:, None], out.starts * hop, length * hop)  # (B, 1, N)
@@ -126,7 +127,7 @@ class SynthesizerLearner:
         else:
             sound = MEL_WEIGHT * mel + STFT_WEIGHT * self.stft(out.wave[:, 0], target[:, 0])
         if out.magnitude is not None:
-            wanted = compress(take_slices(batch["spec"], out.starts, length), config.magnitude)
+            wanted = compress(take_slices(batch.spec, out.starts, length), config.magnitude)
             sound = sound + MAGNITUDE_WEIGHT * F.l1_loss(out.magnitude.float(), wanted)
         return StepLoss((sound + prior) * share, {"decoder": float(mel.detach())})
 
@@ -135,10 +136,10 @@ class SynthesizerLearner:
         sums = {"decoder": 0.0, "prior": 0.0}
         for clip in clips:
             batch = self._collate([clip])
-            ge = self.network.condition(batch["spec"], batch["spec_lengths"], batch.get("speaker"))
-            copy = self.network.copy_synthesis(batch["spec"], ge)
+            ge = self.network.condition(batch.spec, batch.spec_lengths, batch.speaker)
+            copy = self.network.copy_synthesis(batch.spec, ge)
             sums["decoder"] += self._apart(copy, clip)
-            spoken = self.network.decode(batch["codes"], batch["text"], ge, noise_scale=0.0)
+            spoken = self.network.decode(batch.codes, batch.text, ge, noise_scale=0.0)
             sums["prior"] += self._apart(spoken, clip)
         return {name: total / len(clips) for name, total in sums.items()}
 
@@ -148,7 +149,7 @@ class SynthesizerLearner:
         recording = clip.wave[None, :samples].to(self.device)
         return float(self.mel(wave[:, 0, :samples].float(), recording))
 
-    def _collate(self, clips: Sequence[ClipTensors]) -> dict[str, Tensor]:
+    def _collate(self, clips: Sequence[ClipTensors]) -> TrainingBatch:
         config = self.network.config
         return collate_codes(clips, config.frames_per_token, self.device, least_frames=config.segment_frames)
 
@@ -219,24 +220,22 @@ def pad_to(x: Tensor, length: int) -> Tensor:
 
 def collate_codes(
     clips: Sequence[ClipTensors], step: int, device: torch.device, least_frames: int = 0
-) -> dict[str, Tensor]:
-    """Spectrogram, phones, tokens and speaker vectors; rows padded on the right to the longest clip.
+) -> TrainingBatch:
+    """Rows padded on the right to the longest clip.
 
     `step`: frames per token.
     """
     frames = max(max(clip.spectrogram.shape[1] for clip in clips), least_frames)
     frames += -frames % step
-    batch = {
-        "spec": torch.stack([pad_to(clip.spectrogram.float(), frames) for clip in clips]).to(device),
-        "spec_lengths": torch.tensor([clip.spectrogram.shape[1] for clip in clips], device=device),
-        "text": pad_sequence([clip.phones.long() for clip in clips], batch_first=True).to(device),
-        "text_lengths": torch.tensor([len(clip.phones) for clip in clips], device=device),
-        "codes": torch.stack([pad_to(clip.tokens.long()[None], frames // step) for clip in clips]).to(device),
-    }
     speakers = [clip.speaker.float() for clip in clips if clip.speaker is not None]
-    if speakers:
-        batch["speaker"] = torch.stack(speakers).to(device)
-    return batch
+    return TrainingBatch(
+        spec=torch.stack([pad_to(clip.spectrogram.float(), frames) for clip in clips]).to(device),
+        spec_lengths=torch.tensor([clip.spectrogram.shape[1] for clip in clips], device=device),
+        text=pad_sequence([clip.phones.long() for clip in clips], batch_first=True).to(device),
+        text_lengths=torch.tensor([len(clip.phones) for clip in clips], device=device),
+        codes=torch.stack([pad_to(clip.tokens.long()[None], frames // step) for clip in clips]).to(device),
+        speaker=torch.stack(speakers).to(device) if speakers else None,
+    )
 
 
 def draw_noise(clips: Sequence[ClipTensors], seeds: Sequence[int], channels: int, frames: int) -> Tensor:

@@ -17,7 +17,7 @@ from models.blocks.wavenet import WaveNetEncoder
 from models.configs.cfm import CfmSynthesizerConfig
 from models.sound.masks import fit_frames, length_mask
 from models.synthesizer.cfm import FlowDraws, FlowMatching
-from models.synthesizer.tokens import TokensAndSpeaker
+from models.synthesizer.tokens import TokensAndSpeaker, TrainingBatch
 
 
 class CfmSynthesizer(TokensAndSpeaker):
@@ -65,11 +65,7 @@ class CfmSynthesizer(TokensAndSpeaker):
 
     def forward(
         self,
-        spec: Tensor,
-        spec_lengths: Tensor,
-        text: Tensor,
-        text_lengths: Tensor,
-        codes: Tensor,
+        batch: TrainingBatch,
         mel: Tensor,
         mel_lengths: Tensor,
         *,
@@ -80,28 +76,27 @@ class CfmSynthesizer(TokensAndSpeaker):
         """The flow-matching loss of a batch.
 
         Args:
-            spec: (B, bins, T50), the utterance itself, which is its own reference. text: (B, S) phone ids.
-            codes: (B, 1, T25) from `extract_tokens`. mel: (B, M, L) of the same speech, scaled.
+            mel: (B, M, L) of the same speech, scaled.
             prompt_draw: (B,) in [0, 1), where the part that is given away ends. flow_draws: see `FlowMatching.draw`.
                 Both are drawn from `generator` when absent.
         """
         if prompt_draw is None:
             prompt_draw = torch.rand(mel.shape[0], generator=generator, device=mel.device)
         prompt_lengths = (prompt_draw * mel_lengths * self.config.prompt_fraction).floor().long()
-        features = self.training_features(spec, spec_lengths, text, text_lengths, codes, mel_lengths)
+        features = self.training_features(batch, mel_lengths)
         frames = min(features.shape[-1], mel.shape[-1])
         features, mel = features[..., :frames], mel[..., :frames]
         draws = flow_draws or self.cfm.draw(mel, generator)
         return self.cfm.loss(mel, mel_lengths, prompt_lengths, features.transpose(1, 2), draws)
 
-    def training_features(
-        self, spec: Tensor, spec_lengths: Tensor, text: Tensor, text_lengths: Tensor, codes: Tensor, lengths: Tensor
-    ) -> Tensor:
+    def training_features(self, batch: TrainingBatch, lengths: Tensor) -> Tensor:
         """The condition of a batch, (B, C, L), masked beyond `lengths` mel frames."""
+        spec_lengths = batch.spec_lengths
         with torch.no_grad():
-            ge = self.condition(spec, spec_lengths)
-            frames = fit_frames(self.token_frames(codes), spec.shape[-1])
-            encoded = self.enc_p.encode(frames, length_mask(spec_lengths, frames.shape[-1]), text, text_lengths, ge)
+            ge = self.condition(batch.spec, spec_lengths)
+            frames = fit_frames(self.token_frames(batch.codes), batch.spec.shape[-1])
+            mask = length_mask(spec_lengths, frames.shape[-1])
+            encoded = self.enc_p.encode(frames, mask, batch.text, batch.text_lengths, ge)
         return self._features(encoded, lengths, ge)
 
     # -- synthesis ------------------------------------------------------------------------------------------------

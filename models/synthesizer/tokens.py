@@ -3,12 +3,29 @@
 Letters: B batch, D width of the content features, T 50 Hz frames, F spectrogram bins, G width of the condition ge.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from models.blocks.style import StyleEncoder
 from models.configs.synthesizer import SynthesizerConfig
 from models.synthesizer.quantizer import Quantizer
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingBatch:
+    """Clips as synthesizers are trained on them, each its own reference; rows padded on the right.
+
+    Tokens come as codes because codebook and `ssl_proj` are frozen in training (`extract_tokens` makes them).
+    """
+
+    spec: Tensor  # (B, F, T)
+    spec_lengths: Tensor  # (B,)
+    text: Tensor  # (B, S) phone ids
+    text_lengths: Tensor  # (B,)
+    codes: Tensor  # (B, 1, T // 2)
+    speaker: Tensor | None = None  # (B, speaker_dim) where the base takes a speaker vector
 
 
 class SemanticTokens(nn.Module):

@@ -22,7 +22,7 @@ from models.sound.harmonics import PITCH_CHANNELS, pitch_latent
 from models.sound.masks import fit_frames, length_mask, slice_starts, take_slices
 from models.sound.spectrogram import compress
 from models.synthesizer.channels_last import ChannelsLastDecoder
-from models.synthesizer.tokens import TokensAndSpeaker
+from models.synthesizer.tokens import TokensAndSpeaker, TrainingBatch
 from models.synthesizer.wave_heads import HifiGanDecoder, IstftDecoder, build_decoder
 
 QUIET = 0.01  # magnitudes below it show no harmonics
@@ -97,28 +97,22 @@ class Synthesizer(TokensAndSpeaker):
 
     def forward(
         self,
-        spec: Tensor,
-        spec_lengths: Tensor,
-        text: Tensor,
-        text_lengths: Tensor,
-        codes: Tensor,
-        speaker: Tensor | None = None,
+        batch: TrainingBatch,
         ge: Tensor | None = None,
         noise: Tensor | None = None,
         uniform: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> SynthesizerOutput:
-        """One training step's forward: spec (B, F, T), text (B, S), codes (B, 1, T // 2).
+        """One training step's forward. The reference is the utterance itself unless another `ge` is given.
 
-        Tokens come as codes because codebook and ssl_proj are frozen in training (`extract_tokens` makes them).
-        The reference is the utterance itself unless another `ge` is given. `noise` (B, Z, T) and `uniform` (B,)
-        in [0, 1) take the place of random numbers.
+        `noise` (B, Z, T) and `uniform` (B,) in [0, 1) take the place of random numbers.
         """
+        spec, spec_lengths = batch.spec, batch.spec_lengths
         mask = length_mask(spec_lengths, spec.shape[-1])
         if ge is None:
-            ge = self.condition(spec, spec_lengths, speaker)
-        quantized = fit_frames(self.token_frames(codes), spec.shape[-1])
-        m_p, logs_p = self.prior(quantized, mask, text, text_lengths, ge)
+            ge = self.condition(spec, spec_lengths, batch.speaker)
+        quantized = fit_frames(self.token_frames(batch.codes), spec.shape[-1])
+        m_p, logs_p = self.prior(quantized, mask, batch.text, batch.text_lengths, ge)
         m_q, logs_q = self.enc_q.stats(spec, mask, ge.detach())  # as upstream: the posterior does not shape ge
         if noise is None:
             noise = _random(torch.randn, m_q.shape, m_q.device, generator)

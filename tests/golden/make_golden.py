@@ -60,6 +60,7 @@ def compute() -> dict[str, Tensor]:
     )
     from models.learners.discriminator import Discriminator
     from models.learners.losses import MelLoss, StftLoss, discriminator_loss, feature_loss, generator_loss, kl_loss
+    from models.synthesizer.tokens import TrainingBatch
     from models.synthesizer.vits import Synthesizer
 
     spectrogram = SpectrogramConfig(sample_rate_hz=16000, n_fft=256, win_samples=256, hop_samples=80)
@@ -119,7 +120,7 @@ def compute() -> dict[str, Tensor]:
         voices = None if config.speaker_dim is None else speaker
         codes = network.extract_tokens(ssl)
         noise, uniform = pseudo_random("noise", (2, 8, 16)), torch.tensor([0.3, 0.9])
-        out = network(spec, lengths, text, text_lengths, codes, voices, noise=noise, uniform=uniform)
+        out = network(TrainingBatch(spec, lengths, text, text_lengths, codes, voices), noise=noise, uniform=uniform)
         ge = network.condition(spec[:1], speaker=None if voices is None else voices[:1])
         wave = network.decode(codes[:1], text[:1], ge, noise_scale=0.5, speed=1.2, noise=noise[:1, :, :14])
         piece, frames = network.decode_stream(

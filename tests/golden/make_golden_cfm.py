@@ -36,6 +36,7 @@ def synthesizer() -> dict[str, Tensor]:
     from models.configs.synthesizer import MelConfig, SynthesizerConfig
     from models.synthesizer.cfm import FlowDraws
     from models.synthesizer.cfm_synthesizer import CfmSynthesizer
+    from models.synthesizer.tokens import TrainingBatch
 
     encoder = SynthesizerConfig(
         n_symbols=30, ssl_dim=12, codebook_size=16, inter_channels=8, hidden_channels=8, filter_channels=16,
@@ -61,7 +62,7 @@ def synthesizer() -> dict[str, Tensor]:
                 torch.tensor([0.3, 0.8]), pseudo_random("x0", (2, 6, frames)) * 1.7, is_shortcut, torch.tensor([3, 7])
             )
             loss = network(
-                spec, lengths, text, text_lengths, codes, mel, mel_lengths,
+                TrainingBatch(spec, lengths, text, text_lengths, codes), mel, mel_lengths,
                 prompt_draw=torch.tensor([0.4, 0.7]), flow_draws=draws,
             )  # fmt: skip
             results[f"{name}.loss.{'shortcut' if is_shortcut else 'plain'}"] = loss

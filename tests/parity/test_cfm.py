@@ -19,6 +19,7 @@ from models.loading.bases import list_bases, load_base
 from models.synthesizer.cfm import FlowDraws
 from models.synthesizer.cfm_synthesizer import CfmSynthesizer
 from models.synthesizer.dit import ConditionEmbedding, RotaryEmbedding
+from models.synthesizer.tokens import TrainingBatch
 from models.weights import load_weights
 
 SMALL_TOLERANCE, FULL_TOLERANCE, RELATIVE_TOLERANCE = 2e-5, 2e-4, 1e-3
@@ -97,10 +98,10 @@ def networks() -> Iterator[Networks]:
     gc.collect()
 
 
-def batch(fixture: Any, network: CfmSynthesizer) -> tuple[Tensor, ...]:
-    """spec, spec_lengths, text, text_lengths, codes of the fixture's training batch."""
+def batch(fixture: Any, network: CfmSynthesizer) -> TrainingBatch:
+    """The fixture's training batch."""
     codes = network.extract_tokens(fixture["ssl"])
-    return fixture["spec"], fixture["spec_lengths"], fixture["text"], fixture["text_lengths"], codes
+    return TrainingBatch(fixture["spec"], fixture["spec_lengths"], fixture["text"], fixture["text_lengths"], codes)
 
 
 def draws(fixture: Any, *, is_shortcut: bool) -> FlowDraws:
@@ -123,10 +124,11 @@ def test_names_and_shapes_are_those_of_the_files(described: Any) -> None:
 def check_conditions(fixture: Any, network: CfmSynthesizer) -> Tensor:
     """Tokens, ge and the condition in training and at synthesis; returns what inference is conditioned on."""
     tolerance = tolerance_of(fixture)
-    spec, spec_lengths, text, text_lengths, codes = batch(fixture, network)
-    assert torch.equal(codes, fixture.outputs()["extract_latent"])
+    given = batch(fixture, network)
+    text = given.text
+    assert torch.equal(given.codes, fixture.outputs()["extract_latent"])
     if "fea" in fixture.outputs():
-        made = network.training_features(spec, spec_lengths, text, text_lengths, codes, fixture["mel_lengths"])
+        made = network.training_features(given, fixture["mel_lengths"])
         fixture.check("fea", made, tolerance)
     ge = network.condition(fixture["refer"])
     fixture.check("decode_encp.ge", ge, tolerance)
@@ -142,7 +144,7 @@ def check_losses(fixture: Any, network: CfmSynthesizer) -> None:
     """Both branches of the loss, and the gradient norm of every parameter for the plain one."""
     for name in ("plain", "shortcut"):
         loss = network(
-            *batch(fixture, network),
+            batch(fixture, network),
             fixture["mel"],
             fixture["mel_lengths"],
             prompt_draw=fixture["u_prompt"],

@@ -12,6 +12,7 @@ from torch import Tensor
 from models.configs.synthesizer import HifiGanDecoderConfig, SynthesizerConfig
 from models.learners.losses import kl_loss
 from models.loading.bases import list_bases, load_base
+from models.synthesizer.tokens import TrainingBatch
 from models.synthesizer.vits import Synthesizer
 
 SMALL_TOLERANCE, FULL_TOLERANCE, GRADIENT_RELATIVE = 2e-5, 1e-4, 1e-3
@@ -67,12 +68,14 @@ def test_training_forward_and_gradients(fixture: Any, networks: dict[str, Synthe
     network, tolerance = network_of(fixture, networks), tolerance_of(fixture)
     codes = network.extract_tokens(fixture["ssl"])
     out = network(
-        fixture["spec"],
-        fixture["spec_lengths"],
-        fixture["text"],
-        fixture["text_lengths"],
-        codes,
-        speaker_of(fixture, "sv"),
+        TrainingBatch(
+            fixture["spec"],
+            fixture["spec_lengths"],
+            fixture["text"],
+            fixture["text_lengths"],
+            codes,
+            speaker_of(fixture, "sv"),
+        ),
         noise=fixture["noise_q"],
         uniform=fixture["u_slice"],
     )

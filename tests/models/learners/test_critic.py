@@ -129,8 +129,8 @@ class TestLearner:
         learner.network.eval()
         loss = learner.step_loss(clips, [1, 2], 2.0)
         batch = learner._collate(clips)
-        noise, uniform = learner._noise(clips, [1, 2], batch["spec"].shape[-1])
-        out = learner.network(**batch, noise=noise, uniform=uniform)
+        noise, uniform = learner._noise(clips, [1, 2], batch.spec.shape[-1])
+        out = learner.network(batch, noise=noise, uniform=uniform)
         target = take_slices(learner._pad([c.wave for c in clips])[:, None], out.starts * 640, 8 * 640)
         (_, real_maps), (logits, maps) = discriminator().compare(target, out.wave)
         expected = (

@@ -15,6 +15,7 @@ from models.configs.vocoder import BigVGANConfig, VocoderConfig
 from models.synthesizer.cfm import FlowDraws, FlowMatching
 from models.synthesizer.cfm_synthesizer import CfmSynthesizer
 from models.synthesizer.dit import padding_mask
+from models.synthesizer.tokens import TrainingBatch
 from models.synthesizer.vocoder import build_vocoder
 
 DIT = DiTConfig(mel_channels=6, condition_channels=8, dim=32, depth=2, heads=2, head_dim=16, condition_layers=1)
@@ -40,12 +41,12 @@ def network() -> CfmSynthesizer:
     return CfmSynthesizer(CONFIG).eval()
 
 
-def batch() -> tuple[Any, ...]:
+def batch() -> tuple[TrainingBatch, torch.Tensor, torch.Tensor]:
     torch.manual_seed(4)
     codes = torch.randint(0, 10, (2, 1, 12))
     spec, lengths = torch.rand(2, 1025, 24), torch.tensor([24, 20])
     text, text_lengths = torch.randint(0, 700, (2, 7)), torch.tensor([7, 5])
-    return spec, lengths, text, text_lengths, codes, torch.randn(2, 6, 48), torch.tensor([48, 40])
+    return TrainingBatch(spec, lengths, text, text_lengths, codes), torch.randn(2, 6, 48), torch.tensor([48, 40])
 
 
 def test_a_row_that_is_not_padded_needs_no_mask() -> None:
@@ -146,8 +147,9 @@ def test_the_same_generator_gives_the_same_loss(network: CfmSynthesizer) -> None
 
 
 def test_features_have_two_mel_frames_per_frame_and_slow_speech_has_more(network: CfmSynthesizer) -> None:
-    spec, _, text, _, codes, *_ = batch()
-    ge = network.condition(spec[:1])
+    given, *_ = batch()
+    text, codes = given.text, given.codes
+    ge = network.condition(given.spec[:1])
     assert network.features(codes[:1], text[:1], ge).shape == (1, 8, 48)
     assert network.features(codes[:1], text[:1], ge, 0.5).shape == (1, 8, 98)
 

@@ -22,6 +22,7 @@ from models.errors import ConfigError, WeightsError
 from models.learners.losses import kl_loss
 from models.loading.bases import list_bases, load_base
 from models.sound.spectrogram import InverseSpectrogram, Spectrogram
+from models.synthesizer.tokens import TrainingBatch
 from models.synthesizer.vits import Synthesizer
 from models.weights import load_weights
 
@@ -79,16 +80,11 @@ def tokens(rows: int, count: int) -> tuple[Tensor, Tensor]:
     return codes, torch.randint(1, 40, (rows, 9), generator=generator)
 
 
-def batch() -> dict[str, Tensor]:
+def batch() -> TrainingBatch:
     generator = torch.Generator().manual_seed(6)
     codes, text = tokens(2, 10)
-    return {
-        "spec": torch.rand(2, 129, 20, generator=generator) * 3,
-        "spec_lengths": torch.tensor([20, 14]),
-        "text": text,
-        "text_lengths": torch.tensor([9, 6]),
-        "codes": codes,
-    }
+    spec = torch.rand(2, 129, 20, generator=generator) * 3
+    return TrainingBatch(spec, torch.tensor([20, 14]), text, torch.tensor([9, 6]), codes)
 
 
 def harmonic_wave(seconds: float = 1.5, f0_hz: float = 140.0) -> Tensor:
@@ -166,7 +162,7 @@ def test_every_adapted_part_gets_a_gradient(part: str) -> None:
     with torch.no_grad():
         for parameter in adapter_parameters(network):
             parameter.normal_(0, 0.1)
-    out = network.train()(**batch())
+    out = network.train()(batch())
     (kl_loss(out.z_p, out.logs_q, out.m_p, out.logs_p, out.mask) + out.wave.square().mean()).backward()
     silent = [n for n, p in network.named_parameters() if "lora_" in n and (p.grad is None or not p.grad.any())]
     # Attention scores do not move when all keys move alike; everything else must.
@@ -233,9 +229,9 @@ def test_the_inverse_spectrogram_gives_a_wave_back_exactly() -> None:
 def test_a_training_step_in_bfloat16_stays_near_float32(kind: str) -> None:
     network, rows = build(kind), batch()
     noise, uniform = torch.randn(2, 16, 20), torch.tensor([0.2, 0.7])
-    exact = network(**rows, noise=noise, uniform=uniform)
+    exact = network(rows, noise=noise, uniform=uniform)
     with torch.autocast("cpu", torch.bfloat16):
-        rough = network(**rows, noise=noise, uniform=uniform)
+        rough = network(rows, noise=noise, uniform=uniform)
     for name in ("m_p", "logs_p", "m_q", "logs_q", "z", "z_p"):
         ours, theirs = getattr(rough, name), getattr(exact, name)
         assert ours.dtype == torch.float32

@@ -14,6 +14,7 @@ from models.configs.synthesizer import (
 from models.sound.harmonics import PITCH_CHANNELS, pitch_latent
 from models.sound.pitch import PitchTracker
 from models.sound.spectrogram import Spectrogram, compress, expand
+from models.synthesizer.tokens import TrainingBatch
 from models.synthesizer.vits import Synthesizer
 from pipeline.pretrain.discriminators import Contest, Pictures, train_discriminators
 from pipeline.pretrain.loop import Run, load_network
@@ -101,7 +102,10 @@ def test_contrast_is_heard_at_synthesis_and_not_seen_in_training(network):
 
     def trained():
         out = network(
-            spec, batch.lengths, batch.text, batch.text_lengths, batch.codes, ge=ge, noise=noise, uniform=uniform
+            TrainingBatch(spec, batch.lengths, batch.text, batch.text_lengths, batch.codes),
+            ge=ge,
+            noise=noise,
+            uniform=uniform,
         )
         return out.m_p
 
