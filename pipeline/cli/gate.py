@@ -130,7 +130,7 @@ def card_of(found: Calibration) -> str:
     for copy in found.copies:
         evidence[copy.floor] = (
             f"{copy.clips} copies by the bare base, drawn as speech is drawn: mean {copy.mean:.2f}, 5th percentile"
-            f" {copy.low:.2f}, lowest {copy.worst:.2f}; the brief asks for {copy.brief:g}"
+            f" {copy.low:.2f}, lowest {copy.worst:.2f}; official bases: {copy.official:g}"
         )
     limits = {limit.floor: limit.suggested for limit in found.limits}
     copies = {copy.floor: round(copy.low, 2) for copy in found.copies}

@@ -107,7 +107,7 @@ def _copies(metric: Metric, takes: Mapping[str, Measuring], base: Base) -> CopyF
         floor=metric.floor,
         metric=metric.id,
         present=base.gate.floors.get(metric.floor, metric.limit),
-        brief=metric.brief or 0.0,
+        official=metric.official or 0.0,
         clips=len(clips),
         mean=float(scores.mean()),
         low=float(np.percentile(scores, 5)),

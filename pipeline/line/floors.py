@@ -22,11 +22,11 @@ def gate_floors(settings: Settings, base: Base) -> Floors:
 
 def _floor(metric: Metric, settings: Settings, base: Base) -> Floor:
     card, chosen = base.gate.floors.get(metric.floor, metric.limit), settings.gate.minimum(metric)
-    brief = "" if metric.brief is None else f"; the brief asks for {metric.brief}"
+    official = "" if metric.official is None else f"; official bases: {metric.official}"
     if chosen is None or chosen <= card:
         measured = base.gate.evidence.get(metric.floor, base.gate.measured)
-        return Floor(value=card, source=f"floor of base {base.name}{brief}", measured=measured)
-    return Floor(value=chosen, source=f"settings, section gate{brief}")
+        return Floor(value=card, source=f"floor of base {base.name}{official}", measured=measured)
+    return Floor(value=chosen, source=f"settings, section gate{official}")
 
 
 def _refuse_strange(base: Base) -> None:

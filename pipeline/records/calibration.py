@@ -56,7 +56,7 @@ class CopyFloor(Record):
     floor: str
     metric: str
     present: float
-    brief: float
+    official: float
     clips: int
     mean: float
     low: float = Field(description="Fifth percentile over clips.")

@@ -93,7 +93,7 @@ class Metric:
     floor: str = ""
     setting: str = ""
     asks: str = ""
-    brief: float | None = None
+    official: float | None = None
     bounds: tuple[float | None, float | None] = (0.0, None)
     whole: bool = False
     ear: str = ""
@@ -135,7 +135,7 @@ METRICS: dict[str, Metric] = {
             useless=0.0,
             perfect=1.0,
             limit=1.0,
-            limit_source="every base that is published on",
+            limit_source="required of every base",
         ),
         Metric(
             "base",
@@ -332,8 +332,8 @@ METRICS: dict[str, Metric] = {
             limit=3.5,
             floor="pesq_wb",
             setting="pesq_wb_min",
-            asks="PESQ-WB that copies should have; blocks only where the bare base has it. Brief: 3.5.",
-            brief=3.5,
+            asks="PESQ-WB that copies should have; blocks only where the bare base has it. Official bases: 3.5.",
+            official=3.5,
             bounds=(1.0, 4.64),
             whole=True,
             explained="likeness to the recording as listeners hear it (ITU-T P.862.2)",
@@ -349,8 +349,8 @@ METRICS: dict[str, Metric] = {
             limit=0.85,
             floor="stoi",
             setting="stoi_min",
-            asks="STOI that copies should have; blocks only where the bare base has it. Brief: 0.85.",
-            brief=0.85,
+            asks="STOI that copies should have; blocks only where the bare base has it. Official bases: 0.85.",
+            official=0.85,
             bounds=(0.0, 1.0),
             whole=True,
             explained="how well the words can be made out (Taal 2011)",

@@ -173,7 +173,7 @@ class FinetuneSettings(Record):
 class _GateMinima(Record):
     """Minima of the quality gate; section ``[gate]``. voice.yaml can raise them, never lower them.
 
-    A value of None takes the floor that the base's card declares, or the brief's default where it declares none.
+    A value of None takes the floor that the base's card declares, or that of the official bases where it declares none.
     """
 
     def minimum(self, metric: Metric) -> float | None:

@@ -77,7 +77,11 @@ class Pair:
 
 def has_trained_weights(base: Foundation) -> tuple[float, str]:
     roles = ", ".join(base.random_roles)
-    told = f"random numbers stand in for: {roles}; such a base only tries the line" if roles else "all networks have"
+    told = (
+        f"random numbers stand in for: {roles}; such a base only tries the line"
+        if roles
+        else "every network is trained"
+    )
     return float(not roles), told
 
 

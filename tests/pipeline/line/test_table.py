@@ -30,7 +30,7 @@ KEYS = {
     "validate": "5d62bd48b6edea2d62dc0ec0c07865a0",
     "extract": "a60b101ac82fb1b232b3dc5e95378049",
     "finetune": "d815520e9ab1681226a6a69da1f7048b",
-    "evaluate": "99bf1ab7bcf1c9dc3b4d2c8c70265ed3",
+    "evaluate": "2396b8c8ecd88abe7ce0064ed8b204e0",
 }
 
 

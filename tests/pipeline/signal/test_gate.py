@@ -156,8 +156,8 @@ def test_every_form_of_a_report_says_whose_floors_hold_and_what_the_brief_asks_f
     pesq_row, stoi_row = METRICS["copy_synthesis.pesq_wb"], METRICS["copy_synthesis.stoi"]
     floors = gate_floors(Settings(), nano)
     assert floors.of(pesq_row).value < 3.5
-    assert "base nano" in floors.of(pesq_row).source and "the brief asks for 3.5" in floors.of(pesq_row).source
-    assert "the brief asks for 0.85" in floors.of(stoi_row).source and floors.of(stoi_row).measured
+    assert "base nano" in floors.of(pesq_row).source and "official bases: 3.5" in floors.of(pesq_row).source
+    assert "official bases: 0.85" in floors.of(stoi_row).source and floors.of(stoi_row).measured
     pesq = gate.judge(pesq_row, Measured({"a": 1.5}, {"a": 3.4}), floors)
     for line in (pesq.limit_source, pesq.reason, pesq.line):  # HTML and card, terminal when blocked, log
         assert "base nano" in line and "3.5" in line

@@ -68,7 +68,7 @@ def adapted(network):
 
 
 def copy_checks(studio: Studio) -> dict[str, str]:
-    """The brief's two checks -> status."""
+    """The two checks of copies -> status."""
     rate_hz = studio.features.sample_rate_hz
     clips = [studios.resound(studio, index, seed=0) for index in studio.heldout]
     copies = {
