@@ -32,6 +32,7 @@ from pipeline.cli import (
     schema,
     settings,
     stage,
+    transcribe,
 )
 from pipeline.cli.common import signing_key_withheld
 from pipeline.cli.terminal import print_bug, print_error, tell
@@ -50,6 +51,7 @@ app = typer.Typer(
 for module in (
     new,
     import_,
+    transcribe,
     plan,
     stage,
     run,

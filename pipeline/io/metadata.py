@@ -28,6 +28,7 @@ MAX_PATH_BYTES = 1024  # inside a voice's folder; the system takes 4096 with all
 SHOWN_NAME = 80  # letters of a name that a message quotes
 
 NO_TEXT = "no text"
+UNREVIEWED = "a machine heard its text, and nobody has reviewed it: correct it and write yes into 'reviewed'"
 NOT_UTF_8 = "bytes that are not UTF-8; save the file as UTF-8"
 
 ProblemSeverity = Literal["reject", "repair", "warn"]
@@ -35,6 +36,8 @@ ProblemSeverity = Literal["reject", "repair", "warn"]
 _FILE_COLUMNS = ("file_name", "filename", "file", "path", "audio", "wav")
 _TEXT_COLUMNS = ("text", "transcript", "transcription", "sentence", "normalized_text")
 _LANGUAGE_COLUMNS = ("language", "lang", "locale")
+_REVIEWED_COLUMNS = ("reviewed",)
+_NOT_YET = ("no", "n", "false", "0", "")
 SPLITS: dict[str, Split] = {"train": "train", "test": "test", "validation": "test", "dev": "test"}
 _DELIMITERS = (",", "|", "\t", ";")
 _LEGACY = {  # by declared language; each is checked against the script that the language is written in
@@ -67,12 +70,14 @@ class Metadata:
     Attributes:
         rows: a clip for every usable line; `language` is empty where the line names none.
         is_hostile: a line points outside the folder.
+        unreviewed: clips with a text that a machine heard; to everybody else they have none.
     """
 
     rows: tuple[Clip, ...]
     problems: tuple[Problem, ...]
     encoding: str = "utf-8"
     is_hostile: bool = False
+    unreviewed: tuple[Clip, ...] = ()
 
 
 def read_metadata(path: Path, language: str | None = None) -> Metadata:
@@ -209,6 +214,7 @@ def _delimiter(header: str) -> str:
 def _columns(names: list[str]) -> dict[str, int] | None:
     found = {}
     wanted = {"file": _FILE_COLUMNS, "text": _TEXT_COLUMNS, "language": _LANGUAGE_COLUMNS, "split": ("split",)}
+    wanted["reviewed"] = _REVIEWED_COLUMNS
     for key, accepted in wanted.items():
         match = next((name for name in accepted if name in names), None)
         if match is not None:
@@ -273,6 +279,7 @@ def _rows(
 ) -> Metadata:
     rows: dict[str, Clip] = {}
     conflicting: set[str] = set()
+    unreviewed: list[Clip] = []
     is_hostile = False
     for line, fields in records:
         name = fields[columns["file"]].strip() if len(fields) > columns["file"] else ""
@@ -287,6 +294,10 @@ def _rows(
             problems.append(Problem(code, "reject", fault, line, name or None))
             continue
         row = _row(line, name, fields, columns)
+        if "reviewed" in columns and fields[columns["reviewed"]].strip().lower() in _NOT_YET:
+            problems.append(Problem("no_transcript", "reject", UNREVIEWED, line, name))
+            unreviewed.append(row)
+            continue
         earlier = rows.get(name)
         if earlier is None:
             rows[name] = row
@@ -298,7 +309,7 @@ def _rows(
             detail = f"another text than line {earlier.line} for the same file"
             problems.append(Problem("bad_metadata", "reject", detail, line, name))
     kept = tuple(row for name, row in rows.items() if name not in conflicting)
-    return Metadata(kept, tuple(problems), encoding, is_hostile)
+    return Metadata(kept, tuple(problems), encoding, is_hostile, tuple(unreviewed))
 
 
 def _row(line: int, name: str, fields: list[str], columns: dict[str, int]) -> Clip:

@@ -19,6 +19,7 @@ from pipeline.io.files import disk_full_is_transient, sync_folder, write_atomica
 from pipeline.io.importing import FoundClip, safe_file_name
 from pipeline.io.voices import MANIFEST_FILE, METADATA_FILE, check_consent, check_name, parse_manifest
 from pipeline.io.yaml import parse_table
+from pipeline.records.clip import Clip
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,17 @@ def write_table(folder: Path, files: Sequence[str], language: str) -> Path:
     with disk_full_is_transient(path):
         write_atomically(path, _render_table([(name, "", language) for name in files]).encode())
     return path
+
+
+def write_reviewed_table(path: Path, rows: Sequence[tuple[Clip, bool]]) -> None:
+    """Write a metadata.csv of clips and whether a person has reviewed their texts; what is there is replaced whole."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("file_name", "text", "language", "split", "reviewed"))
+    for clip, is_reviewed in rows:
+        writer.writerow((clip.file_name, clip.text, clip.language, clip.split, "yes" if is_reviewed else "no"))
+    with disk_full_is_transient(path):
+        write_atomically(path, out.getvalue().encode())
 
 
 @contextmanager
