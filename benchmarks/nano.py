@@ -44,7 +44,7 @@ from models.encoders.content import PhoneEncoder  # noqa: E402
 from models.encoders.ge2e import embed_speaker  # noqa: E402
 from models.learners.prior import PriorLearner  # noqa: E402
 from models.loading.bases import load_base  # noqa: E402
-from models.loading.listening import ContentListener  # noqa: E402
+from models.loading.listening import ContentListener, grid_of  # noqa: E402
 from models.loading.networks import load_content_encoder, load_synthesizer, load_text2semantic  # noqa: E402
 from models.phones.phone_classes import sounds_of_symbols  # noqa: E402
 from models.sound.spectrogram import Spectrogram  # noqa: E402
@@ -342,7 +342,8 @@ def finetune(networks: Networks, clips: Sequence[Recording]) -> tuple[Synthesize
 
 def build_voice(networks: Networks, synthesizer: Synthesizer) -> Voice:
     renderer = vits_renderer(copy.deepcopy(synthesizer), torch.device("cpu"), VoiceOptions())
-    listener = ContentListener(networks.content, renderer.synthesizer, torch.device("cpu"))
+    grid = grid_of(renderer.synthesizer)
+    listener = ContentListener(networks.content, renderer.synthesizer, grid, torch.device("cpu"))
     return Voice(Decoder(networks.text2semantic), renderer, listener.hear)
 
 

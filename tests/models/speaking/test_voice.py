@@ -12,7 +12,7 @@ from models.configs.synthesizer import HifiGanDecoderConfig, MelConfig, Synthesi
 from models.configs.text2semantic import SamplingConfig, Text2SemanticConfig
 from models.configs.vocoder import VocoderConfig
 from models.errors import ModelsError
-from models.loading.listening import ContentListener
+from models.loading.listening import ContentListener, grid_of
 from models.machine.processor import ProcessorError, works
 from models.speaking.options import VoiceOptions
 from models.speaking.rendering import (
@@ -97,7 +97,8 @@ def decoder() -> Decoder:
 
 def voice(family: str = "v2", content: CountingContent | None = None) -> Voice:
     made = renderer(family)
-    return Voice(decoder(), made, ContentListener(content or CountingContent(), made.synthesizer, CPU).hear)
+    listener = ContentListener(content or CountingContent(), made.synthesizer, grid_of(made.synthesizer), CPU)
+    return Voice(decoder(), made, listener.hear)
 
 
 def reference(family: str = "v2", with_text: bool = True) -> Reference:
