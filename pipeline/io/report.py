@@ -22,7 +22,7 @@ from pipeline.io.report_words import (
     compared,
     differences,
     is_short_of,
-    joiner,
+    joined,
     ranked,
     short,
     told_differences,
@@ -109,8 +109,10 @@ def render_html(
         players=_first_players(report, sentences, media),
         groups=_groups(report, decides=True),
         shown=_groups(report, decides=False),
-        worst=[_sentence(one, media, in_full=True) for one in sentences[:WORST]],
-        sentences=[_sentence(one, media, in_full=False) for one in sorted(sentences[WORST:], key=_by_name)],
+        worst=[_sentence(one, report.language, media, in_full=True) for one in sentences[:WORST]],
+        sentences=[
+            _sentence(one, report.language, media, in_full=False) for one in sorted(sentences[WORST:], key=_by_name)
+        ],
         recordings=[_recording(samples, media) for samples in _by_clip(report)],
         curves=[_curve(part, group) for part in adapter.parts for group in part.groups],
         limits=[(metric.title, report.floors.of(metric)) for metric in settable()],
@@ -207,13 +209,13 @@ def _bar(check: Check) -> dict[str, Any] | None:
 # -- sentences and recordings ---------------------------------------------------------------------------------------
 
 
-def _sentence(one: Ranked, media: Media, *, in_full: bool) -> dict[str, Any]:
+def _sentence(one: Ranked, language: str, media: Media, *, in_full: bool) -> dict[str, Any]:
     sample = one.sample
     return {
         "name": sample.name,
         "text": sample.text,
         "language": sample.language,
-        "heard": _heard(sample) if sample.heard else None,
+        "heard": _heard(sample, language) if sample.heard else None,
         "notes": sample.notes,
         "scores": [
             {"title": check.title, "value": short(score), "asked": check.asked, "is_short": is_short_of(check, score)}
@@ -229,9 +231,13 @@ def _by_name(one: Ranked) -> str:
     return one.sample.name
 
 
-def _heard(sample: Sample) -> dict[str, Any]:
-    found = differences(sample)
-    return {"differences": found, "joiner": joiner(sample.text), "told": told_differences(found)}
+def _heard(sample: Sample, language: str) -> dict[str, Any]:
+    found = differences(sample, language)
+    return {
+        "differences": found,
+        "space": joined(("", ""), sample.language or language),
+        "told": told_differences(found),
+    }
 
 
 def _by_clip(report: QualityReport) -> list[list[Sample]]:

@@ -8,7 +8,7 @@ from pipeline.io.report_words import (
     MARKS,
     advice,
     differences,
-    joiner,
+    joined,
     ranked,
     short,
     told_differences,
@@ -59,7 +59,7 @@ def render_markdown(report: QualityReport) -> str:
         scores = ", ".join(f"{check.title} {short(score)}" for check, score in one.scores)
         lines.append(f"- {markdown(one.sample.text)} ({markdown(scores)})")
         if one.sample.heard:
-            lines.append(f"  - {_heard(one.sample)}")
+            lines.append(f"  - {_heard(one.sample, report.language)}")
     return "\n".join(lines) + "\n"
 
 
@@ -70,9 +70,9 @@ def _row(check: Check) -> str:
     return f"| {MARKS[check.status]} | {markdown(check.title)} | {mean} | {interval} | {markdown(asked)} |"
 
 
-def _heard(sample: Sample) -> str:
+def _heard(sample: Sample, language: str) -> str:
     """Bold: heard and not written; struck through: written and not heard."""
-    found = differences(sample)
+    found = differences(sample, language)
     marked = {"same": "{}", "missed": "~~{}~~", "added": "**{}**"}
-    told = joiner(sample.text).join(marked[change].format(markdown(token)) for change, token in found)
+    told = joined([marked[change].format(markdown(word)) for change, word in found], sample.language or language)
     return f"{told_differences(found)}: {told}"

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Literal
 
+from pipeline.errors import SettingsError
 from pipeline.records.adapter import TrainedGroup, TrainedPart
 from pipeline.records.quality import Check, QualityReport, Sample
+from pipeline.text.languages import known_language
+from pipeline.text.listening import words_of
 
 MARKS = {"passed": "✓", "failed": "✗", "review": "?", "noted": "!", "not_measured": "–", "shown": "·"}
-MOST_TOKENS = 300  # of what a recogniser heard: one that repeats itself has no end
+MOST_LETTERS = 2000  # of what a recogniser heard: one that repeats itself has no end
 FREE_SPEECH = "free_speech"
 
 Difference = tuple[Literal["same", "missed", "added"], str]
@@ -111,39 +114,34 @@ def is_short_of(check: Check, score: float) -> bool:
     return score < check.limit if check.higher_is_better else score > check.limit
 
 
-def differences(sample: Sample) -> list[Difference]:
-    """The text as it was heard: what agrees, what was missed, what was added; without regard to case and punctuation.
+def differences(sample: Sample, language: str) -> list[Difference]:
+    """The text as it was heard: what agrees, what was missed, what was added; in words as they are read.
 
-    Words where there are blanks, else letters (Chinese, Japanese).
+    ``language``: of the voice.
     """
-    wanted, said = tokens(sample.text), tokens(sample.heard)[:MOST_TOKENS]
-    if letters(sample.text) == letters(sample.heard):
-        return [("same", token) for token in wanted]
-    matcher = SequenceMatcher(None, [letters(one) for one in wanted], [letters(one) for one in said], autojunk=False)
+    wanted, said = (_words(text, sample.language or language) for text in (sample.text, sample.heard))
+    one, other = ([word.casefold() for word in words] for words in (wanted, said))
     found: list[Difference] = []
-    for kind, start, end, heard_start, heard_end in matcher.get_opcodes():
+    for kind, start, end, first, last in SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
         if kind == "equal":
-            found += [("same", token) for token in said[heard_start:heard_end]]
+            found += [("same", word) for word in said[first:last]]
         else:
-            found += [("missed", token) for token in wanted[start:end]]
-            found += [("added", token) for token in said[heard_start:heard_end]]
+            found += [("missed", word) for word in wanted[start:end]] + [("added", word) for word in said[first:last]]
     return found
 
 
-def letters(text: str) -> str:
-    """What is compared of a text."""
-    return "".join(letter for letter in text.casefold() if letter.isalnum())
+def _words(text: str, language: str) -> Sequence[str]:
+    """As the language's front end reads it; as it is written where there is none."""
+    text = text[:MOST_LETTERS]
+    try:
+        return words_of(text, known_language(language))
+    except SettingsError:
+        return text.split()
 
 
-def tokens(text: str) -> list[str]:
-    """Words, or letters of a script that has no blanks; punctuation by itself is none."""
-    parts = text.split() if joiner(text) else list(text)
-    return [part for part in parts if any(letter.isalnum() for letter in part)]
-
-
-def joiner(text: str) -> str:
-    """What stands between two of its tokens."""
-    return " " if " " in text.strip() or text.isascii() else ""
+def joined(words: Sequence[str], language: str) -> str:
+    """Words as they are written beside each other."""
+    return ("" if language in ("zh", "ja") else " ").join(words)
 
 
 def told_differences(found: Sequence[Difference]) -> str:

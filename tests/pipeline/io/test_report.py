@@ -306,11 +306,17 @@ def test_the_worst_sentences_come_first_with_what_was_heard_and_a_spectrogram(ad
     )
 
 
-def test_differences_of_a_script_without_blanks_are_told_by_letter() -> None:
+def test_differences_are_told_in_words_as_they_are_read_and_in_letters_of_a_script_without_blanks() -> None:
     sample = Sample(name="1", evidence="free_speech", text="第一班火车出发。", heard="第一班货车出发", sounds=())
-    found = differences(sample)
+    found = differences(sample, "zh")
     assert "".join(token for change, token in found if change == "missed") == "火"
     assert "".join(token for change, token in found if change == "added") == "货"
+    same = Sample(
+        name="1", evidence="free_speech", text="She paid 42 dollars.", heard="she paid forty-two dollars", sounds=()
+    )
+    assert {change for change, _ in differences(same, "en")} == {"same"}, "read alike is heard as written"
+    strange = same.model_copy(update={"language": "eo", "text": "Ĉu vi aŭdas?", "heard": "Ĉu ni aŭdas?"})
+    assert [word for change, word in differences(strange, "en") if change != "same"] == ["vi", "ni"]
 
 
 def test_a_recogniser_that_cannot_stop_does_not_fill_the_page(adapter: AdapterRecord) -> None:
@@ -442,7 +448,7 @@ def test_the_summary_for_a_merge_request_has_the_verdict_the_table_and_the_worst
     assert rows[0] == "| ✗ | PESQ-WB | 1.20 MOS-LQO | 1.00 to 1.40 | at least 3.5, brief |"
     assert len(rows) == 2, "what decides nothing is left to the page"
     assert all(row.count("|") == 6 for row in rows)
-    assert "  - 1 of 3 missed, 1 added: One ~~train~~ **rain** leaves." in lines
+    assert "  - 1 of 3 missed, 1 added: One ~~train~~ **rain** leaves" in lines
 
 
 def test_what_was_not_measured_blocks_where_it_is_required_and_is_skipped_where_not() -> None:
