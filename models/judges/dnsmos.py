@@ -83,10 +83,14 @@ class Dnsmos(nn.Module):
 
 
 @cache
-def load_dnsmos(path: Path) -> Dnsmos:
-    """The network of `sig_bak_ovr.onnx`. Raises WeightsError where the file holds another network."""
+def load_dnsmos(path: Path, *, is_exact: bool = False) -> Dnsmos:
+    """The network of `sig_bak_ovr.onnx`. ``is_exact``: the same number on every machine, for twice the time.
+
+    Raises:
+        WeightsError: the file holds another network.
+    """
     constants = read_onnx_constants(path)
     try:
-        return Dnsmos(constants, quick_dtype())
+        return Dnsmos(constants, torch.float32 if is_exact else quick_dtype())
     except (KeyError, RuntimeError) as error:
         raise WeightsError(f"{path}: not DNSMOS P.835: {str(error)[:100]}") from None

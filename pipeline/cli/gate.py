@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -96,9 +97,14 @@ def _show_trials(found: Selftest) -> None:
         verdict = "passes" if one.passed else "blocked"
         should = "pass" if one.is_good else "be blocked"
         style = "" if one.is_right else "red"
-        rows.add_row(one.name, should, verdict, ", ".join(one.blocked_by), ", ".join(one.review), style=style)
+        rows.add_row(one.name, should, verdict, _names(one.blocked_by), _names(one.review), style=style)
     print_table(rows)
     tell(f"ears: {', '.join(found.ears) or 'none but those that come with voxline'}", style="dim")
+
+
+def _names(checks: Sequence[str]) -> str:
+    """The checks without their evidence, for a narrow column."""
+    return " ".join(check.partition(".")[2] for check in checks)
 
 
 def _show(found: Calibration) -> None:

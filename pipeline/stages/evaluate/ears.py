@@ -17,6 +17,7 @@ from torch import Tensor
 from models.encoders.content import PhoneEncoder
 from models.encoders.ge2e import embed_speaker
 from models.judges.distillmos import load_distillmos
+from models.judges.dnsmos import load_dnsmos
 from models.judges.ecapa import load_ecapa
 from models.judges.transcriber import load_recogniser
 from models.judges.whisper import LANGUAGES, load_whisper
@@ -24,7 +25,8 @@ from models.loading.networks import load_phone_recogniser
 from pipeline.io.artifacts.ears import ear_digests, ear_folder
 from pipeline.io.audio import resample
 from pipeline.records.phones import Language
-from pipeline.signal.dnsmos import measure_dnsmos
+from pipeline.signal.dnsmos import calibrated, own_windows
+from pipeline.signal.packaged import dnsmos_file
 from pipeline.signal.speaker import speaker_mel
 from pipeline.stages.evaluate.studio import FreeSentence, Studio, Wave
 from pipeline.text.languages import known_language
@@ -151,13 +153,27 @@ def open_ears(studio: Studio, language: str, transcriber: str, threads: int) -> 
     return Ears(
         language=known_language(language),
         conditioning=know_speaker(lambda wave: embed_speaker(torch.from_numpy(speaker_mel(wave))), clips),
-        opinion=lambda wave: measure_dnsmos(wave).ovr,
+        opinion=dnsmos(),
         recogniser=_phone_recogniser(studio, language),
         words=_words(studio, language, transcriber, threads) if transcriber or "words" in digests else None,
         speaker=speaker,
         listener=listener,
         digests=digests,
     )
+
+
+def dnsmos() -> Callable[[Wave], float]:
+    """DNSMOS overall of a clip as long as it is: a tenth of the time of the original, which repeats short ones."""
+    path = dnsmos_file()
+    if path is None:
+        raise ModuleNotFoundError("speechmos")
+    network = load_dnsmos(path, is_exact=True)
+
+    def overall(wave: Wave) -> float:
+        raw = [network(torch.from_numpy(window)).numpy() for window in own_windows(wave)]
+        return calibrated(np.stack(raw)).ovr
+
+    return overall
 
 
 def _spread(clips: Sequence[int]) -> Sequence[int]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from models.judges.ecapa import load_ecapa
 from pipeline.io.audio import read_audio, resample
 from pipeline.records.quality import Check
-from pipeline.stages.evaluate.ears import Speaker, know_speaker
+from pipeline.signal.dnsmos import measure_dnsmos
+from pipeline.stages.evaluate.ears import Speaker, dnsmos, know_speaker
 from pipeline.stages.evaluate.stage import LIKENESS, _naming_strangers
 
 SPEAKER, SOMEBODY_ELSE = "en_vctk_p226", "en_libri_2609"
@@ -40,6 +42,14 @@ def test_a_clip_of_somebody_else_is_named_and_no_other(artifacts, clips) -> None
     mixed = know_speaker(embed, own | strange)
     assert mixed.strange == tuple(strange)
     assert min(mixed.likeness(embed(wave)) for wave in own.values()) > mixed.likeness(embed(*strange.values())) + 0.2
+
+
+def test_dnsmos_of_a_short_clip_is_nearly_that_of_the_original_which_repeats_it(clips) -> None:
+    (_, wave), *_ = clips[0].items()
+    quick, original = dnsmos()(wave), measure_dnsmos(wave).ovr
+    assert original - 0.3 < quick < original + 0.1
+    noise = np.random.default_rng(0).standard_normal(len(wave)).astype(np.float32) * 0.05
+    assert dnsmos()(wave + noise) < quick - 0.5
 
 
 def a_check(status: str) -> Check:
