@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import models.speaking.voice
+from models.adapters.lora import is_adapted
 from models.encoders.ge2e import embed_speaker
 from models.loading.bases import find_base, load_base
 from models.speaking.resynthesis import VitsResynthesizer
 from models.speaking.voice import Reference
+from models.text2semantic.decoding import Decoder
 from pipeline.cli.line import open_workspace
 from pipeline.io.audio import read_audio
 from pipeline.line.floors import gate_floors
@@ -26,6 +30,7 @@ from pipeline.records.feature import FEATURES_FILE
 from pipeline.records.job import Input, Job, Machine
 from pipeline.records.quality import QualityReport
 from pipeline.records.settings import EvaluateSettings, Settings
+from pipeline.signal import quality
 from pipeline.signal.speaker import speaker_mel
 from pipeline.stages.evaluate import stage, studio
 
@@ -64,26 +69,54 @@ def trained(shared, repository, tmp_path_factory) -> dict[str, Input]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def copied_once() -> Iterator[None]:
-    """Griffin-Lim's copy of the one held-out clip is the same for every voice on a base: made once for each base.
+def computed_once() -> Iterator[None]:
+    """What several of these voices have in common is computed once: resyntheses and how near they come, tokens to say.
 
-    Which base it is, every weight says.
+    Whether it is the same, every weight and every number that goes in says.
     """
-    copies: dict[bytes, torch.Tensor] = {}
-    copy = VitsResynthesizer.copy
+    kept: dict[bytes, Any] = {}
 
-    def remembered(self: VitsResynthesizer, clip: Any) -> torch.Tensor:
-        state = self.network.state_dict()
-        asked = hashlib.sha256(clip.spectrogram.numpy().tobytes())
-        for name in sorted(state):
-            asked.update(state[name].double().sum().numpy().tobytes())
-        if asked.digest() not in copies:
-            copies[asked.digest()] = copy(self, clip)
-        return copies[asked.digest()]
+    def once(function: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(*arguments: Any) -> Any:
+            question = hashlib.sha256(function.__name__.encode())
+            for part in numbers_of(arguments):
+                question.update(part)
+            if question.digest() not in kept:
+                kept[question.digest()] = function(*arguments)
+            return kept[question.digest()]
+
+        return asked
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(VitsResynthesizer, "copy", remembered)
+        patch.setattr(VitsResynthesizer, "copy", once(VitsResynthesizer.copy))
+        patch.setattr(VitsResynthesizer, "speak", once(VitsResynthesizer.speak))
+        patch.setattr(models.speaking.voice, "generate_checked", once(models.speaking.voice.generate_checked))
+        patch.setattr(quality, "mel_cepstral_distortion", once(quality.mel_cepstral_distortion))
         yield
+
+
+def numbers_of(thing: Any) -> Iterator[bytes]:
+    """Everything that a network, a decoder, a clip or a plain value is made of."""
+    if isinstance(thing, torch.Tensor):
+        yield f"{thing.dtype}{list(thing.shape)}".encode()
+        yield thing.detach().numpy().tobytes()
+    elif isinstance(thing, np.ndarray):
+        yield from numbers_of(torch.from_numpy(thing))
+    elif isinstance(thing, torch.nn.Module):
+        yield str([module.disable_adapters for module in thing.modules() if is_adapted(module)]).encode()
+        for name, value in sorted(thing.state_dict().items()):
+            yield name.encode()
+            yield value.double().sum().numpy().tobytes()
+    elif isinstance(thing, VitsResynthesizer | Decoder):
+        yield from numbers_of(thing.network)
+    elif is_dataclass(thing):
+        for field in fields(thing):
+            yield from numbers_of((field.name, getattr(thing, field.name)))
+    elif isinstance(thing, list | tuple):
+        for one in thing:
+            yield from numbers_of(one)
+    else:
+        yield repr(thing).encode()
 
 
 @pytest.fixture
