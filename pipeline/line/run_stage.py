@@ -10,9 +10,9 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
@@ -22,11 +22,13 @@ from models.errors import ModelsError
 from pipeline.errors import Interrupted, SettingsError, TransientError
 from pipeline.io.ci import fold
 from pipeline.io.files import disk_full_is_transient
-from pipeline.io.store import Store, check_marks, digest_of_marks, list_marks, stage_key
+from pipeline.io.store import CHECKPOINT, Store, check_marks, digest_of_marks, list_marks, stage_key
 from pipeline.line import table
 from pipeline.line.table import Stage, load
 from pipeline.records.base import Record
 from pipeline.records.job import Destination, FileMark, Input, Job, Machine, Reporter, Served, StageResult
+
+AnyJob = Job[Any, Any, Any]  # a stage names the types of its own; a test holds them against its row
 
 
 @dataclass(frozen=True)
@@ -61,119 +63,137 @@ class Outcome:
         check_marks(self.folder, self.handed_on, table.STAGES[self.result.stage].hands_on)
 
 
-def find_stage(
-    name: str,
-    *,
-    store: Store,
-    voice: str,
-    settings: Record,
-    digests: Mapping[str, str],
-    inputs: Mapping[str, Outcome] | None = None,
-    parameters: Mapping[str, Any] | None = None,
-) -> Outcome | None:
-    """What an earlier run of this very job left; None when there was none. Arguments as for ``run_stage``."""
-    stage = table.STAGES[name]
-    key = stage_key(stage.name, stage.version, _plain(settings, parameters), _all_digests(digests, inputs))
-    return _find(store, stage, voice, key, _read(inputs))
+@dataclass(frozen=True)
+class Task:
+    """One stage of one voice, by everything that decides what it leaves: the same of all these, the same key.
+
+    Attributes:
+        settings: the stage's own section.
+        digests: digests of what the stage reads besides earlier stages: the voice's content, the base.
+        inputs: outcomes of earlier stages; their keys are part of this one's key.
+        parameters: further plain data that the stage needs.
+    """
+
+    stage: Stage
+    voice: str
+    settings: Record
+    digests: Mapping[str, str]
+    inputs: Mapping[str, Outcome] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def key(self) -> str:
+        return stage_key(self.stage.name, self.stage.version, self.plain_settings, self.all_digests)
+
+    @property
+    def plain_settings(self) -> dict[str, Any]:
+        return {**self.settings.model_dump(mode="json"), "parameters": dict(self.parameters)}
+
+    @property
+    def all_digests(self) -> dict[str, str]:
+        return {**self.digests, **{earlier: outcome.result.key for earlier, outcome in self.inputs.items()}}
+
+    @cached_property
+    def read(self) -> dict[str, str]:
+        """Earlier stage -> digest of the files that it hands on."""
+        return {earlier: digest_of_marks(outcome.handed_on) for earlier, outcome in self.inputs.items()}
+
+    def job(self, place: Place, folder: Path, is_stopping: Callable[[], bool]) -> AnyJob:
+        """What the stage is handed to write its files into a folder."""
+        return Job(
+            voice=self.voice,
+            key=self.key,
+            voice_folder=place.voice_folder,
+            settings=self.settings,
+            inputs={earlier: outcome.as_input() for earlier, outcome in self.inputs.items()},
+            parameters=self.parameters,
+            folder=folder,
+            checkpoint=folder / CHECKPOINT,
+            reporter=place.reporter,
+            is_stopping=is_stopping,
+            machine=place.machine,
+            destination=place.destination,
+            served=place.find_served(),
+            voxline_version=voxline_version(),
+        )
 
 
-def _all_digests(digests: Mapping[str, str], inputs: Mapping[str, Outcome] | None) -> dict[str, str]:
-    return {**digests, **{earlier: outcome.result.key for earlier, outcome in (inputs or {}).items()}}
+@dataclass(frozen=True)
+class Place:
+    """Where a task runs, and who watches. None of it decides what the task leaves, so no key covers it.
+
+    Attributes:
+        destination: where a stage that writes to the registry puts it.
+        find_served: asked for what production serves when the stage runs.
+        check: called before the result is kept; raises when what the stage read has changed meanwhile.
+    """
+
+    store: Store
+    voice_folder: Path
+    reporter: Reporter
+    machine: Machine = field(default_factory=Machine)
+    destination: Destination | None = None
+    find_served: Callable[[], Served | None] = lambda: None
+    check: Callable[[], None] = lambda: None
 
 
-def _read(inputs: Mapping[str, Outcome] | None) -> dict[str, str]:
-    return {earlier: digest_of_marks(outcome.handed_on) for earlier, outcome in (inputs or {}).items()}
+def find_stage(task: Task, store: Store) -> Outcome | None:
+    """What an earlier run of this very task left; None where there was none, or it was made of other files.
+
+    What writes to the registry is not looked for: the registry says whether it was done. Earlier versions listed no files: what they left counts as it lies, but a verdict of theirs names nothing it holds
+    for and is given again.
+    """
+    stage = task.stage
+    result = None if stage.writes else store.find(task.voice, stage.name, task.key)
+    if result is None or (result.read != task.read if result.read else stage.is_verdict):
+        return None
+    folder = store.folder(task.voice, stage.name, task.key)
+    if result.files is None:
+        result = result.model_copy(update={"files": list_marks(folder, stage.hands_on)})
+    record = load(stage.record).model_validate(result.output)
+    return Outcome(result, record, folder, was_cached=True)
 
 
-def _plain(settings: Record, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {**settings.model_dump(mode="json"), "parameters": dict(parameters or {})}
-
-
-def run_stage(
-    name: str,
-    *,
-    store: Store,
-    voice: str,
-    voice_folder: Path,
-    settings: Record,
-    digests: Mapping[str, str],
-    reporter: Reporter,
-    inputs: Mapping[str, Outcome] | None = None,
-    parameters: Mapping[str, Any] | None = None,
-    machine: Machine | None = None,
-    destination: Destination | None = None,
-    find_served: Callable[[], Served | None] = lambda: None,
-    check: Callable[[], None] = lambda: None,
-) -> Outcome:
+def run_stage(task: Task, place: Place) -> Outcome:
     """Run one stage of one voice, or find that it was run before.
 
     What writes to the registry always runs: the registry says whether it is still to be done, and the result that is
     kept here is a note of what was done from here. It compares what it copies itself.
 
-    Args:
-        settings: the stage's own section.
-        digests: digests of what the stage reads besides earlier stages: the voice's content, the base.
-        inputs: outcomes of earlier stages; their keys are part of this one's key.
-        parameters: further plain data that the stage needs and its key must cover.
-        machine: where it runs; not part of the key.
-        find_served: asked for what production serves when the stage runs; not part of the key.
-        destination: where a stage that writes to the registry puts it; not part of the key.
-        check: called before the result is kept; raises when what the stage read has changed meanwhile.
-
     Raises:
         Interrupted, TransientError: the job stopped early; its checkpoint stays.
         DamagedResult: an earlier stage's files are not what it left.
     """
-    stage = table.STAGES[name]
-    inputs, parameters = inputs or {}, parameters or {}
-    all_digests, plain_settings = _all_digests(digests, inputs), _plain(settings, parameters)
-    key = stage_key(stage.name, stage.version, plain_settings, all_digests)
-    read = _read(inputs)
-    found = _find(store, stage, voice, key, read)
+    stage, store = task.stage, place.store
+    found = find_stage(task, store)
     if found is not None:
         return found
-    with disk_full_is_transient(store.root), store.lock(voice, name, key):
-        found = _find(store, stage, voice, key, read)  # another run may have finished it while this one waited
+    with disk_full_is_transient(store.root), store.lock(task.voice, stage.name, task.key):
+        found = find_stage(task, store)  # another run may have finished it while this one waited
         if found is not None:
             return found
-        for outcome in () if stage.writes else inputs.values():
+        for outcome in () if stage.writes else task.inputs.values():
             outcome.check()
-        partial = store.begin(voice, name, key)
+        partial = store.begin(task.voice, stage.name, task.key)
         started_at, clock = datetime.now(UTC), time.perf_counter()
-        with _cleared_after_failure(store, partial), stage_span(voice, name) as is_stopping:
-            job: Job[Record, Mapping[str, Input[Any]], Mapping[str, Any]] = Job(
-                voice=voice,
-                key=key,
-                voice_folder=voice_folder,
-                settings=settings,
-                inputs={earlier: outcome.as_input() for earlier, outcome in inputs.items()},
-                parameters=parameters,
-                folder=partial,
-                checkpoint=partial / "checkpoint",
-                reporter=reporter,
-                is_stopping=is_stopping,
-                machine=machine or Machine(),
-                destination=destination,
-                served=find_served(),
-                voxline_version=voxline_version(),
-            )
-            record: Record = load(stage.entry)(job)
-            check()
+        with _cleared_after_failure(store, partial), stage_span(task.voice, stage.name) as is_stopping:
+            record: Record = load(stage.entry)(task.job(place, partial, is_stopping))
+            place.check()
             if stage.writes:
                 store.clear(partial)  # the files lie in the registry now
             result = StageResult(
-                stage=name,
+                stage=stage.name,
                 stage_version=stage.version,
-                key=key,
-                voice=voice,
+                key=task.key,
+                voice=task.voice,
                 voxline_version=voxline_version(),
                 started_at=started_at.isoformat(timespec="seconds"),
                 duration_s=round(time.perf_counter() - clock, 3),
-                inputs=all_digests,
-                settings=plain_settings,
+                inputs=task.all_digests,
+                settings=task.plain_settings,
                 output=record.model_dump(mode="json"),
                 files=list_marks(partial),
-                read=read,
+                read=task.read,
             )
             folder = store.commit(partial, result)
     return Outcome(result, record, folder, was_cached=False)
@@ -198,22 +218,6 @@ def stage_span(voice: str, name: str) -> Iterator[Callable[[], bool]]:
             yield is_stopping
         except ModelsError as error:
             raise SettingsError(str(error), hint="voxline doctor says what can be used here") from error
-
-
-def _find(store: Store, stage: Stage, voice: str, key: str, read: Mapping[str, str]) -> Outcome | None:
-    """The result of this key, unless it was made of other files than the earlier stages hold now, or lies elsewhere.
-
-    Earlier versions listed no files: what they left counts as it lies, but a verdict of theirs names nothing it holds
-    for and is given again.
-    """
-    result = None if stage.writes else store.find(voice, stage.name, key)
-    if result is None or (result.read != read if result.read else stage.is_verdict):
-        return None
-    folder = store.folder(voice, stage.name, key)
-    if result.files is None:
-        result = result.model_copy(update={"files": list_marks(folder, stage.hands_on)})
-    record = load(stage.record).model_validate(result.output)
-    return Outcome(result, record, folder, was_cached=True)
 
 
 @cache

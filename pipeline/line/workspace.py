@@ -17,11 +17,11 @@ from pipeline.io.registry.registry import Registry
 from pipeline.io.store import Store
 from pipeline.io.voices import Voice, content_digest
 from pipeline.line.floors import gate_floors
-from pipeline.line.run_stage import Outcome, find_stage, run_stage
+from pipeline.line.run_stage import AnyJob, Outcome, Place, Task, find_stage, run_stage
 from pipeline.line.served import find_served
 from pipeline.line.table import Stage
 from pipeline.records.base import Record
-from pipeline.records.job import Destination, Job, Machine, Reporter, Served
+from pipeline.records.job import Destination, Machine, Reporter, Served
 from pipeline.records.release import Channel, recipe_digest, release_version
 from pipeline.records.settings import Settings
 
@@ -54,48 +54,38 @@ class Workspace:
 
     def find(self, stage: Stage, earlier: Mapping[str, Outcome]) -> Outcome | None:
         """What an earlier run of the present version left of this stage."""
-        return find_stage(stage.name, **self.job(stage, earlier))
+        return find_stage(self.task(stage, earlier), self.store)
 
     def run(self, stage: Stage, earlier: Mapping[str, Outcome]) -> Outcome:
         """Run a stage, or find that it was run before."""
-        return run_stage(
-            stage.name,
+        return run_stage(self.task(stage, earlier), self._place(stage))
+
+    def task(self, stage: Stage, earlier: Mapping[str, Outcome]) -> Task:
+        """A stage of this voice, by what its row names."""
+        return Task(
+            stage=stage,
+            voice=self.voice.name,
+            settings=getattr(self.settings, stage.section) if stage.section else Record(),
+            digests={name: digest for kind in stage.digests for name, digest in DIGESTS[kind](self).items()},
+            inputs={name: earlier[name] for name in stage.reads},
+            parameters={name: PARAMETERS[name](self) for name in stage.parameters},
+        )
+
+    def _place(self, stage: Stage) -> Place:
+        return Place(
+            store=self.store,
             voice_folder=self.voice.folder,
             reporter=self.reporter,
             machine=self.machine,
             destination=self._destination() if stage.writes else None,
             find_served=self._served if stage.is_verdict else lambda: None,
             check=self._check_unchanged if "content" in stage.digests else lambda: None,
-            **self.job(stage, earlier),
         )
 
-    def job(self, stage: Stage, earlier: Mapping[str, Outcome]) -> dict[str, Any]:
-        """What names a stage's job: the same of all these, the same result."""
-        return {
-            "store": self.store,
-            "voice": self.voice.name,
-            "settings": getattr(self.settings, stage.section) if stage.section else Record(),
-            "digests": {name: digest for kind in stage.digests for name, digest in DIGESTS[kind](self).items()},
-            "inputs": {name: earlier[name] for name in stage.reads},
-            "parameters": {name: PARAMETERS[name](self) for name in stage.parameters},
-        }
-
-    def measuring(self, stage: Stage, earlier: Mapping[str, Outcome]) -> Job[Any, Any, Any]:
+    def measuring(self, stage: Stage, earlier: Mapping[str, Outcome]) -> AnyJob:
         """A stage's job for who wants to measure with it and keeps no result: nothing may be written."""
-        told = self.job(stage, earlier)
-        return Job(
-            voice=self.voice.name,
-            voice_folder=self.voice.folder,
-            settings=told["settings"],
-            inputs={name: outcome.as_input() for name, outcome in told["inputs"].items()},
-            parameters=told["parameters"],
-            folder=self.store.root,
-            key="",
-            checkpoint=self.store.root,
-            reporter=self.reporter,
-            is_stopping=lambda: False,
-            machine=self.machine,
-        )
+        place = Place(self.store, self.voice.folder, self.reporter, self.machine)
+        return self.task(stage, earlier).job(place, self.store.root, is_stopping=lambda: False)
 
     def _served(self) -> Served | None:
         return find_served(self.voice.name, self.registry, self.reporter)

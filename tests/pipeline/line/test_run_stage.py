@@ -78,17 +78,8 @@ def counting_stage(monkeypatch):
 
 
 def count(folder: Path, check=lambda: None, **parameters):
-    return run.run_stage(
-        "count",
-        store=Store(folder / "work"),
-        voice="ana",
-        voice_folder=folder,
-        settings=ExtractSettings(),
-        digests={"content": "abc"},
-        reporter=Silent(),
-        parameters=parameters,
-        check=check,
-    )
+    task = run.Task(STAGE, "ana", ExtractSettings(), {"content": "abc"}, parameters=parameters)
+    return run.run_stage(task, run.Place(Store(folder / "work"), folder, Silent(), check=check))
 
 
 def steps_done(folder: Path) -> list[int]:
@@ -125,16 +116,8 @@ def test_a_damaged_result_is_computed_again(tmp_path):
 
 def judge(folder: Path, counted: run.Outcome) -> run.Outcome:
     """A stage that gives a verdict on the numbers."""
-    return run.run_stage(
-        "judge",
-        store=Store(folder / "work"),
-        voice="ana",
-        voice_folder=folder,
-        settings=ExtractSettings(),
-        digests={},
-        reporter=Silent(),
-        inputs={"count": counted},
-    )
+    task = run.Task(JUDGE, "ana", ExtractSettings(), {}, {"count": counted})
+    return run.run_stage(task, run.Place(Store(folder / "work"), folder, Silent()))
 
 
 def test_a_result_lists_what_the_stage_wrote_and_what_it_read(tmp_path):

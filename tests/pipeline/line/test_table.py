@@ -12,7 +12,6 @@ import pytest
 
 from models.loading.bases import GateFloors
 from pipeline.errors import GateBlocked, ReviewPending, VoiceRefused
-from pipeline.io.store import stage_key
 from pipeline.line import run_stage, table
 from pipeline.line.workspace import Workspace
 from pipeline.records.adapter import ADAPTER_FOLDER
@@ -58,10 +57,7 @@ def test_every_stage_has_the_key_that_it_had_before_it_stood_in_the_table(monkey
     monkeypatch.setattr("pipeline.io.artifacts.ears.ear_digests", lambda _: {"speaker": "e" * 64})
     workspace, outcomes, keys = a_workspace(), {}, {}
     for stage in table.STAGES.values():
-        job = workspace.job(stage, outcomes)
-        settings = run_stage._plain(job["settings"], job["parameters"])
-        digests = run_stage._all_digests(job["digests"], job["inputs"])
-        keys[stage.name] = stage_key(stage.name, stage.version, settings, digests)
+        keys[stage.name] = workspace.task(stage, outcomes).key
         outcomes[stage.name] = SimpleNamespace(result=SimpleNamespace(key=keys[stage.name]))
     assert {name: keys[name] for name in KEYS} == KEYS
     assert set(keys) - set(KEYS) == {"publish"}, "the registry says whether it was done; its key may move"
