@@ -4,6 +4,7 @@
 # On x86-64 the usual wheels of torch bring gigabytes of CUDA: CPU_TORCH_INDEX names PyTorch's index of CPU wheels. Only
 # the cpu target reads it, and each target has a torch of its own and checks whose it is.
 # Base models are pulled on first use into /cache; bake them in with --build-arg BAKED_BASES="gpt-sovits-v2proplus".
+# What the gate listens with (260 MB) is baked in where the build can fetch it; BAKED_ARTIFACTS="" leaves it out.
 
 FROM python:3.11-slim-bookworm AS build
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
@@ -58,6 +59,8 @@ COPY --from=build-cpu /venv /venv
 USER 10001
 ARG BAKED_BASES=""
 RUN for base in $BAKED_BASES; do voxline bases pull "$base" || exit 1; done
+ARG BAKED_ARTIFACTS="gate"
+RUN for name in $BAKED_ARTIFACTS; do voxline artifacts pull "$name" || echo "built without $name: not measured"; done
 CMD ["voxline", "--help"]
 
 # The wheels of torch bring the CUDA libraries; the driver comes from the host through the container runtime.
@@ -66,6 +69,8 @@ COPY --from=build-cuda /venv /venv
 USER 10001
 ARG BAKED_BASES=""
 RUN for base in $BAKED_BASES; do voxline bases pull "$base" || exit 1; done
+ARG BAKED_ARTIFACTS="gate"
+RUN for name in $BAKED_ARTIFACTS; do voxline artifacts pull "$name" || echo "built without $name: not measured"; done
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     VOXLINE_DEVICE=cuda

@@ -5,10 +5,13 @@ Result: ``<cache>/artifacts/<name>/`` with the files of the table and ``pulled.j
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +44,13 @@ def pull_artifact(
         SettingsError: a folder was named and it is not there.
     """
     target = artifact_folder(cache, artifact.name)
-    if not force and is_pulled(artifact, cache) and all(one.state == "here" for one in check(artifact, cache)):
+    if not force and _is_sound(artifact, cache):
         return False
     work = target.with_name(f".{artifact.name}.download")
     staging = target.with_name(f".{artifact.name}.partial")
-    with disk_full_is_transient(target):
+    with disk_full_is_transient(target), _alone(target.parent):
+        if not force and _is_sound(artifact, cache):  # somebody else has just fetched it
+            return False
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         work.mkdir(exist_ok=True)
@@ -55,6 +60,22 @@ def pull_artifact(
         staging.replace(target)
         shutil.rmtree(work, ignore_errors=True)
     return True
+
+
+def _is_sound(artifact: Artifact, cache: Path) -> bool:
+    return is_pulled(artifact, cache) and all(one.state == "here" for one in check(artifact, cache))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two commands that fetch into one cache take turns: they would share a download."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _bring(

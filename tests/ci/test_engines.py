@@ -370,12 +370,14 @@ def torch_of(target: str) -> list[tuple[str, str]]:
     return history_of(source)
 
 
-def test_the_images_run_as_nobody_special_and_bake_no_weights_unasked():
+def test_the_images_run_as_nobody_special_and_bake_no_base_unasked():
     for target in ("cpu", "cuda"):
         history = history_of(target)
         assert ("USER", "10001") in history
         after = history[history.index(("USER", "10001")) :]
         assert ("ARG", 'BAKED_BASES=""') in after, "weights are pulled by the user who reads them"
+        pulled = [words for name, words in after if name == "RUN" and "artifacts pull" in words]
+        assert len(pulled) == 1 and "|| echo" in pulled[0], "the gate's ears, and a build without a network goes on"
         assert not [words for name, words in after if name in ("COPY", "USER") and words != "10001"]
         assert history[-1] == ("CMD", '["voxline", "--help"]')
 

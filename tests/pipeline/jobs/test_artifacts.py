@@ -8,6 +8,7 @@ import tarfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -129,6 +130,17 @@ def test_a_folder_is_taken_instead_of_the_network(tmp_path: Path, place: str):
     target.parent.mkdir(parents=True)
     target.write_bytes(b"weights")
     assert pull_artifact(artifact(b"weights", package("absent", "x")), tmp_path / "cache", From(tmp_path / "usb"))
+
+
+def test_two_commands_that_pull_at_once_take_turns(tmp_path: Path):
+    data = bytes(range(256)) * 40_000
+    (tmp_path / "usb").mkdir()
+    (tmp_path / "usb" / "net.bin").write_bytes(data)
+    wanted = artifact(data, {"url": "https://nowhere.invalid/net.bin"})
+    with ThreadPoolExecutor(4) as pool:
+        fetched = list(pool.map(lambda _: pull_artifact(wanted, tmp_path / "c", From(tmp_path / "usb")), range(4)))
+    assert sorted(fetched) == [False, False, False, True]
+    assert is_pulled(wanted, tmp_path / "c")
 
 
 def test_a_wheel_in_a_folder_will_do_and_an_empty_folder_is_told_what_it_lacks(tmp_path: Path, index):
