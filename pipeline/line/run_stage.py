@@ -140,8 +140,8 @@ class Place:
 def find_stage(task: Task, store: Store) -> Outcome | None:
     """What an earlier run of this very task left; None where there was none, or it was made of other files.
 
-    What writes to the registry is not looked for: the registry says whether it was done. Earlier versions listed no files: what they left counts as it lies, but a verdict of theirs names nothing it holds
-    for and is given again.
+    What writes to the registry is not looked for: the registry says whether it was done. Earlier versions listed no
+    files: what they left counts as it lies, but a verdict of theirs names nothing it holds for and is given again.
     """
     stage = task.stage
     result = None if stage.writes else store.find(task.voice, stage.name, task.key)
