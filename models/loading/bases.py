@@ -132,7 +132,9 @@ class Base(StrictConfig):
     def _of_its_family(cls, networks: Any, info: ValidationInfo) -> Any:
         """The numbers of every network in the class that the family's row names for it."""
         row = FAMILIES.get(info.data.get("family", ""))
-        if row is None or not isinstance(networks, dict):
+        if row is None:
+            return {}  # the family is what is wrong
+        if not isinstance(networks, dict):
             return networks
         for name in networks:
             if name not in row.numbers:

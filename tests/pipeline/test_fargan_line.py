@@ -6,22 +6,14 @@ The base is small and holds random numbers, so the gate must stop the voice; all
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-import yaml
+from stopped import Stopped, describe_base, walk
 
-from models.clip_tensors import ClipTensors, unpack_clips
-from models.loading.bases import Base, load_base
-from models.loading.family import family_of
-from models.loading.voices import AdapterFolders, load_resynthesizer, load_voice
+from models.loading.voices import load_resynthesizer, load_voice
 from models.sound.fargan import FEATURES
 from models.speaking.voice import Manner, Reference, Sentence
-from pipeline.cli.main import run_command
-from pipeline.io.audio import read_at_rates
 
 pytestmark = pytest.mark.slow
 
@@ -33,48 +25,13 @@ SYNTHESIZER = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Stopped:
-    """A voice that walked up to the gate."""
-
-    base: Base
-    work: Path
-    exit_code: int
-
-    def folder(self, stage: str) -> Path:
-        (found,) = (path.parent for path in (self.work / "ana" / stage).glob("*/result.json"))
-        return found
-
-    def record(self, stage: str) -> dict[str, Any]:
-        return json.loads((self.folder(stage) / "result.json").read_text())["output"]
-
-    def recording(self, index: int) -> ClipTensors:
-        record = self.record("extract")["clips"][index]
-        clips, _ = unpack_clips(self.folder("extract") / "features.safetensors")
-        at = read_at_rates(self.folder("validate") / record["file"])
-        return (
-            family_of(self.base).recordings(self.base, torch.device("cpu")).complete(clips[index], at, record["frames"])
-        )
-
-    @property
-    def adapters(self) -> AdapterFolders:
-        folder = self.folder("finetune") / "adapter"
-        return AdapterFolders(folder / "text2semantic", folder / "synthesizer")
-
-
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory, write_tiny_base, write_tiny_voice) -> Stopped:
+def stopped(tmp_path_factory, walked_once, write_tiny_base, write_tiny_voice) -> Stopped:
     root = tmp_path_factory.mktemp("fargan")
     folder = write_tiny_base(root)
-    described = yaml.safe_load((folder / "base.yaml").read_text())
-    del described["synthesizer"]
-    described |= {"family": "fargan", "networks": {"synthesizer": SYNTHESIZER}}
-    (folder / "base.yaml").write_text(yaml.safe_dump(described))
+    describe_base(folder, {"family": "fargan", "networks": {"synthesizer": SYNTHESIZER}})
     write_tiny_voice(root)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        code = run_command(["run", "ana"])
-    return Stopped(load_base("tiny", root / "bases"), root / "work", code)
+    return walk(root, walked_once)
 
 
 def test_the_gate_stops_random_numbers(stopped: Stopped) -> None:
@@ -85,7 +42,7 @@ def test_the_gate_stops_random_numbers(stopped: Stopped) -> None:
 
 def test_every_clip_has_features_of_the_vocoder_and_no_speaker_vector(stopped: Stopped) -> None:
     for index, clip in enumerate(stopped.record("extract")["clips"]):
-        said = stopped.recording(index)
+        said = stopped.clip(index)
         assert said.spectrogram.shape == (FEATURES, 2 * clip["frames"])
         assert len(said.tokens) == clip["frames"] // 2
         assert said.speaker is None
@@ -102,8 +59,8 @@ def test_only_the_predictor_is_adapted_and_it_learns(stopped: Stopped) -> None:
 
 def test_it_speaks_the_same_again_at_any_speed_whole_or_in_pieces(stopped: Stopped) -> None:
     voice = load_voice(stopped.base, stopped.work, torch.device("cpu"), stopped.adapters)
-    reference = Reference(stopped.recording(0).wave, 16000)
-    said = [Sentence(stopped.recording(1).phones[:12].long()), Sentence(stopped.recording(2).phones[:9].long())]
+    reference = Reference(stopped.clip(0).wave, 16000)
+    said = [Sentence(stopped.clip(1).phones[:12].long()), Sentence(stopped.clip(2).phones[:9].long())]
     first, again = (voice.speak(said, reference, Manner(seed=3)) for _ in range(2))
     assert first.sample_rate_hz == 16000
     assert torch.equal(first.wave, again.wave)
@@ -119,7 +76,7 @@ def test_it_speaks_the_same_again_at_any_speed_whole_or_in_pieces(stopped: Stopp
 
 def test_a_recording_is_copied_in_time_and_spoken_again_with_the_pitch_of_the_reference(stopped: Stopped) -> None:
     again = load_resynthesizer(stopped.base, stopped.work, torch.device("cpu"), stopped.adapters.synthesizer)
-    clip = stopped.recording(0)
+    clip = stopped.clip(0)
     copy, wave = again.copy(clip), clip.wave
     assert len(copy) == len(wave) // 320 * 320
     levels = [one[: len(copy)].reshape(-1, 160).square().mean(1).add(1e-6).log() for one in (copy, wave)]

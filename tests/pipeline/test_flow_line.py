@@ -6,8 +6,6 @@ The bases are small and hold random numbers, so the gate must stop every voice; 
 from __future__ import annotations
 
 import json
-import shutil
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,17 +14,14 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from stopped import Stopped, describe_base, walk
 
-from models.clip_tensors import ClipTensors, unpack_clips
-from models.loading.bases import Base, load_base
-from models.loading.family import family_of
+from models.loading.bases import load_base
 from models.loading.networks import build_network, load_cfm_synthesizer, load_vocoder
 from models.loading.voices import AdapterFolders, load_resynthesizer, load_voice
 from models.sound.spectrogram import unscale_mel
 from models.speaking.voice import Manner, Reference, Sentence
 from models.upstream.files import read_upstream
-from pipeline.cli.main import run_command
-from pipeline.io.audio import read_at_rates
 from pipeline.jobs.exchange import export_release, import_files
 from pipeline.records.quality import QualityReport
 from pipeline.records.release import Release
@@ -70,45 +65,15 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Stopped:
-    """A voice that walked up to the gate."""
-
-    base: Base
-    work: Path
-    exit_code: int
-
-    def folder(self, stage: str) -> Path:
-        (found,) = (path.parent for path in (self.work / "ana" / stage).glob("*/result.json"))
-        return found
-
-    def record(self, stage: str) -> dict[str, Any]:
-        return json.loads((self.folder(stage) / "result.json").read_text())["output"]
-
-    def clip(self, index: int) -> ClipTensors:
-        clip = self.record("extract")["clips"][index]
-        at = read_at_rates(self.folder("validate") / clip["file"])
-        extracted, _ = unpack_clips(self.folder("extract") / "features.safetensors")
-        recordings = family_of(self.base).recordings(self.base, torch.device("cpu"))
-        return recordings.complete(extracted[index], at, clip["frames"])
-
-
 @pytest.fixture(scope="module", params=FAMILIES)
 def stopped(request, tmp_path_factory, walked_once, write_tiny_base, write_tiny_voice) -> Stopped:
     """`voxline run` on the sample voice with a small base of the family; the recordings were judged for another."""
     family, root = request.param, tmp_path_factory.mktemp(request.param)
     folder = write_tiny_base(root)
-    described = yaml.safe_load((folder / "base.yaml").read_text())
-    del described["synthesizer"]
-    described |= {"family": family, "upstream_version": family, "hop_samples": 640, **FAMILIES[family]}
-    (folder / "base.yaml").write_text(yaml.safe_dump(described))
+    describe_base(folder, {"family": family, "upstream_version": family, "hop_samples": 640, **FAMILIES[family]})
     write_weights(folder)
     write_tiny_voice(root)
-    shutil.copytree(walked_once / "work" / "ana" / "validate", root / "work" / "ana" / "validate")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        code = run_command(["run", "ana"])
-    return Stopped(load_base("tiny", root / "bases"), root / "work", code)
+    return walk(root, walked_once)
 
 
 def write_weights(folder: Path) -> None:
