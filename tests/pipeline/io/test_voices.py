@@ -211,7 +211,7 @@ def test_the_cache_spares_reading_files_that_settled(folder, tmp_path, monkeypat
     cache = tmp_path / "cache.json"
     monkeypatch.setattr(module, "_SETTLED_NS", -60_000_000_000)  # as if the files were older
     first = content_digest(folder, cache=cache)
-    monkeypatch.setattr(module, "_file_digest", lambda path: pytest.fail(f"{path} was read again"))
+    monkeypatch.setattr(module, "counted_digest", lambda path: pytest.fail(f"{path} was read again"))
     assert content_digest(folder, cache=cache) == first
 
 
