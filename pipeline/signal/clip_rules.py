@@ -49,6 +49,7 @@ _OTHER_TEXT, _DIFFERENT_TEXT = (
 _PART = 0.15  # of the text, in one piece: words too many or too few
 _WORDS_MIN_UNITS = 6
 _GUESSED_LOGPROB = -0.8  # less sure than that it guesses; good recordings -0.05 to -0.8
+_SURE_LOGPROB, _SENTENCE_UNITS = -0.5, 12  # or a name that is called twice would be another text
 _HEARD_SHOWN = 80
 
 
@@ -301,7 +302,7 @@ def word_findings(words: Words | None) -> Iterator[Finding]:
     differs = words.differs
     heard = f"heard: {words.text[:_HEARD_SHOWN]}{'...' if len(words.text) > _HEARD_SHOWN else ''}"
     unit = "changes per letter or syllable"
-    if differs.distance > _OTHER_TEXT:
+    if differs.distance > _OTHER_TEXT and words.mean_logprob > _SURE_LOGPROB and differs.units >= _SENTENCE_UNITS:
         detail = f"what is said is not this text; {heard}"
         yield _finding("text_audio_mismatch", "reject", differs.distance, _OTHER_TEXT, unit, detail)
     elif differs.distance > _DIFFERENT_TEXT:

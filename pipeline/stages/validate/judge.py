@@ -78,13 +78,18 @@ def judge_recording(known: ClipResult, audio: Audio | None, index: int, terms: T
         return _unreadable(known, findings, measures)
     seen = examine(audio.samples, audio.sample_rate_hz, settings.pause_max_s, tools.silero)
     original = seen.voice
-    seen, denoised = _denoise(seen, settings, tools)
     heard, embedding = _listen(seen, index, settings, tools)
+    found, denoised = [*sound_findings(seen, heard, settings)], None
+    if not rejects(found):
+        seen, denoised = _denoise(seen, settings, tools)
+    if denoised is not None:
+        heard, embedding = _listen(seen, index, settings, tools)
+        found = [*sound_findings(seen, heard, settings)]
     said = None if clip.text is None else strip_markup(clip.text).text
     phones = None if said is None else estimate_phones(said, clip.language)
     reading = _read(said, clip.language, seen, tools)
     phone_error = None if reading is None else phone_error_rate(reading.expected, reading.heard)
-    findings += [*sound_findings(seen, heard, settings), *phone_findings(phone_error, clip.language, settings)]
+    findings += [*found, *phone_findings(phone_error, clip.language, settings)]
     words = None
     if tools.listen is not None and said is not None and seen.regions:
         words = tools.listen(seen.frames.samples, said, clip.language)

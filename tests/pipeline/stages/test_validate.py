@@ -287,6 +287,18 @@ def test_deepfilternet_takes_noise_off_and_says_what_it_brought_and_cost(folder,
         assert 0.7 <= float(after[2]) <= 1.0, "likeness"
 
 
+def test_a_recording_that_is_rejected_is_not_rescued_by_cleaning(folder):
+    noisy_folder(folder)
+    asked = []
+    settings = QUICK.model_copy(update={"denoise": "auto", "dnsmos": True})
+    unbearable = Tools(
+        opinion=lambda _: Opinion(3.0, 1.0, 2.0, None), denoise=lambda samples, rate: asked.append(rate) or samples
+    )
+    report = run(folder, settings, unbearable)
+    assert not asked
+    assert "low_snr" in report.reasons
+
+
 def test_a_voice_that_cleaning_would_change_stays_as_it_was_recorded(folder):
     noisy_folder(folder)
 
