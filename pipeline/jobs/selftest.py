@@ -20,6 +20,7 @@ from pipeline.records.selftest import Selftest, Trial
 from pipeline.signal import gate
 from pipeline.signal.mutants import SOUND_MUTANTS, SoundMutant, swapped_words
 from pipeline.stages.evaluate.ears import RATE_HZ, Utterance
+from pipeline.stages.evaluate.floors import explain
 from pipeline.stages.evaluate.measures import Measuring, measure
 from pipeline.stages.evaluate.stage import listen
 from pipeline.stages.evaluate.studio import EvaluateJob, Studio
@@ -63,7 +64,7 @@ def selftest(job: EvaluateJob, other: EvaluateJob | None = None, *, whole: bool 
         whole: break the adapter, too; the voice speaks again for each, which takes as long as an evaluation.
     """
     base = find_base(job.parameters["base"], job.machine.bases, job.machine.replaced_bases)
-    floors = Floors.model_validate(job.parameters["floors"])
+    floors = explain(job.parameters["floors"], job.parameters["waived"], base)
     takes = _listen(job, base)
     good = {id_: measure(metric, takes) for id_, metric in METRICS.items()}
     trials = [_trial("as it is", good, floors, is_good=True)]

@@ -16,7 +16,6 @@ from pipeline.io.provenance import find_provenance
 from pipeline.io.registry.registry import Registry
 from pipeline.io.store import Store
 from pipeline.io.voices import Voice, content_digest
-from pipeline.line.floors import gate_floors
 from pipeline.line.run_stage import AnyJob, Outcome, Place, Task, find_stage, run_stage
 from pipeline.line.served import find_served
 from pipeline.line.table import Stage
@@ -24,6 +23,7 @@ from pipeline.records.base import Record
 from pipeline.records.job import Destination, Machine, Reporter, Served
 from pipeline.records.release import Channel, recipe_digest, release_version
 from pipeline.records.settings import Settings
+from pipeline.stages.evaluate.floors import gate_floors
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,8 @@ PARAMETERS: dict[str, Callable[[Workspace], Any]] = {
     "channel": lambda workspace: workspace.channel,
     "language": lambda workspace: workspace.voice.manifest.language,
     "statement": lambda workspace: workspace.voice.manifest.consent.statement,
-    "floors": lambda workspace: gate_floors(workspace.settings, workspace.base).model_dump(mode="json"),
+    "floors": lambda workspace: gate_floors(workspace.settings, workspace.base),
+    "waived": lambda workspace: sorted(workspace.base.gate.waived),
 }
 
 

@@ -25,7 +25,7 @@ class Floor(Record):
 
 
 class Floors(Record):
-    """The gate's limits by their names in a base's card (`Metric.floor`); part of the stage's key.
+    """The gate's limits by their names in a base's card (`Metric.floor`), in words; the key knows their numbers only.
 
     Attributes:
         waived: required checks that the base's card lets go unmeasured -> why.

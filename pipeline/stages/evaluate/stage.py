@@ -23,10 +23,11 @@ from pipeline.io.report_sounds import sentences_of
 from pipeline.io.report_summary import SUMMARY_FILE, render_junit, render_markdown
 from pipeline.records.job import Served
 from pipeline.records.metrics import METRICS
-from pipeline.records.quality import DATA_FILE, JUNIT_FILE, REPORT_FILE, AudioFile, Check, Floors, QualityReport, Sample
+from pipeline.records.quality import DATA_FILE, JUNIT_FILE, REPORT_FILE, AudioFile, Check, QualityReport, Sample
 from pipeline.records.reference import REFERENCE_AUDIO, REFERENCE_FOLDER, REFERENCE_RECORD
 from pipeline.signal import gate
 from pipeline.stages.evaluate.ears import Speaker, open_ears
+from pipeline.stages.evaluate.floors import explain
 from pipeline.stages.evaluate.measures import Measuring, heard_faults, measure, take
 from pipeline.stages.evaluate.studio import EvaluateJob, HeldOut, Studio, Wave, resound, speak_sentences
 
@@ -71,7 +72,7 @@ def work(job: EvaluateJob) -> QualityReport:
     if job.machine.threads:
         torch.set_num_threads(job.machine.threads)
     base = find_base(job.parameters["base"], job.machine.bases, job.machine.replaced_bases)
-    studio, floors = Studio(job, base), Floors.model_validate(job.parameters["floors"])
+    studio, floors = Studio(job, base), explain(job.parameters["floors"], job.parameters["waived"], base)
     clips, takes = listen(job, studio)
     rows = job.reporter.track(METRICS.values(), description=f"{job.voice}: measuring")
     checks = gate.judge_all({metric.id: measure(metric, takes) for metric in rows}, floors)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -79,12 +79,13 @@ class Inputs(TypedDict):
 
 
 class Parameters(TypedDict):
-    """``base``: its name. ``floors``: ``Floors`` as plain data."""
+    """``base``: its name. ``floors``: limit by its name in the base's card. ``waived``: ids of checks."""
 
     base: str
     version: str
     language: str
-    floors: dict[str, Any]
+    floors: dict[str, float]
+    waived: list[str]
 
 
 EvaluateJob = Job[EvaluateSettings, Inputs, Parameters]

@@ -24,7 +24,6 @@ from models.speaking.voice import Reference
 from models.text2semantic.decoding import Decoder
 from pipeline.cli.line import open_workspace
 from pipeline.io.audio import read_audio
-from pipeline.line.floors import gate_floors
 from pipeline.line.walk import run_until
 from pipeline.records.feature import FEATURES_FILE
 from pipeline.records.job import Input, Job, Machine
@@ -33,6 +32,7 @@ from pipeline.records.settings import EvaluateSettings, Settings
 from pipeline.signal import quality
 from pipeline.signal.speaker import speaker_mel
 from pipeline.stages.evaluate import stage, studio
+from pipeline.stages.evaluate.floors import gate_floors
 
 pytestmark = pytest.mark.slow
 
@@ -124,8 +124,9 @@ def judge(trained, tmp_path) -> Callable[..., QualityReport]:
     """The stage evaluate, over inputs that a test may have spoilt."""
 
     def judge(base: str = "nano", bases: Path | None = None, **inputs: Input) -> QualityReport:
-        floors = gate_floors(Settings(), load_base("nano"))
-        parameters = {"base": base, "language": "en", "version": "0" * 12, "floors": floors.model_dump(mode="json")}
+        nano = load_base("nano")
+        limits = {"floors": gate_floors(Settings(), nano), "waived": sorted(nano.gate.waived)}
+        parameters = {"base": base, "language": "en", "version": "0" * 12, **limits}
         job = Job(
             voice="ben",
             key="0" * 32,

@@ -22,19 +22,19 @@ from types import SimpleNamespace
 from models.loading.bases import GateFloors, load_base
 from pipeline.cli.bases import summarise
 from pipeline.config import check_section
-from pipeline.line.floors import gate_floors
 from pipeline.records.schema import render_schema
 from pipeline.records.settings import Settings
 from pipeline.signal import gate
 from pipeline.stages.evaluate import measures
+from pipeline.stages.evaluate.floors import explain, gate_floors
 
 measures.MEASURES[row.id] = lambda said, ears: said.wave
 card = load_base("nano").gate.model_dump() | {"warmth_loss": 7.0}
 base = load_base("nano").model_copy(update={"gate": GateFloors.model_validate(card)})
-floors = gate_floors(Settings(), base)
+floors = explain(gate_floors(Settings(), base), (), base)
 assert floors.of(row).value == 7.0
 assert check_section("gate", {"warmth_min": 9.0}, "voice.yaml")["warmth_min"] == 9.0
-assert gate_floors(Settings.model_validate({"gate": {"warmth_min": 9.0}}), base).of(row).value == 9.0
+assert gate_floors(Settings.model_validate({"gate": {"warmth_min": 9.0}}), base)["warmth_loss"] == 9.0
 assert "How warm a voice is." in render_schema("voice") and "warmth_min" in render_schema("pipeline")
 assert "Warmth at least 7" in summarise(base)["gate"]
 takes = measures.Measuring(None, {}, {"1": measures.Utterance(300.0, (), "")}, {"a": measures.Utterance(310.0, (), "")}, None)

@@ -9,12 +9,12 @@ import pytest
 
 from models.loading.bases import load_base
 from pipeline.errors import SettingsError
-from pipeline.line.floors import gate_floors
 from pipeline.records.metrics import METRICS, advice_of, floored
 from pipeline.records.quality import Check, Floor, Floors, QualityReport, Sample
 from pipeline.records.settings import Settings
 from pipeline.signal import gate
 from pipeline.signal.gate import Measured
+from pipeline.stages.evaluate.floors import explain, gate_floors
 
 FLOORS = Floors.model_validate({"pesq_wb": Floor(value=3.5, source="brief"), "stoi": Floor(value=0.85, source="brief")})
 STOI = {"a": 0.80, "b": 0.82, "c": 0.79}
@@ -154,7 +154,8 @@ def test_a_base_may_state_how_far_its_free_speech_stays_behind() -> None:
 def test_every_form_of_a_report_says_whose_floors_hold_and_what_the_brief_asks_for() -> None:
     nano = load_base("nano")
     pesq_row, stoi_row = METRICS["copy_synthesis.pesq_wb"], METRICS["copy_synthesis.stoi"]
-    floors = gate_floors(Settings(), nano)
+    floors = explain(gate_floors(Settings(), nano), nano.gate.waived, nano)
+    assert floors.waived == nano.gate.waived
     assert floors.of(pesq_row).value < 3.5
     assert "base nano" in floors.of(pesq_row).source and "official bases: 3.5" in floors.of(pesq_row).source
     assert "official bases: 0.85" in floors.of(stoi_row).source and floors.of(stoi_row).measured
@@ -162,7 +163,8 @@ def test_every_form_of_a_report_says_whose_floors_hold_and_what_the_brief_asks_f
     for line in (pesq.limit_source, pesq.reason, pesq.line):  # HTML and card, terminal when blocked, log
         assert "base nano" in line and "3.5" in line
     raised = gate_floors(Settings.model_validate({"gate": {"pesq_wb_min": 3.6}}), nano)
-    assert raised.of(pesq_row).value == 3.6
+    assert raised["pesq_wb"] == 3.6
+    assert explain(raised, (), nano).of(pesq_row).source.startswith("settings, section gate")
 
 
 @pytest.mark.parametrize(
@@ -177,8 +179,7 @@ def test_a_card_that_states_a_limit_nobody_has_or_one_that_cannot_be_is_refused(
 
 
 def test_every_limit_that_a_card_can_state_is_in_the_floors() -> None:
-    floors = gate_floors(Settings(), load_base("gpt-sovits-v2"))
-    assert set(floors.limits) == {metric.floor for metric in floored()}
+    assert set(gate_floors(Settings(), load_base("gpt-sovits-v2"))) == {metric.floor for metric in floored()}
 
 
 def test_without_what_is_fetched_the_ears_that_come_with_voxline_decide() -> None:
