@@ -33,7 +33,7 @@ def evaluate(workspace: Workspace, as_json: bool) -> None:
 
     run = VoiceRun(workspace.voice.name)
     try:
-        run_until(workspace, "evaluate", run)
+        report = run_until(workspace, "evaluate", run)["evaluate"].record
     except GateBlocked as blocked:
         summarise(_summary(run.report) or f"## Voice {workspace.voice.name}: {markdown(blocked.message)}\n", os.environ)
         if as_json:
@@ -43,7 +43,8 @@ def evaluate(workspace: Workspace, as_json: bool) -> None:
     if as_json:
         print_json(_report(run.report))
         return
-    tell(f"{workspace.voice.name} {workspace.version}: passed; report: {address_of(run.report, os.environ)}")
+    verdict = "passed, but a person should listen before it is used" if report.review else "passed"
+    tell(f"{workspace.voice.name} {workspace.version}: {verdict}; report: {address_of(run.report, os.environ)}")
 
 
 def _summary(page: str) -> str:

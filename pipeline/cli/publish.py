@@ -31,7 +31,8 @@ def publish(
     """Put a voice that passed its gate into the registry, and move the channel to it.
 
     A version that the registry holds already is only put back on its channel. Runs the earlier stages first where they
-    were not done. Exit 11 without a passed report of exactly this version, 12 when a person has to promote it.
+    were not done. Exit 11 without a passed report of exactly this version, 12 when a person has to promote it: because
+    voice.yaml says so, or because one of the gate's two ears for naturalness did not like it.
 
         voxline publish sample
         voxline publish sample --registry file:registry --channel candidate

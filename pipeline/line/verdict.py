@@ -58,13 +58,14 @@ def block_voice(voice: str, outcome: Outcome) -> None:
 def wait_for_review(voice: str, outcome: Outcome) -> None:
     """Raises ReviewPending where the release went to the channel on which a person hears it first."""
     record: Release = outcome.record
-    if outcome.result.settings["parameters"]["channel"] == "candidate":
+    if record.channel(outcome.result.settings["parameters"]["channel"]) == "candidate":
         raise review_pending(voice, record.version)
 
 
-def review_pending(voice: str, version: str) -> ReviewPending:
+def review_pending(voice: str, version: str, why: str = "") -> ReviewPending:
+    told = f": {why}" if why else ""
     return ReviewPending(
-        f"{voice} {version} is on channel candidate", hint=f"listen to it, then: voxline registry promote {voice}"
+        f"{voice} {version} is on channel candidate{told}", hint=f"listen to it, then: voxline registry promote {voice}"
     )
 
 

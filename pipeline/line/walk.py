@@ -18,7 +18,7 @@ from pipeline.line import table
 from pipeline.line.run_stage import Outcome
 from pipeline.line.verdict import judge, recording_refusal, review_pending
 from pipeline.line.workspace import Workspace
-from pipeline.records.release import CHANNELS
+from pipeline.records.release import CHANNELS, Release
 from pipeline.stages.plan import FoundVoice, decide
 
 Made = TypeVar("Made")
@@ -116,21 +116,25 @@ def walk(workspace: Workspace, run: VoiceRun) -> None:
         ReviewPending: the version waits on the candidate channel for a person.
     """
     name, version, channel = workspace.voice.name, workspace.version, workspace.channel
-    needs_review = channel == "candidate"
-    found = FoundVoice(name, version, needs_review=needs_review)
-    entry = decide({name: found}, {}, workspace.registry.states())[0]
+    found = FoundVoice(name, version, needs_review=channel == "candidate")
+    states = workspace.registry.states()
+    entry = decide({name: found}, {}, states)[0]
     run.channel = channel
     if entry.action == "skip":
         run.status, run.message, run.channel = "unchanged", entry.reason, _present_channel(workspace)
+        is_reviewed = name in states and states[name].is_reviewed
+        channel = "candidate" if is_reviewed else channel
     elif _is_superseded(workspace):
         run.status, run.message = "superseded", f"{channel} holds the work of a later commit"
         return
-    elif entry.action == "republish" and _republish(workspace, entry.reason):
+    elif entry.action == "republish" and (release := _republish(workspace, entry.reason)):
         run.status, run.message = "republished", entry.reason
+        channel = run.channel = release.channel(channel)
     else:
         _mending(workspace, lambda: _train_and_publish(workspace, run))
-    if needs_review and run.channel == "candidate":
-        raise review_pending(name, version)
+    if channel == run.channel == "candidate":
+        pointer = workspace.registry.pointer(name, "candidate")
+        raise review_pending(name, version, pointer.why_published if pointer else "")
 
 
 def _mending(workspace: Workspace, attempt: Callable[[], Made]) -> Made:
@@ -165,7 +169,7 @@ def _run_next(workspace: Workspace, stage: table.Stage, outcomes: dict[str, Outc
         if stage.is_verdict:
             run.report = str(outcome.page)
         if stage.writes:
-            run.status = "published"
+            run.status, run.channel = "published", outcome.record.channel(workspace.channel)
     judge(workspace, stage, outcome)
 
 
@@ -175,16 +179,15 @@ def _train_and_publish(workspace: Workspace, run: VoiceRun) -> None:
     _run_next(workspace, table.last(), outcomes, run)
 
 
-def _republish(workspace: Workspace, reason: str) -> bool:
-    """Put what the registry holds back on its channel; False where it holds no more than a folder of that name."""
+def _republish(workspace: Workspace, reason: str) -> Release | None:
+    """Put what the registry holds back on its channel; None where it holds no more than a folder of that name."""
     mover = find_mover(workspace.root, os.environ, reason)
     name, version, channel = workspace.voice.name, workspace.version, workspace.channel
-    if workspace.registry.republish(name, version, channel=channel, mover=mover) is not None:
-        return True
-    workspace.reporter.log(
-        f"{name}: warning: {workspace.registry.url} holds {version} without release.json; made again"
-    )
-    return False
+    release = workspace.registry.republish(name, version, channel=channel, mover=mover)
+    if release is None:
+        told = f"{name}: warning: {workspace.registry.url} holds {version} without release.json; made again"
+        workspace.reporter.log(told)
+    return release
 
 
 def _present_channel(workspace: Workspace) -> str:

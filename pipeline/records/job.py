@@ -98,7 +98,14 @@ class Publisher(Protocol):
     """A registry, for who has a release to publish."""
 
     def publish(
-        self, voice: str, release: Release, files: Mapping[str, Path], *, channel: Channel, actor: str
+        self,
+        voice: str,
+        release: Release,
+        files: Mapping[str, Path],
+        *,
+        channel: Channel,
+        actor: str,
+        reason: str = "",
     ) -> Release:
         """Store a release and move the channel to it."""
         ...

@@ -129,6 +129,7 @@ class Release(Record):
 
     Attributes:
         files: path inside the release folder -> file; filled by the registry on publishing.
+        review: required: a person hears it before production does, because voice.yaml or the gate asked for that.
         metrics: the gate's numbers by name, with the unit in the name; None where not measured.
         copied_from: the voice this release was first published for, when a folder was only renamed.
     """
@@ -151,6 +152,10 @@ class Release(Record):
     copied_from: VoiceName | None = None
     files: dict[Annotated[str, AfterValidator(_stays_inside)], ReleaseFile] = Field(default_factory=dict)
     signature: Signature | None = None
+
+    def channel(self, wanted: Channel) -> Channel:
+        """Where it goes by itself, whoever puts it there: only a person moves what has to be reviewed to production."""
+        return "candidate" if self.review == "required" else wanted
 
 
 class Event(Record):
@@ -210,6 +215,11 @@ class ChannelPointer(Record):
 
     version: Version | None
     event: Event
+
+    @property
+    def why_published(self) -> str:
+        """Why the gate wants a person to hear what was published here; empty where it does not."""
+        return self.event.reason if self.event.action == "publish" else ""
 
 
 Signed = TypeVar("Signed", Release, Event, Refusal)

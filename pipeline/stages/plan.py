@@ -38,7 +38,7 @@ class FoundVoice:
 
     Attributes:
         judges: what a verdict on this version would rest on.
-        needs_review: a candidate waits for a person instead of going to production.
+        needs_review: its candidates wait for a person instead of going to production, whatever the gate says.
         problem: why voice.yaml cannot be used; the run will say the same and stop there.
         consent_problem: why the voice may not be used.
     """
@@ -116,8 +116,10 @@ def _decide_present(
     if held:
         return answer("skip", held)
     candidate = state.candidate if state else None
-    if voice.needs_review and candidate is not None and candidate.version == version:
-        return answer("skip", f"{version} waits for review; voxline registry promote {voice.name}")
+    needs_review = voice.needs_review or (state is not None and state.is_reviewed)
+    if needs_review and candidate is not None and candidate.version == version:
+        why = f" ({candidate.why_published})" if candidate.why_published else ""
+        return answer("skip", f"{version} waits for review{why}; voxline registry promote {voice.name}")
     if state is not None and version in state.versions:
         return answer("republish", f"the registry holds {version}")
     if version in holders:

@@ -64,14 +64,16 @@ def work(job: PublishJob) -> Release:
     base = find_base(job.parameters["base"], job.machine.bases, job.machine.replaced_bases)
     report = passed_report(job, base)
     release = build_release(job, base, manifest, report, destination.provenance)
+    channel = release.channel(job.parameters["channel"])
     card = render_card(release, report, manifest, base.description, base.license.name, job.inputs["extract"].record)
     write_atomically(job.folder / CARD_FILE, card.encode())
     return destination.registry.publish(
         job.voice,
         release,
         {**_checked_copies(job.inputs, job.folder), CARD_FILE: job.folder / CARD_FILE},
-        channel=job.parameters["channel"],
+        channel=channel,
         actor=destination.provenance.author or "unknown",
+        reason="; ".join(report.review),
     )
 
 
@@ -110,7 +112,7 @@ def build_release(
         license=manifest.license,
         copyright_notice=manifest.copyright_notice,
         consent=manifest.consent,
-        review=manifest.review,
+        review="required" if report.review else manifest.review,
         provenance=provenance,
         metrics=report.metrics,
         voxline_version=job.voxline_version,

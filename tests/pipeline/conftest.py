@@ -119,7 +119,7 @@ class Line:
         folder = self.root / "voices" / name
         return self.identifier().identify(name, load_manifest(folder), content_digest(folder), name).version
 
-    def publish(self, name: str, *, channel: str = "production") -> Release:
+    def publish(self, name: str, *, channel: str = "production", review: str = "none", reason: str = "") -> Release:
         """What the line leaves behind when this voice goes through it."""
         from pipeline.config import resolve
         from pipeline.stages.plan import load_known_base
@@ -133,10 +133,12 @@ class Line:
             base_digest=load_known_base(LIGHT_BASE, self.root, settings.voxline).digest,
             recipe_digest=recipe_digest(settings),
             provenance=find_provenance(folder, self.environment),
+            review=review,
         )
         weights = safetensors_file(self.root.parent / "staged.safetensors", name.encode())
         files = {"adapter/synthesizer/adapter_model.safetensors": weights}
-        return self.registry.publish(name, release, files, channel=channel, actor="Ana Perez")
+        channel = release.channel(channel)
+        return self.registry.publish(name, release, files, channel=channel, actor="Ana Perez", reason=reason)
 
     def plan(
         self, base: str | None = None, *, head: str = "HEAD", is_worktree: bool = False, retries_refused: bool = False

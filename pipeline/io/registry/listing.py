@@ -18,12 +18,14 @@ class VoiceState:
     Attributes:
         versions: all releases, by the names of their folders.
         rolled_back: versions that people took off production and that it must not go back to by itself.
+        is_reviewed: the release on channel candidate says itself that a person has to hear it first.
     """
 
     production: ChannelPointer | None
     candidate: ChannelPointer | None
     versions: frozenset[str]
     rolled_back: frozenset[str] = frozenset()
+    is_reviewed: bool = False
 
     def on(self, channel: Channel) -> ChannelPointer | None:
         return self.production if channel == "production" else self.candidate
@@ -38,7 +40,19 @@ def state_of(channels: Channels, voice: str) -> VoiceState:
         candidate,
         frozenset(channels.releases.folders(voice)),
         rolled_back(channels, voice) if is_rolled_back else frozenset(),
+        _is_reviewed(channels, voice, candidate, production),
     )
+
+
+def _is_reviewed(
+    channels: Channels, voice: str, candidate: ChannelPointer | None, production: ChannelPointer | None
+) -> bool:
+    """Whether the candidate's manifest asks for a person; only looked at where production serves another version."""
+    version = candidate.version if candidate else None
+    if version is None or (production is not None and production.version == version):
+        return False
+    release = channels.releases.find(voice, version)
+    return release is not None and release.review == "required"
 
 
 def trees(channels: Channels, voice: str, state: VoiceState) -> dict[str, str]:

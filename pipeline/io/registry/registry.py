@@ -188,6 +188,8 @@ class Registry:
     def republish(self, voice: str, version: str, *, channel: Channel, mover: Mover) -> Release | None:
         """Put a version that was published before on the channel, without training: a revert, or a renamed folder.
 
+        A release that a person has to review goes to channel candidate instead.
+
         Returns:
             The release, or None when no voice of this registry has the version.
         """
@@ -196,8 +198,9 @@ class Registry:
             if holder is None:
                 return None
             self.adopt(voice, version, holder)
-        self.move(voice, channel, version, action="republish", mover=mover)
-        return self.release(voice, version)
+        release = self.release(voice, version)
+        self.move(voice, release.channel(channel), version, action="republish", mover=mover)
+        return release
 
     def move(
         self, voice: str, channel: Channel, version: str | None, *, action: Action, mover: Mover

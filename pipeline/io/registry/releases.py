@@ -51,9 +51,13 @@ class Releases:
         """Whether the registry holds this version completely."""
         return self.shelf.backend.get(record_key(voice, version)) is not None
 
+    def find(self, voice: str, version: str) -> Release | None:
+        """The manifest of a version, as it lies there, or None."""
+        return self.shelf.find(Release, record_key(voice, version))
+
     def get(self, voice: str, version: str) -> Release:
         """The manifest of a version, as it lies there. Raises UsageError where there is none."""
-        release = self.shelf.find(Release, record_key(voice, version))
+        release = self.find(voice, version)
         if release is None:
             known = ", ".join(self.versions(voice)[:5]) or "none"
             raise UsageError(f"{voice}: no version {version} in {self.shelf.url}", hint=f"there are: {known}")

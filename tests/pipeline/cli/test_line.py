@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -203,6 +204,27 @@ def test_a_reviewed_voice_waits_as_a_candidate(waiting: Path, waiting_once: Path
     assert voxline("say", "ana", "Hello.", "-o", str(copy / "a.wav")).code == 2
     assert voxline("say", "ana", "Hello.", "-o", str(copy / "a.wav"), "--channel", "candidate").code == 0
     assert voxline("run", "ana").code == 12
+    assert voxline("registry", "promote", "ana").code == 0
+    assert voxline("run", "ana").code == 0
+
+
+def test_a_voice_that_one_ear_alone_failed_waits_as_a_candidate(
+    published_once: Path, tmp_path, voxline, monkeypatch
+) -> None:
+    copy = shutil.copytree(published_once, tmp_path / "copy")
+    monkeypatch.chdir(copy)
+    shutil.rmtree(copy / "registry")
+    (result,) = (copy / "work" / "ana" / "evaluate").glob("*/result.json")
+    judged = json.loads(result.read_text())
+    judged["output"]["review"] = ["Naturalness (DistillMOS): 2.1 is below 3"]
+    result.write_text(json.dumps(judged))
+
+    (told,) = json.loads(voxline("run", "ana", "--json").out)
+    assert (told["exit_code"], told["channel"]) == (12, "candidate"), told
+    (entry,) = json.loads(voxline("plan", "--worktree", "--json").out)["entries"]
+    assert (entry["action"], "2.1 is below 3" in entry["reason"]) == ("skip", True), entry
+    (again,) = json.loads(voxline("run", "ana", "--json").out)
+    assert (again["exit_code"], again["stages"], "2.1 is below 3" in again["message"]) == (12, [], True), again
     assert voxline("registry", "promote", "ana").code == 0
     assert voxline("run", "ana").code == 0
 

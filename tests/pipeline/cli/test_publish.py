@@ -54,6 +54,32 @@ def test_a_version_on_production_does_not_become_a_candidate(line, voxline, two_
     assert (answer.code, answer.out) == (0, f"ana {second}: unchanged on production; production serves {second}\n")
 
 
+def test_what_the_gate_wants_heard_waits_until_a_person_promotes_it_and_after_a_revert_again(line, voxline):
+    line.write_voice("ana")
+    line.commit()
+    first = line.publish("ana", review="required", reason="DistillMOS: 2.1 is below 3").version
+    for command in ("publish", "run"):
+        waiting = voxline(command, "ana", "--json")
+        told = json.loads(waiting.out)
+        told = told[0] if command == "run" else told
+        assert (waiting.code, told["channel"], told["version"]) == (12, "candidate", first), waiting.err
+    assert "DistillMOS: 2.1 is below 3" in voxline("publish", "ana").err
+    assert line.registry.pointer("ana", "production") is None
+    assert voxline("registry", "promote", "ana").code == 0
+    assert (voxline("run", "ana").code, published(line)) == (0, first)
+
+    line.write_voice("ana", sound=b"take two")
+    line.commit()
+    second = line.publish("ana").version
+    line.write_voice("ana", sound=b"take three")
+    line.commit()
+    line.publish("ana", review="required")
+    line.git("revert", "--no-edit", "HEAD", "HEAD~1")
+    again = json.loads(voxline("publish", "ana", "--json").out)
+    assert (again["status"], again["channel"], again["version"]) == ("republished", "candidate", first)
+    assert (voxline("run", "ana").code, published(line)) == (12, second), "nobody promoted it anew"
+
+
 def test_a_retired_voice_that_needs_review_does_not_wait_for_one(line, voxline, manifest_text):
     line.write_voice("ana", manifest=f"{manifest_text}review: required\n")
     line.commit()

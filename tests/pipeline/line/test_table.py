@@ -113,13 +113,13 @@ def test_the_files_that_rows_name_are_called_as_the_records_call_them():
     assert table.STAGES["evaluate"].hands_on[0] == REFERENCE_FOLDER
 
 
-def test_a_verdict_leaves_with_the_exit_code_of_its_row():
+def test_a_verdict_leaves_with_the_exit_code_of_its_row(make_release):
     refused = SimpleNamespace(
         accepted=False, speech_usable_s=1.0, speech_needed_s=60.0, findings=(), lacks_texts_only=False
     )
     blocked = SimpleNamespace(passed=False, reasons=("too quiet",), checks=())
-    waiting = SimpleNamespace(version="0123456789ab")
-    result = SimpleNamespace(settings={"parameters": {"channel": "candidate"}})
+    waiting = make_release(review="required")
+    result = SimpleNamespace(settings={"parameters": {"channel": "production"}})
     judged = {
         "validate": (refused, VoiceRefused),
         "evaluate": (blocked, GateBlocked),

@@ -247,6 +247,25 @@ def test_a_candidate_under_review_waits(line, manifest_text):
     assert "production serves" in line.planned()["ana"].reason
 
 
+def test_what_the_gate_wants_a_person_to_hear_waits_and_is_neither_trained_nor_republished(line):
+    line.write_voice("ana")
+    line.commit()
+    line.publish("ana", review="required", reason="DistillMOS: 2.1 is below 3")
+    entry = line.planned()["ana"]
+    assert (entry.action, "waits for review (DistillMOS: 2.1 is below 3)" in entry.reason) == ("skip", True), entry
+    line.registry.promote("ana", None, SOMEBODY)
+    assert "production serves" in line.planned()["ana"].reason
+
+
+def test_an_earlier_candidate_that_waits_holds_nobody_else_back(line):
+    line.write_voice("ana")
+    line.commit()
+    line.publish("ana", review="required")
+    line.write_voice("ana", sound=b"take two")
+    line.commit()
+    assert line.actions() == {"ana": "train"}
+
+
 def test_an_expired_consent_retires_the_published_voice(line, manifest_text):
     line.write_voice("ana")
     line.commit()

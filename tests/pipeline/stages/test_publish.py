@@ -113,6 +113,13 @@ def test_a_blocked_voice_is_not_published(walked, what, registry) -> None:
     assert registry.voices() == []
 
 
+def test_what_one_ear_alone_failed_goes_to_a_person_with_the_reason(walked, what, registry) -> None:
+    release = publish(what, passed(walked, review=("Naturalness: 2.1 is below 3",)), registry)
+    assert (release.review, registry.pointer("ana", "production")) == ("required", None)
+    pointer = registry.pointer("ana", "candidate")
+    assert (pointer.version, pointer.why_published) == (release.version, "Naturalness: 2.1 is below 3")
+
+
 @pytest.mark.parametrize("changes", [{"version": "0" * 12}, {"voice": "ben"}, {"base_digest": "0" * 64}])
 def test_a_report_of_something_else_does_not_count(walked, what, registry, changes) -> None:
     with pytest.raises(GateBlocked, match="the report is of"):
