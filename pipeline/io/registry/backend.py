@@ -1,52 +1,93 @@
-"""Where a registry keeps its bytes: what object stores, Git and folders can all do.
+"""Where a registry keeps its bytes: what folders, Git, object stores and the Hugging Face Hub can all do.
 
-Two properties carry everything above: a folder of files becomes visible at once with its record, and a small object
-can be swapped only by one who has seen its present content. ``needs`` and ``unless`` look at a second object in the same
-moment, which folders can and object stores cannot; docs/decisions.md says what it takes to do without.
+One property carries everything above: what changes of a voice changes in one commit, which fails when somebody else
+has changed what it was decided on. A folder holds a lock for that moment, Git pushes with a lease, an object store
+swaps one object, the Hub is told the parent of a commit; none of them needs to look at two objects at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+from pipeline.records.release import ReleaseFile
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A small object and the tag of this content, for ``compare_and_swap``."""
+    """A record and the tag of this content, for ``Change.expects``."""
 
     data: bytes
     tag: str
 
 
+@dataclass(frozen=True)
+class Staged:
+    """The files of a new release, brought to where a commit can make them visible.
+
+    Attributes:
+        prefix: the release's place, ``<voice>/releases/<version>``.
+        files: path inside the release -> local file, sha256.
+        place: what the backend itself wants to know of it.
+    """
+
+    prefix: str
+    files: Mapping[str, tuple[Path, str]]
+    place: Any = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one commit changes of one voice: all of it, or nothing.
+
+    Attributes:
+        expects: record -> the tag it must have at that moment; None: it must not be there.
+        puts: records, in the order in which a folder writes them: a publisher that is killed leaves the first ones.
+        adds: files of a release whose manifest is among ``puts``.
+        removes: the place of a release that goes, with its manifest.
+    """
+
+    expects: Mapping[str, str | None] = field(default_factory=dict)
+    puts: Mapping[str, bytes] = field(default_factory=dict)
+    adds: Staged | None = None
+    removes: str | None = None
+
+
 class Backend(Protocol):
-    """Keys are relative POSIX paths made of names that were checked before."""
+    """Keys of records are relative POSIX paths made of names that were checked before; the first one is the voice."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the files lie on this machine already, so that reading them costs no request."""
+        ...
+
+    def look(self) -> AbstractContextManager[None]:
+        """While it lasts, this thread reads a voice once and then sees it as it was; nothing seen is older than it."""
+        ...
 
     def get(self, key: str) -> Stored | None:
-        """The object, or None."""
+        """A record, or None."""
         ...
 
     def children(self, prefix: str) -> list[str]:
-        """Names directly inside ``prefix``, sorted."""
+        """Names directly inside ``prefix``, sorted; of the files of a release only those that a folder shows."""
         ...
 
-    def compare_and_swap(self, key: str, data: bytes, tag: str | None, *, needs: str | None = None) -> bool:
-        """Replace the object whose tag is ``tag`` (None: there is none); False when it has changed meanwhile.
+    def stage(self, prefix: str, files: Mapping[str, tuple[Path, str]]) -> Staged:
+        """Bring a release's files to the registry, unseen. Raises TransientError when one is not what was announced."""
+        ...
 
-        ``needs``: another object that must be there at that moment; False when it is not.
+    def commit(self, voice: str, change: Change) -> bool:
+        """Make a change of a voice; False, and nothing changed, when what it expects is not so any more."""
+        ...
+
+    def release_folder(self, prefix: str, files: Mapping[str, ReleaseFile], *, anew: bool = False) -> Path:
+        """A folder on this machine with these files of a release.
+
+        Args:
+            anew: ask the registry for every byte, whatever is here already.
         """
-        ...
-
-    def put_folder(self, prefix: str, files: Mapping[str, tuple[Path, str]], record_name: str, record: bytes) -> bool:
-        """Make files (path -> local file, sha256) visible under ``prefix``, the record last; False if one is there."""
-        ...
-
-    def local_folder(self, prefix: str) -> Path:
-        """A folder on this machine with everything under ``prefix``."""
-        ...
-
-    def remove_folder(self, prefix: str, *, unless: Callable[[], bool]) -> bool:
-        """Remove everything under ``prefix``, its record first; False if ``unless``, asked while nobody can swap."""
         ...

@@ -6,10 +6,11 @@ left out. Each event holds the digest of the manifest it put on the channel and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import UsageError
+from pipeline.io.registry.backend import Change, Staged
 from pipeline.io.registry.chain import (
     VOUCH,
     chain_findings,
@@ -19,13 +20,21 @@ from pipeline.io.registry.chain import (
 )
 from pipeline.io.registry.events import Events, Mover, next_event
 from pipeline.io.registry.releases import EVERYTHING, Releases
-from pipeline.io.registry.shelf import SWAP_ATTEMPTS, Shelf, channel_key, record_key
+from pipeline.io.registry.shelf import SWAP_ATTEMPTS, Shelf, channel_key, dumped, event_key, record_key
 from pipeline.io.registry.trust import NotTrusted, Trust
 from pipeline.records.release import CHANNELS, Action, Channel, ChannelPointer, Event, Release
 
 
 class MovedMeanwhile(UsageError):
     """Somebody else moved the channel between our look at it and our move."""
+
+
+@dataclass(frozen=True)
+class NewRelease:
+    """A release that is not in the registry yet: its manifest as it will lie there, and its files, staged."""
+
+    release: Release
+    staged: Staged
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,7 @@ class Channels:
         newest = None if problem else self.events.newest(voice, channel, pointer.event)
         if newest is not None and self.pointer(voice, channel) == pointer:  # nobody moved it just now
             problem = replay_problem(pointer.event, newest)
-        problem = problem or self.events.differing_copy(voice, pointer.event)
+        problem = problem or self.events.differing_copy(pointer.event)
         if problem:
             hint = f"voxline registry verify {voice}; who has looked at it can vouch for it: {VOUCH} {voice}"
             raise NotTrusted(f"{voice}: {problem}", hint=hint)
@@ -104,11 +113,13 @@ class Channels:
         action: Action,
         mover: Mover,
         expected: str | None = None,
+        new: NewRelease | None = None,
     ) -> Event | None:
         """Point a channel to a version, or to none. Returns None when it points there already.
 
         Args:
             expected: the event that must be the channel's last one.
+            new: the version itself, to be stored in the same commit unless somebody has stored it meanwhile.
 
         Raises:
             UsageError: the registry does not hold the version.
@@ -117,9 +128,12 @@ class Channels:
             TransientError: others moved the channel again and again meanwhile.
         """
         self.trust.check_can_write()
-        key, needs = channel_key(voice, channel), None if version is None else record_key(voice, version)
+        key = channel_key(voice, channel)
         for _ in range(SWAP_ATTEMPTS):
-            release = None if version is None else self._movable(voice, version)  # again: `gc` may be running
+            change = Change() if version is None else self._on_version(voice, version, new)  # again: `gc` may run
+            release = None if version is None else self._movable(voice, version, new if change.adds else None)
+            if new is not None and not change.adds:
+                action = "republish"
             present, tag = self.shelf.look(ChannelPointer, key)
             last = self.last_event(voice, channel, present, action)
             if last is not None and expected not in (None, last.id):
@@ -131,17 +145,28 @@ class Channels:
                 return None
             served = present.version if present else None
             event = self.trust.signed(next_event(voice, channel, last, served, release, action, mover))
-            if self._swap(key, ChannelPointer(version=version, event=event), tag, needs):
+            if self._swap(key, ChannelPointer(version=version, event=event), tag, change):
                 return event
         raise self.shelf.contended(key, "moved")
 
-    def _movable(self, voice: str, version: str) -> Release:
-        """A release that a channel may be pointed to."""
+    def _on_version(self, voice: str, version: str, new: NewRelease | None) -> Change:
+        """What a move to a version says of that version: it is still what it was, or it is stored now."""
+        key = record_key(voice, version)
+        stored = self.shelf.backend.get(key)
+        if stored is not None or new is None:
+            return Change(expects={key: stored.tag if stored else None})
+        return Change(expects={key: None}, puts={key: dumped(new.release)}, adds=new.staged)
+
+    def _movable(self, voice: str, version: str, new: NewRelease | None) -> Release:
+        """A release that a channel may be pointed to. Files that lie elsewhere were compared when they were stored."""
+        if new is not None:
+            return new.release
         if not self.releases.has(voice, version):
             raise UsageError(
                 f"{voice}: no version {version} in {self.shelf.url}", hint=f"voxline registry show {voice}"
             )
-        return self.releases.checked(voice, version, self.history(voice))[0]
+        below = EVERYTHING if self.shelf.backend.is_local else ()
+        return self.releases.checked(voice, version, self.history(voice), below)[0]
 
     def last_event(self, voice: str, channel: Channel, present: ChannelPointer | None, action: Action) -> Event | None:
         """The channel's last event, with its file, which a publisher may have been killed before writing.
@@ -162,12 +187,17 @@ class Channels:
             hint = f"remove that file, then put the voice back: voxline registry rollback {voice} --to VERSION"
             raise NotTrusted(f"{voice}: {problem}", hint=hint)
 
-    def _swap(self, key: str, pointer: ChannelPointer, tag: str | None, needs: str | None = None) -> bool:
-        """Move a channel and give the move a file of its own."""
-        if not self.shelf.swap(key, pointer, tag, needs=needs):
-            return False
-        self.events.write(pointer.event)
-        return True
+    def _swap(self, key: str, pointer: ChannelPointer, tag: str | None, also: Change) -> bool:
+        """Move a channel and give the move a record of its own, in one commit with what else changes."""
+        event = pointer.event
+        return self.shelf.backend.commit(
+            event.voice,
+            replace(
+                also,
+                expects={**also.expects, key: tag},
+                puts={**also.puts, key: dumped(pointer), event_key(event): dumped(event)},
+            ),
+        )
 
     def sign(self, voice: str, channel: Channel, keys: frozenset[str], mover: Mover) -> bool:
         """Add an event that stands for all before it, where the history does not stand by itself."""
@@ -183,6 +213,6 @@ class Channels:
             last = max([*events, pointer.event], key=lambda event: event.id)
             release = self.releases.get(voice, pointer.version)
             event = self.trust.signed(next_event(voice, channel, last, pointer.version, release, "sign", mover))
-            if self._swap(key, ChannelPointer(version=pointer.version, event=event), tag):
+            if self._swap(key, ChannelPointer(version=pointer.version, event=event), tag, Change()):
                 return True
         raise self.shelf.contended(key, "moved")

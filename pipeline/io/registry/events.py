@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from pipeline.errors import PipelineError
 from pipeline.io.registry.chain import Finding, copies_differ
-from pipeline.io.registry.shelf import Shelf, events_prefix
+from pipeline.io.registry.shelf import Shelf, event_key, events_prefix
 from pipeline.records.release import Action, Channel, Event, Release, event_digest, manifest_digest
 
 
@@ -43,9 +43,9 @@ class Events:
                 return event
         return None
 
-    def differing_copy(self, voice: str, event: Event) -> str:
+    def differing_copy(self, event: Event) -> str:
         """What to say when an event's own file, if it was written already, is not the event."""
-        stored = self.shelf.find(Event, f"{events_prefix(voice)}/{event.id}.json")
+        stored = self.shelf.find(Event, event_key(event))
         return "" if stored in (None, event) else copies_differ(event)
 
     def examine(self, voice: str) -> tuple[list[Event], list[Finding]]:
@@ -66,7 +66,8 @@ class Events:
 
     def write(self, event: Event) -> None:
         """Give a move its file, unless it has one already."""
-        self.shelf.swap(f"{event.voice}/events/{event.id}.json", event, None)
+        if self.shelf.backend.get(event_key(event)) is None:
+            self.shelf.swap(event_key(event), event, None)
 
 
 def next_event(

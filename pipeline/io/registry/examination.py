@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, TransientError
 from pipeline.io.registry.chain import Finding, chain_findings, pin_problem, pointer_problem, release_problem
 from pipeline.io.registry.channels import Channels
 from pipeline.io.registry.shelf import RECORD_FILE, SWAP_ATTEMPTS, record_key, release_prefix
@@ -17,7 +17,9 @@ def examine(channels: Channels, voice: str) -> list[Finding]:
     """Damages and remarks of one voice."""
     try:
         for name in ("releases", "channels", "events"):
-            channels.shelf.backend.local_folder(f"{check_name(voice)}/{name}")
+            channels.shelf.backend.children(f"{check_name(voice)}/{name}")
+    except TransientError:
+        raise  # says nothing about the voice
     except PipelineError as error:
         return [Finding(f"{voice}: {error.message}")]
     for _ in range(SWAP_ATTEMPTS):
@@ -77,7 +79,9 @@ def _release_damages(channels: Channels, voice: str, version: str, events: Seque
         if release is None:
             yield f"{RECORD_FILE} is missing"
             return
-        folder = channels.shelf.backend.local_folder(release_prefix(voice, version))
+        folder = channels.shelf.backend.release_folder(release_prefix(voice, version), release.files, anew=True)
+    except TransientError:
+        raise
     except PipelineError as error:
         yield error.message
         return

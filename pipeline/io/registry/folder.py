@@ -9,8 +9,8 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -24,7 +24,8 @@ from pipeline.io.files import (
     sync_folder,
     write_atomically,
 )
-from pipeline.io.registry.backend import Stored
+from pipeline.io.registry.backend import Change, Staged, Stored
+from pipeline.records.release import ReleaseFile
 
 LOCK_WAIT_S = 60.0
 MAX_OBJECT_BYTES = 16 * 2**20  # a record of thousands of files has a tenth of that
@@ -35,6 +36,11 @@ class FolderBackend:
     """A folder. Locks are ``flock``: the kernel releases them when a publisher is killed."""
 
     root: Path
+
+    is_local = True
+
+    def look(self) -> AbstractContextManager[None]:
+        return nullcontext()  # reading a small file again costs nothing
 
     def get(self, key: str) -> Stored | None:
         check_no_link(self.root, key)
@@ -53,51 +59,61 @@ class FolderBackend:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def compare_and_swap(self, key: str, data: bytes, tag: str | None, *, needs: str | None = None) -> bool:
-        with disk_full_is_transient(self.root / key), self._lock(key):
-            present = self.get(key)
-            if (present.tag if present else None) != tag or (needs is not None and self.get(needs) is None):
+    def stage(self, prefix: str, files: Mapping[str, tuple[Path, str]]) -> Staged:
+        return Staged(prefix, files)  # copied under the lock, when nobody can remove what is half there
+
+    def commit(self, voice: str, change: Change) -> bool:
+        with disk_full_is_transient(self.root / voice), self._lock(voice):
+            if any(self._tag(key) != tag for key, tag in change.expects.items()):
                 return False
-            self._sweep_beside(self.root / key)
-            write_atomically(self.root / key, data)
-            sync_folder((self.root / key).parent)
+            puts = dict(change.puts)
+            if change.adds is not None:
+                inside = f"{change.adds.prefix}/"
+                own = {key.removeprefix(inside): puts.pop(key) for key in list(puts) if key.startswith(inside)}
+                self._add(change.adds, own)
+            for key, data in puts.items():
+                self._sweep_beside(self.root / key)
+                write_atomically(self.root / key, data)
+                sync_folder((self.root / key).parent)
+            if change.removes is not None:
+                self._remove(change.removes)
             return True
 
-    def put_folder(self, prefix: str, files: Mapping[str, tuple[Path, str]], record_name: str, record: bytes) -> bool:
-        final = self.root / prefix
-        with disk_full_is_transient(final), self._lock(prefix):
-            self._sweep()
-            if (final / record_name).exists():
-                return False
-            with self._staging() as staging:
-                for name, (source, digest) in sorted(files.items()):
-                    _copy(source, staging / name, digest)
-                write_atomically(staging / record_name, record)
-                for folder in [staging, *(path for path in staging.rglob("*") if path.is_dir())]:
-                    sync_folder(folder)
-                final.parent.mkdir(parents=True, exist_ok=True)
-                if final.exists():  # without a record: somebody damaged it by hand
-                    shutil.rmtree(final)
-                staging.rename(final)
-                sync_folder(final.parent)
-        return True
+    def _tag(self, key: str) -> str | None:
+        stored = self.get(key)
+        return stored.tag if stored else None
 
-    def local_folder(self, prefix: str) -> Path:
+    def _add(self, staged: Staged, records: Mapping[str, bytes]) -> None:
+        """Make a release visible with its records at once."""
+        final = self.root / staged.prefix
+        self._sweep()
+        with self._staging() as staging:
+            for name, (source, digest) in sorted(staged.files.items()):
+                _copy(source, staging / name, digest)
+            for name, record in records.items():
+                write_atomically(staging / name, record)
+            for folder in [staging, *(path for path in staging.rglob("*") if path.is_dir())]:
+                sync_folder(folder)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            if final.exists():  # without a record: somebody damaged it by hand
+                shutil.rmtree(final)
+            staging.rename(final)
+            sync_folder(final.parent)
+
+    def _remove(self, prefix: str) -> None:
+        with self._staging() as staging:
+            if (self.root / prefix).exists():
+                staging.rmdir()
+                (self.root / prefix).rename(staging)  # leaves the registry in one step; removed after that
+
+    def release_folder(self, prefix: str, files: Mapping[str, ReleaseFile], *, anew: bool = False) -> Path:
         check_no_link(self.root, f"{prefix}/x")
         return self.root / prefix
 
-    def remove_folder(self, prefix: str, *, unless: Callable[[], bool]) -> bool:
-        with self._lock(prefix), self._staging() as staging:
-            if unless() or not (self.root / prefix).exists():
-                return False
-            staging.rmdir()
-            (self.root / prefix).rename(staging)  # leaves the registry in one step; the staging folder is removed after
-            return True
-
     @contextmanager
-    def _lock(self, key: str) -> Iterator[None]:
+    def _lock(self, voice: str) -> Iterator[None]:
         """One writer per voice at a time."""
-        path = self.root / ".locks" / f"{key.split('/', 1)[0]}.lock"
+        path = self.root / ".locks" / f"{voice}.lock"
         with _readable_errors(self.root):
             path.parent.mkdir(parents=True, exist_ok=True)
             with _open_lock(path) as stream:

@@ -1,6 +1,7 @@
 """The registry of published voices: the one door to releases, channels and events.
 
-Order of writing: files, then release.json, then the channel's pointer (compare-and-swap), then the event's own file.
+A voice changes in one commit (``backend``). A folder writes the files, then release.json, then the channel's pointer,
+then the event's own file; elsewhere all of it becomes visible at once.
 
 release.json is the manifest: it names every file with its digest, and the voice and version it belongs to. Events are
 chained by digest; both are signed where a key is given. ``verified`` is how a release is used: it believes nothing that
@@ -19,7 +20,7 @@ from pipeline.errors import PipelineError, SettingsError
 from pipeline.io.registry import listing, rollbacks
 from pipeline.io.registry.backend import Backend
 from pipeline.io.registry.chain import Finding, refusal_problem
-from pipeline.io.registry.channels import Channels
+from pipeline.io.registry.channels import Channels, NewRelease
 from pipeline.io.registry.collection import Collected, collect
 from pipeline.io.registry.events import Events, Mover
 from pipeline.io.registry.examination import examine
@@ -166,16 +167,15 @@ class Registry:
         """
         check_files(files)
         self.trust.check_can_write()
-        action: Action = "republish"
-        if not self.has(voice, release.version):
-            action = "publish"
-            present = self.pointer(voice, channel)
-            self._channels.last_event(voice, channel, present, action)  # refuse before anything is stored
-            self._releases.add(voice, release, files)
-        stored = self.release(voice, release.version)
         mover = Mover(actor, release.provenance.git_revision, release.provenance.pipeline, reason)
-        self.move(voice, channel, release.version, action=action, mover=mover)
-        return stored
+        new = None
+        if not self.has(voice, release.version):
+            present = self.pointer(voice, channel)
+            self._channels.last_event(voice, channel, present, "publish")  # refuse before anything is brought there
+            new = NewRelease(*self._releases.staged(voice, release, files))
+        action: Action = "publish" if new else "republish"
+        self._channels.move(voice, channel, release.version, action=action, mover=mover, new=new)
+        return self.release(voice, release.version)
 
     def adopt(self, voice: str, version: str, source: str) -> Release:
         """Store another voice's release under this name: the folder was only renamed, so nothing has to be trained."""
@@ -202,9 +202,7 @@ class Registry:
         self.move(voice, release.channel(channel), version, action="republish", mover=mover)
         return release
 
-    def move(
-        self, voice: str, channel: Channel, version: str | None, *, action: Action, mover: Mover
-    ) -> Event | None:
+    def move(self, voice: str, channel: Channel, version: str | None, *, action: Action, mover: Mover) -> Event | None:
         """Point a channel to a version, or to none. Returns None when it points there already.
 
         Raises:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import SettingsError, UsageError
+from pipeline.io.registry.backend import Change, Staged
 from pipeline.io.registry.chain import pin_problem, release_problem
 from pipeline.io.registry.shelf import (
     RECORD_FILE,
@@ -21,7 +22,7 @@ from pipeline.io.registry.shelf import (
     release_prefix,
     releases_prefix,
 )
-from pipeline.io.registry.trust import Digester, NotTrusted, Trust, file_problems
+from pipeline.io.registry.trust import Digester, NotTrusted, Trust, file_problems, is_below
 from pipeline.io.voices import check_name
 from pipeline.io.weights import check_safetensors
 from pipeline.records.release import Event, Release, ReleaseFile, is_inside, is_version
@@ -82,7 +83,8 @@ class Releases:
     def _checked_folder(
         self, voice: str, version: str, release: Release, problem: str, below: tuple[str, ...] = EVERYTHING
     ) -> Path:
-        folder = self.shelf.backend.local_folder(release_prefix(voice, version))
+        wanted = {name: told for name, told in release.files.items() if is_below(name, below)}
+        folder = self.shelf.backend.release_folder(release_prefix(voice, version), {} if problem else wanted)
         if not problem:
             with Digester(self.trust.digests) as digester:
                 problem = "; ".join(file_problems(folder, release.files, RECORD_FILE, digester, below=below))
@@ -90,24 +92,26 @@ class Releases:
             raise NotTrusted(f"{voice}/{version}: {problem}", hint="voxline registry verify says all of it")
         return folder
 
-    def add(self, voice: str, release: Release, files: Mapping[str, Path]) -> None:
-        """Store a release, its manifest last; nothing where the version is there already.
+    def staged(self, voice: str, release: Release, files: Mapping[str, Path]) -> tuple[Release, Staged]:
+        """A release as it will lie in the registry, and its files, ready for the commit that makes them visible.
 
         Args:
             release: its ``files`` are filled here.
         """
         described = {name: _describe(path) for name, path in files.items()}
-        self._put(voice, release.model_copy(update={"voice": check_name(voice), "files": described}), files)
+        return self._stage(voice, release.model_copy(update={"voice": check_name(voice), "files": described}), files)
 
     def copy(self, voice: str, original: Release, folder: Path) -> None:
-        """Store another voice's release under this name."""
+        """Store another voice's release under this name, unless somebody just did."""
         changes = {"voice": check_name(voice), "copied_from": original.voice, "signature": None}
-        self._put(voice, original.model_copy(update=changes), {name: folder / name for name in original.files})
+        files = {name: folder / name for name in original.files}
+        release, staged = self._stage(voice, original.model_copy(update=changes), files)
+        key = record_key(voice, release.version)
+        self.shelf.backend.commit(voice, Change(expects={key: None}, puts={key: dumped(release)}, adds=staged))
 
-    def _put(self, voice: str, release: Release, files: Mapping[str, Path]) -> None:
+    def _stage(self, voice: str, release: Release, files: Mapping[str, Path]) -> tuple[Release, Staged]:
         contents = {name: (path, release.files[name].sha256) for name, path in files.items()}
-        record = dumped(self.trust.signed(release))
-        self.shelf.backend.put_folder(release_prefix(voice, release.version), contents, RECORD_FILE, record)
+        return self.trust.signed(release), self.shelf.backend.stage(release_prefix(voice, release.version), contents)
 
     def sign(self, voice: str, version: str, keys: frozenset[str]) -> bool:
         """Sign a manifest that none of ``keys`` has signed, after a look at its files. Raises NotTrusted."""

@@ -18,10 +18,10 @@ from pydantic import ValidationError
 
 from pipeline.config import describe
 from pipeline.errors import SettingsError, TransientError, UsageError
-from pipeline.io.registry.backend import Backend, Stored
+from pipeline.io.registry.backend import Backend, Change, Stored
 from pipeline.io.voices import check_name
 from pipeline.records.base import Record
-from pipeline.records.release import Channel
+from pipeline.records.release import Channel, Event
 
 Kind = TypeVar("Kind", bound=Record)
 
@@ -56,6 +56,15 @@ def refusal_key(voice: str) -> str:
     return f"{REFUSALS}/{check_name(voice)}.json"
 
 
+def event_key(event: Event) -> str:
+    return f"{events_prefix(event.voice)}/{event.id}.json"
+
+
+def voice_of(key: str) -> str:
+    """What a commit is about: the voice, or the notes of all refusals."""
+    return key.split("/", 1)[0]
+
+
 @dataclass(frozen=True)
 class Shelf:
     """A backend whose small objects are records.
@@ -83,9 +92,9 @@ class Shelf:
             if record is not None:
                 yield record
 
-    def swap(self, key: str, record: Record, tag: str | None, *, needs: str | None = None) -> bool:
+    def swap(self, key: str, record: Record, tag: str | None) -> bool:
         """Put a record in the place of the one with this tag; False when that has changed meanwhile."""
-        return self.backend.compare_and_swap(key, dumped(record), tag, needs=needs)
+        return self.backend.commit(voice_of(key), Change(expects={key: tag}, puts={key: dumped(record)}))
 
     def contended(self, key: str, done: str) -> TransientError:
         """What to raise when each of ``SWAP_ATTEMPTS`` swaps came too late."""

@@ -8,7 +8,6 @@ seen of each channel, so that nobody can put an older state of the whole registr
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.errors import NoAccessError, SettingsError, TransientError
-from pipeline.io.files import check_no_link, open_regular, read_regular, write_atomically
+from pipeline.errors import NoAccessError, SettingsError
+from pipeline.io.files import check_no_link, open_regular
 from pipeline.io.memory import Memory, cached, kept
 from pipeline.io.signing import Signer, key_id
 from pipeline.records.release import Event, ReleaseFile, Signed, event_digest
@@ -131,7 +130,7 @@ def file_problems(
         below: only these top folders or files; everything where one is empty.
     """
     for name, told in files.items():
-        if not _is_below(name, below):
+        if not is_below(name, below):
             continue
         try:
             check_no_link(folder, name)
@@ -146,11 +145,12 @@ def file_problems(
             if found != told:
                 yield f"{name} is not what was published"
     for name in _unnamed(folder, files):
-        if name != record and _is_below(name, below):
+        if name != record and is_below(name, below):
             yield f"{name} was added after publishing"
 
 
-def _is_below(name: str, below: tuple[str, ...]) -> bool:
+def is_below(name: str, below: tuple[str, ...]) -> bool:
+    """Whether a path of a release lies in one of these folders, or is one of these files."""
     return any(not top or name == top or name.startswith(f"{top}/") for top in below)
 
 

@@ -18,6 +18,7 @@ import pytest
 from releases import version_of
 
 from pipeline.errors import SettingsError, TransientError, UsageError
+from pipeline.io.registry.backend import Change
 from pipeline.io.registry.events import Mover
 from pipeline.io.registry.registry import open_registry
 from pipeline.records.release import ChannelPointer
@@ -404,9 +405,9 @@ def test_what_a_revert_brings_back_meanwhile_is_not_collected(registry, files, m
     class Beside(type(registry.backend)):
         """A publisher moves production back just before the folder would go."""
 
-        def remove_folder(self, prefix, *, unless):
+        def commit(self, voice, change):
             registry.move("ana", "production", old, action="republish", mover=SOMEBODY)
-            return super().remove_folder(prefix, unless=unless)
+            return super().commit(voice, change)
 
     later = datetime.now(UTC) + timedelta(days=200)
     cleaner = type(registry)(Beside(registry.backend.root), registry.url)
@@ -424,9 +425,9 @@ def test_a_channel_is_not_moved_to_what_is_collected_meanwhile(registry, files, 
     class Beside(type(registry.backend)):
         """The old release goes between the question whether it is there and the move."""
 
-        def compare_and_swap(self, key, data, tag, *, needs=None):
-            super().remove_folder(f"ana/releases/{old}", unless=lambda: False)
-            return super().compare_and_swap(key, data, tag, needs=needs)
+        def commit(self, voice, change):
+            super().commit("ana", Change(removes=f"ana/releases/{old}"))
+            return super().commit(voice, change)
 
     publisher = type(registry)(Beside(registry.backend.root), registry.url)
     with pytest.raises(UsageError, match=f"no version {old}"):

@@ -16,11 +16,11 @@ import pytest
 from releases import OURS, THEIRS, rewrite, trusting, version_of
 
 from pipeline.errors import SettingsError, UsageError
+from pipeline.io.memory import Memory
 from pipeline.io.registry import rollbacks
 from pipeline.io.registry.channels import MovedMeanwhile
 from pipeline.io.registry.events import Mover
 from pipeline.io.registry.registry import open_registry
-from pipeline.io.memory import Memory
 from pipeline.io.registry.trust import Digester, NotTrusted
 from pipeline.records.release import Event, Release, event_digest, manifest_digest
 
