@@ -120,7 +120,7 @@ class Networks:
         said = heard if guide is None else follow_text(heard, phones, guide, 2)
         tensors = ClipTensors(
             wave=sound[: frames * hop],
-            spectrogram=spec[:, :frames],
+            acoustic_features=spec[:, :frames],
             tokens=self.synthesizer.extract_tokens(said[None])[0, 0],
             phones=phones,
             speaker=embed_speaker(torch.from_numpy(speaker_mel(wave))),
@@ -154,7 +154,7 @@ def speaker_of(folder: Path, limit: int) -> torch.Tensor:
 
 
 def condition(network: Synthesizer, clip: Recording) -> torch.Tensor:
-    return network.condition(clip.tensors.spectrogram[None], speaker=clip.tensors.speaker[None])
+    return network.condition(clip.tensors.acoustic_features[None], speaker=clip.tensors.speaker[None])
 
 
 @torch.no_grad()
@@ -163,7 +163,7 @@ def copy_synthesis(network: Synthesizer, clips: Sequence[Recording]) -> dict[str
     scores = []
     for clip in clips:
         ge = condition(network, clip)
-        wave = network.copy_synthesis(clip.tensors.spectrogram[None], ge)[0, 0].float().numpy()
+        wave = network.copy_synthesis(clip.tensors.acoustic_features[None], ge)[0, 0].float().numpy()
         pair = align_globally(clip.wave, wave, MAX_DELAY)
         scores.append((pesq_wb(pair.reference, pair.other) or 1.0, stoi(pair.reference, pair.other, RATE_HZ) or 0.0))
     return copies([round(s[0], 3) for s in scores], [round(s[1], 4) for s in scores])

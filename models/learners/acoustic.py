@@ -128,8 +128,8 @@ class AcousticLearner:
         """A clip as one passage; laid once, since that takes longer than a step."""
         if id(clip) not in self._known:
             spoken = self.network.lay(clip.tokens.long().to(self.device), clip.phones.long().to(self.device))
-            length = min(2 * len(spoken.tokens), clip.spectrogram.shape[1] // 2 * 2)
-            rows = clip.spectrogram[:, :length].T
+            length = min(2 * len(spoken.tokens), clip.acoustic_features.shape[1] // 2 * 2)
+            rows = clip.acoustic_features[:, :length].T
             own = statistics(rows)
             said = cut(spoken.batch(), 0, length // 2)
             whole = Passage(said, own[None], rows[None], prosody_of(rows, own)[None], torch.ones(1, length))

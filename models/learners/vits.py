@@ -225,12 +225,12 @@ def collate_codes(
 
     `step`: frames per token.
     """
-    frames = max(max(clip.spectrogram.shape[1] for clip in clips), least_frames)
+    frames = max(max(clip.acoustic_features.shape[1] for clip in clips), least_frames)
     frames += -frames % step
     speakers = [clip.speaker.float() for clip in clips if clip.speaker is not None]
     return TrainingBatch(
-        spec=torch.stack([pad_to(clip.spectrogram.float(), frames) for clip in clips]).to(device),
-        spec_lengths=torch.tensor([clip.spectrogram.shape[1] for clip in clips], device=device),
+        spec=torch.stack([pad_to(clip.acoustic_features.float(), frames) for clip in clips]).to(device),
+        spec_lengths=torch.tensor([clip.acoustic_features.shape[1] for clip in clips], device=device),
         text=pad_sequence([clip.phones.long() for clip in clips], batch_first=True).to(device),
         text_lengths=torch.tensor([len(clip.phones) for clip in clips], device=device),
         codes=torch.stack([pad_to(clip.tokens.long()[None], frames // step) for clip in clips]).to(device),
@@ -244,6 +244,6 @@ def draw_noise(clips: Sequence[ClipTensors], seeds: Sequence[int], channels: int
     for clip, seed in zip(clips, seeds, strict=True):
         generator = torch.Generator().manual_seed(seed)
         torch.rand((), generator=generator)  # where a slice would begin
-        own = torch.randn(channels, clip.spectrogram.shape[1], generator=generator)
+        own = torch.randn(channels, clip.acoustic_features.shape[1], generator=generator)
         rows.append(pad_to(own, frames))
     return torch.stack(rows)

@@ -4,7 +4,7 @@ Letters: N samples, F frequency bins, M mel bands, T frames of the base's grid.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.clip_tensors import ClipTensors, Extracted
+from models.clip_tensors import ClipTensors
 from models.configs.synthesizer import MelConfig, SpectrogramConfig
 from models.sound.fargan import FRAME, SAMPLE_RATE_HZ
 from models.sound.fargan_analysis import analyse
@@ -29,7 +29,7 @@ class Recordings(Protocol):
         """How many samples of its wave, at the base's rate, go with the first ``frames``."""
         ...
 
-    def complete(self, clip: Extracted, at: AtRate, frames: int) -> ClipTensors:
+    def complete(self, clip: ClipTensors, at: AtRate, frames: int) -> ClipTensors:
         """What was extracted of a clip, with its wave and what the family's networks see of its first ``frames``."""
         ...
 
@@ -59,21 +59,14 @@ class RecordingFeatures:
         return min(len(at(own_hz)), frames * self.config.hop_samples * own_hz // self.config.sample_rate_hz)
 
     @torch.no_grad()  # not inference_mode: training reads them
-    def complete(self, clip: Extracted, at: AtRate, frames: int) -> ClipTensors:
+    def complete(self, clip: ClipTensors, at: AtRate, frames: int) -> ClipTensors:
         wave = torch.from_numpy(at(self.sample_rate_hz))[: self.samples_of(at, frames)]
         mel = None
         if self.mel is not None and self.mel_frames is not None:
             sound = torch.from_numpy(at(self.mel.config.sample_rate_hz)).to(self.device)
             mel = scale_mel(self.mel(sound[None]))[0][:, : int(frames * self.mel_frames.per_frame)].cpu().contiguous()
-        return ClipTensors(
-            tokens=clip.tokens,
-            phones=clip.phones,
-            speaker=clip.speaker,
-            bert=clip.bert,
-            wave=wave.contiguous(),
-            spectrogram=self._spectrogram(at)[:, :frames].cpu().contiguous(),
-            mel=mel,
-        )
+        spectrogram = self._spectrogram(at)[:, :frames].cpu().contiguous()
+        return replace(clip, wave=wave.contiguous(), acoustic_features=spectrogram, mel=mel)
 
     def _spectrogram(self, at: AtRate) -> Tensor:
         found: Tensor = self.spectrogram(torch.from_numpy(at(self.config.sample_rate_hz)).to(self.device)[None])[0]
@@ -81,7 +74,7 @@ class RecordingFeatures:
 
 
 class FarganRecordings:
-    """Wave and, in place of a spectrogram, the features that FARGAN speaks from."""
+    """Wave, and the acoustic features that FARGAN speaks from."""
 
     hop_samples = AT_ONCE * FRAME
 
@@ -89,13 +82,6 @@ class FarganRecordings:
         return min(len(at(SAMPLE_RATE_HZ)), frames * self.hop_samples)
 
     @torch.no_grad()
-    def complete(self, clip: Extracted, at: AtRate, frames: int) -> ClipTensors:
+    def complete(self, clip: ClipTensors, at: AtRate, frames: int) -> ClipTensors:
         wave = torch.from_numpy(at(SAMPLE_RATE_HZ))[: self.samples_of(at, frames)].contiguous()
-        return ClipTensors(
-            tokens=clip.tokens,
-            phones=clip.phones,
-            speaker=clip.speaker,
-            bert=clip.bert,
-            wave=wave,
-            spectrogram=analyse(wave).T.contiguous(),
-        )
+        return replace(clip, wave=wave, acoustic_features=analyse(wave).T.contiguous())

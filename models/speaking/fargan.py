@@ -71,11 +71,11 @@ class FarganResynthesizer:
 
     @torch.inference_mode()
     def copy(self, clip: ClipTensors) -> Tensor:
-        return torch.cat(list(vocode(clip.spectrogram.T)))
+        return torch.cat(list(vocode(clip.acoustic_features.T)))
 
     @torch.inference_mode()
     def speak(self, tokens: Tensor, clip: ClipTensors, reference: ClipTensors, seed: int) -> Tensor:
         """Nothing in it is drawn, so the seed changes nothing."""
         spoken = self.network.lay(tokens.long().to(self.device), clip.phones.long().to(self.device))
-        who = statistics(reference.spectrogram.T).to(self.device)
+        who = statistics(reference.acoustic_features.T).to(self.device)
         return torch.cat(list(vocode(self.network.speak(spoken, who))))

@@ -38,7 +38,7 @@ class VitsResynthesizer:
 
     @torch.inference_mode()
     def copy(self, clip: ClipTensors) -> Tensor:
-        return self.network.redraw(self._rows(clip.spectrogram), self._condition(clip))[0, 0]
+        return self.network.redraw(self._rows(clip.acoustic_features), self._condition(clip))[0, 0]
 
     @torch.inference_mode()
     def speak(self, tokens: Tensor, clip: ClipTensors, reference: ClipTensors, seed: int) -> Tensor:
@@ -48,7 +48,7 @@ class VitsResynthesizer:
 
     def _condition(self, clip: ClipTensors) -> Tensor:
         speaker = None if clip.speaker is None else self._rows(clip.speaker)
-        return self.network.condition(self._rows(clip.spectrogram), speaker=speaker)
+        return self.network.condition(self._rows(clip.acoustic_features), speaker=speaker)
 
     def _rows(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device)[None]
@@ -67,7 +67,7 @@ class CfmResynthesizer:
     @torch.inference_mode()
     def speak(self, tokens: Tensor, clip: ClipTensors, reference: ClipTensors, seed: int) -> Tensor:
         generator = torch.Generator(self.device).manual_seed(seed)
-        ge = self.network.condition(self._rows(reference.spectrogram))
+        ge = self.network.condition(self._rows(reference.acoustic_features))
         known = self._features(reference.tokens, reference, ge)
         features = self._features(tokens, clip, ge)
         mel = self.network.continue_mel(self._mel(reference), known, features, generator=generator)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.clip_tensors import Extracted, pack_clips, unpack_clips
+from models.clip_tensors import ClipTensors, pack_clips, unpack_clips
 from models.configs.speaker import FbankConfig
 from models.encoders.bert import BertFeatures
 from models.encoders.eres2net import SpeakerEncoder
@@ -64,7 +64,7 @@ class Networks:
     device: torch.device
 
 
-Found = tuple[ClipFeatures, Extracted]
+Found = tuple[ClipFeatures, ClipTensors]
 
 
 def load_networks(base: Base, cache: Path, device: torch.device) -> Networks:
@@ -120,14 +120,14 @@ def extract_clip(clip: PreparedClip, samples: npt.NDArray[np.float32], networks:
 
 
 @torch.inference_mode()
-def _tensors(at: AtRate, phones: Phones, networks: Networks) -> tuple[Extracted, int]:
+def _tensors(at: AtRate, phones: Phones, networks: Networks) -> tuple[ClipTensors, int]:
     """What is stored of a clip, and how many frames of 20 ms its tokens cover."""
     ids = torch.tensor(phones_to_ids(list(phones.symbols), networks.base.text.symbols), dtype=torch.int32)
     tokens, frames = networks.listener.transcribe(at, ids, networks.guide)
     rate_hz = networks.listener.speaker_rate_hz
     speaker = speaker_vector(at(rate_hz), rate_hz, networks)
     bert = networks.bert.of(phones.bert_spans) if networks.bert else None
-    extracted = Extracted(
+    extracted = ClipTensors(
         tokens=_stored(tokens.to(torch.int32)),
         phones=_stored(ids),
         speaker=None if speaker is None else _stored(speaker),

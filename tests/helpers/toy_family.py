@@ -109,7 +109,7 @@ class ToyLearner:
         return {"reader": sum(float(self._apart(clip)) for clip in clips) / len(clips)}
 
     def _apart(self, clip: ClipTensors) -> Tensor:
-        return F.l1_loss(self.network(clip.tokens.long()), clip.spectrogram.log())
+        return F.l1_loss(self.network(clip.tokens.long()), clip.acoustic_features.log())
 
 
 class ToyResynthesizer:
@@ -118,7 +118,7 @@ class ToyResynthesizer:
 
     @torch.no_grad()
     def copy(self, clip: ClipTensors) -> Tensor:
-        return self.network.sound(clip.spectrogram.log())
+        return self.network.sound(clip.acoustic_features.log())
 
     @torch.no_grad()
     def speak(self, tokens: Tensor, clip: ClipTensors, reference: ClipTensors, seed: int) -> Tensor:

@@ -8,13 +8,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.clip_tensors import Extracted, pack_clips, unpack_clips
+from models.clip_tensors import ClipTensors, pack_clips, unpack_clips
 from models.errors import WeightsError
 
 
-def a_clip(length: int, **changes: torch.Tensor) -> Extracted:
+def a_clip(length: int, **changes: torch.Tensor) -> ClipTensors:
     tokens, phones = torch.arange(length, dtype=torch.int32), torch.arange(2 * length, dtype=torch.int32)
-    return Extracted(tokens=tokens, phones=phones, **changes)
+    return ClipTensors(tokens=tokens, phones=phones, **changes)
 
 
 def test_clips_come_back_in_their_order_with_what_they_had_and_nothing_else(tmp_path: Path) -> None:

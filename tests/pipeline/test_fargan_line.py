@@ -43,7 +43,7 @@ def test_the_gate_stops_random_numbers(stopped: Stopped) -> None:
 def test_every_clip_has_features_of_the_vocoder_and_no_speaker_vector(stopped: Stopped) -> None:
     for index, clip in enumerate(stopped.record("extract")["clips"]):
         said = stopped.clip(index)
-        assert said.spectrogram.shape == (FEATURES, 2 * clip["frames"])
+        assert said.acoustic_features.shape == (FEATURES, 2 * clip["frames"])
         assert len(said.tokens) == clip["frames"] // 2
         assert said.speaker is None
 

@@ -20,16 +20,17 @@ from pipeline.records.metrics import Metric
 from pipeline.signal import quality
 from pipeline.signal.gate import Measured, Scores
 from pipeline.stages.evaluate.ears import RATE_HZ, Ears, Utterance
-from pipeline.stages.evaluate.studio import FreeSentence, HeldOut, Studio, Wave
+from pipeline.stages.evaluate.studio import PATHS, FreeSentence, Studio, Wave
 from pipeline.text.edits import edit_distance
 from pipeline.text.listening import Comparison, compare
 
-PATHS = ("copy", "bare_copy", "adapted", "bare", "shuffled")
 MAX_DELAY_S = 0.1
 PHONES_PER_S = (4.0, 30.0)  # outside, nobody is speaking
 SILENT_DBFS = -50.0
 # A passage counts from this share of the text, and from so many units: less is a sound misheard.
 PASSAGE_SHARE, PASSAGE_UNITS = 0.2, 4
+
+Resounded = Mapping[str, Mapping[str, Wave]]  # clip -> path -> what became of it
 
 
 # -- what is measured -----------------------------------------------------------------------------------------------
@@ -225,7 +226,7 @@ MEASURES: dict[str, Callable[..., Any]] = {
 class Measuring:
     """Everything there is to measure, by clip or sentence.
 
-    ``pairs``: path (copy, bare_copy, adapted, bare, shuffled) -> clip -> what became of it on that path.
+    ``pairs``: path (`studio.PATHS`) -> clip -> what became of it on that path.
     """
 
     foundation: Foundation
@@ -258,29 +259,29 @@ def _compared(tool: Callable[..., float | None], pairs: Mapping[str, Pair]) -> S
     return {clip: tool(pair) for clip, pair in pairs.items()}
 
 
-def take(studio: Studio, clips: Sequence[HeldOut], spoken: Sequence[FreeSentence], ears: Ears) -> Measuring:
+def take(studio: Studio, clips: Resounded, spoken: Sequence[FreeSentence], ears: Ears) -> Measuring:
     """All sounds at the rate at which they are measured."""
     rate_hz = studio.features.sample_rate_hz
 
     def plain(wave: Wave) -> Wave:
         return resample(wave, rate_hz, RATE_HZ)
 
-    def pairs(clip: HeldOut) -> dict[str, Pair]:
-        made = {path: getattr(clip, path) for path in PATHS}
-        found = {path: Pair(plain(clip.recording), plain(wave)) for path, wave in made.items()}
-        if np.array_equal(clip.copy, clip.bare_copy):  # training does not reach what draws: measured once
+    def pairs(clip: str, recording: Wave) -> dict[str, Pair]:
+        made = clips[clip]
+        found = {path: Pair(recording, plain(wave)) for path, wave in made.items()}
+        if np.array_equal(made["copy"], made["bare_copy"]):  # training does not reach what draws: measured once
             found["bare_copy"] = found["copy"]
         return found
 
-    by_clip = {clip.clip: pairs(clip) for clip in clips}
-    heldout = [studio.features.clips[index] for index in studio.heldout]
+    heldout = {index: studio.features.clips[index] for index in studio.heldout}
+    recorded = {
+        clip.clip: Utterance(plain(studio.wave(index)), clip.symbols, clip.text) for index, clip in heldout.items()
+    }
+    by_clip = {clip: pairs(clip, one.wave) for clip, one in recorded.items()}
     return Measuring(
         foundation=Foundation(studio.base.random_roles, studio.base.text.languages, ears.language),
         pairs={path: {clip: found[path] for clip, found in by_clip.items()} for path in PATHS},
         spoken={one.name: Utterance(plain(one.wave), one.symbols, one.text, one) for one in spoken},
-        recorded={
-            clip.clip: Utterance(plain(studio.wave(index)), clip.symbols, clip.text)
-            for index, clip in zip(studio.heldout, heldout, strict=True)
-        },
+        recorded=recorded,
         ears=ears,
     )

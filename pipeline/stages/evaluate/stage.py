@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -28,8 +28,8 @@ from pipeline.records.reference import REFERENCE_AUDIO, REFERENCE_FOLDER, REFERE
 from pipeline.signal import gate
 from pipeline.stages.evaluate.ears import Speaker, open_ears
 from pipeline.stages.evaluate.floors import explain
-from pipeline.stages.evaluate.measures import Measuring, heard_faults, measure, take
-from pipeline.stages.evaluate.studio import EvaluateJob, HeldOut, Studio, Wave, resound, speak_sentences
+from pipeline.stages.evaluate.measures import Measuring, Resounded, heard_faults, measure, take
+from pipeline.stages.evaluate.studio import EvaluateJob, Studio, Wave, resound, speak_sentences
 
 LIKENESS = "free_speech.likeness"
 
@@ -45,16 +45,16 @@ def single_threaded() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def listen(job: EvaluateJob, studio: Studio) -> tuple[Sequence[HeldOut], Measuring]:
+def listen(job: EvaluateJob, studio: Studio) -> tuple[Resounded, Measuring]:
     """The voice through every path and in sentences of its own, and everybody who listens to it.
 
     Raises TransientError when stopped.
     """
-    language, clips = job.parameters["language"], []
+    language, clips = job.parameters["language"], {}
     for index in job.reporter.track(studio.heldout, description=f"{job.voice}: resynthesis"):
         if job.is_stopping():
             raise TransientError("stopped while measuring", hint="run again")
-        clips.append(resound(studio, index, job.settings.seeds + index))
+        clips[studio.features.clips[index].clip] = resound(studio, index, job.settings.seeds + index)
     spoken = speak_sentences(studio, language, job)
     threads = job.machine.threads or os.cpu_count() or 1
     takes = take(studio, clips, spoken, open_ears(studio, language, job.settings.recogniser, threads))
@@ -78,7 +78,7 @@ def work(job: EvaluateJob) -> QualityReport:
     checks = gate.judge_all({metric.id: measure(metric, takes) for metric in rows}, floors)
     checks = [_naming_strangers(check, takes.ears.speaker) for check in checks]
     passed, reasons = gate.verdict(checks)
-    samples, sounds = _samples(clips, takes, studio.features.sample_rate_hz, job.served)
+    samples, sounds = _samples(clips, takes, studio, job.served)
     report = QualityReport(
         voice=job.voice,
         version=job.parameters["version"],
@@ -113,9 +113,9 @@ def _naming_strangers(check: Check, speaker: Speaker | None) -> Check:
 
 
 def _samples(
-    clips: Sequence[HeldOut],
+    clips: Resounded,
     takes: Measuring,
-    rate_hz: int,
+    studio: Studio,
     served: Served | None,
 ) -> tuple[list[Sample], dict[str, Sound]]:
     """What the report plays; every sound is also a file."""
@@ -123,21 +123,22 @@ def _samples(
 
     def sound(name: str, role: str, title: str, wave: Wave) -> AudioFile:
         path = f"sounds/{name}-{role}.flac"
-        sounds[path] = Sound(wave, rate_hz)
+        sounds[path] = Sound(wave, studio.features.sample_rate_hz)
         return AudioFile(role=role, title=title, path=path)
 
     samples = []
-    for number, one in enumerate(clips, 1):
-        name = f"heldout-{number:02d}"
-        recording = sound(name, "recording", "Recording", one.recording)
-        copy = sound(name, "copy", "Copy-synthesis", one.copy)
-        samples.append(Sample(name=one.clip, evidence="copy_synthesis", text=one.text, sounds=(recording, copy)))
+    for number, index in enumerate(studio.heldout, 1):
+        name, clip = f"heldout-{number:02d}", studio.features.clips[index]
+        made = clips[clip.clip]
+        recording = sound(name, "recording", "Recording", studio.wave(index))
+        copy = sound(name, "copy", "Copy-synthesis", made["copy"])
+        samples.append(Sample(name=clip.clip, evidence="copy_synthesis", text=clip.text, sounds=(recording, copy)))
         paths = (
             recording,
-            sound(name, "adapted", "From tokens, with adapter", one.adapted),
-            sound(name, "bare", "From tokens, bare base", one.bare),
+            sound(name, "adapted", "From tokens, with adapter", made["adapted"]),
+            sound(name, "bare", "From tokens, bare base", made["bare"]),
         )
-        samples.append(Sample(name=one.clip, evidence="resynthesis", text=one.text, sounds=paths))
+        samples.append(Sample(name=clip.clip, evidence="resynthesis", text=clip.text, sounds=paths))
     before = _said_in_production(served)
     for name, said in takes.spoken.items():
         if said.sentence is None:

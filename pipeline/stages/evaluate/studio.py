@@ -12,7 +12,6 @@ from typing import TypedDict
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from models.adapters.lora import adapters_off
 from models.clip_tensors import ClipTensors, unpack_clips
@@ -42,20 +41,7 @@ REFERENCE_S = (
 REFERENCE_BEST_S = 5.0
 
 Wave = npt.NDArray[np.float32]  # mono (n,)
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """What became of one held-out clip, all at the base's rate. ``bare``: without the adapter."""
-
-    clip: str
-    text: str
-    recording: Wave
-    copy: Wave
-    bare_copy: Wave
-    adapted: Wave
-    bare: Wave
-    shuffled: Wave
+PATHS = ("copy", "bare_copy", "adapted", "bare", "shuffled")  # of a held-out clip; bare: without the adapter
 
 
 @dataclass(frozen=True)
@@ -145,28 +131,21 @@ def choose_reference(durations_s: Sequence[float]) -> int:
     return min(fitting or range(len(durations_s)), key=lambda index: abs(durations_s[index] - REFERENCE_BEST_S))
 
 
-def resound(studio: Studio, index: int, seed: int) -> HeldOut:
-    """A held-out clip through every path: copied, from its tokens, by the bare base, from shuffled tokens."""
+def resound(studio: Studio, index: int, seed: int) -> dict[str, Wave]:
+    """What becomes of a held-out clip on each of `PATHS`, at the base's rate."""
     again, tensors, reference = studio.resynthesizer, studio.clip(index), studio.clip(studio.reference)
     tokens = tensors.tokens
     shuffled = tokens[torch.randperm(len(tokens), generator=torch.Generator().manual_seed(seed))]
     with adapters_off(again.network):
         bare, bare_copy = again.speak(tokens, tensors, reference, seed), again.copy(tensors)
-    clip = studio.features.clips[index]
-    return HeldOut(
-        clip=clip.clip,
-        text=clip.text,
-        recording=studio.wave(index),
-        copy=_wave(again.copy(tensors)),
-        bare_copy=_wave(bare_copy),
-        adapted=_wave(again.speak(tokens, tensors, reference, seed)),
-        bare=_wave(bare),
-        shuffled=_wave(again.speak(shuffled, tensors, reference, seed)),
-    )
-
-
-def _wave(sound: Tensor) -> Wave:
-    return sound.float().cpu().numpy()
+    sounds = {
+        "copy": again.copy(tensors),
+        "bare_copy": bare_copy,
+        "adapted": again.speak(tokens, tensors, reference, seed),
+        "bare": bare,
+        "shuffled": again.speak(shuffled, tensors, reference, seed),
+    }
+    return {path: sounds[path].float().cpu().numpy() for path in PATHS}
 
 
 def speak_sentences(studio: Studio, language: str, job: EvaluateJob) -> list[FreeSentence]:

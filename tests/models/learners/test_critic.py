@@ -119,7 +119,7 @@ class TestLearner:
         frames = 20 + 2 * seed
         return ClipTensors(
             wave=torch.randn(frames * 640, generator=random) * 0.1 * scale,
-            spectrogram=torch.rand(1025, frames, generator=random),
+            acoustic_features=torch.rand(1025, frames, generator=random),
             tokens=torch.randint(0, 12, (frames // 2,), generator=random),
             phones=torch.randint(0, 300, (7 + seed,), generator=random),
         )

@@ -31,7 +31,7 @@ def clips(shared):
         found.append(
             ClipTensors(
                 wave=wave,
-                spectrogram=Spectrogram(base.synthesizer.spectrogram)(wave[None])[0, :, :120],
+                acoustic_features=Spectrogram(base.synthesizer.spectrogram)(wave[None])[0, :, :120],
                 tokens=network.extract_tokens(content[:, :, :120])[0, 0],
                 phones=torch.randint(1, 80, (20,), generator=torch.Generator().manual_seed(1)),
                 speaker=torch.nn.functional.normalize(
@@ -68,7 +68,7 @@ def test_a_few_steps_come_nearer_to_clips_and_leave_copies_alone(learner, clips)
         optimizer.step()
     network.eval()
     assert learner.heldout_losses(clips)["prior"] < before - 0.05
-    spec, speaker = clips[0].spectrogram[None], clips[0].speaker[None]
+    spec, speaker = clips[0].acoustic_features[None], clips[0].speaker[None]
     copies = []
     for _ in range(2):
         copies.append(network.copy_synthesis(spec, network.condition(spec, speaker=speaker)))

@@ -36,7 +36,7 @@ def studio(walked, tmp_path: Path) -> Studio:
     """The voice with a decoder that works: its linear path is set from the training clips (``set_pca``)."""
     job = walked.job(tmp_path, ("validate", "extract", "finetune"), EvaluateSettings())
     made = Studio(job, find_base("tiny", walked.root / "bases"))
-    frames = torch.cat([made.clip(index).spectrogram for index in made.training], dim=1).T
+    frames = torch.cat([made.clip(index).acoustic_features for index in made.training], dim=1).T
     from models.adapters.lora import adapters_off
 
     network = made.resynthesizer.network
@@ -67,16 +67,21 @@ def adapted(network):
     return network.eval()
 
 
+def resounded(studio: Studio, path: str) -> dict[str, Pair]:
+    """Held-out clip -> it beside what becomes of it on a path, at 16 kHz."""
+    rate_hz = studio.features.sample_rate_hz
+    return {
+        studio.features.clips[index].clip: Pair(
+            resample(studio.wave(index), rate_hz, 16_000),
+            resample(studios.resound(studio, index, seed=0)[path], rate_hz, 16_000),
+        )
+        for index in studio.heldout
+    }
+
+
 def copy_checks(studio: Studio) -> dict[str, str]:
     """The two checks of copies -> status."""
-    rate_hz = studio.features.sample_rate_hz
-    clips = [studios.resound(studio, index, seed=0) for index in studio.heldout]
-    copies = {
-        path: {
-            c.clip: Pair(*(resample(wave, rate_hz, 16_000) for wave in (c.recording, getattr(c, path)))) for c in clips
-        }
-        for path in ("copy", "bare_copy")
-    }
+    copies = {path: resounded(studio, path) for path in ("copy", "bare_copy")}
     return {id_: check.status for id_, check in judged("copy_synthesis", copies).items()}
 
 
@@ -109,9 +114,7 @@ def test_a_decoder_that_works_passes_and_one_that_an_adapter_broke_is_stopped(
 
 def test_shuffled_tokens_are_stopped(studio: Studio) -> None:
     """Clips whose tokens say nothing: right and shuffled ones sound the same."""
-    rate_hz = studio.features.sample_rate_hz
-    clips = [studios.resound(studio, index, seed=0) for index in studio.heldout]
-    same = {c.clip: Pair(*(resample(wave, rate_hz, 16_000) for wave in (c.recording, c.shuffled))) for c in clips}
+    same = resounded(studio, "shuffled")
     assert judged("resynthesis", dict.fromkeys(("adapted", "bare", "shuffled"), same))[
         "resynthesis.tokens_matter"
     ].blocks

@@ -51,12 +51,12 @@ def test_everything_lies_on_one_grid_of_twenty_milliseconds(walked) -> None:
         tensors = recordings.complete(stored, at, clip.frames)
         assert tensors.wave.shape == (clip.frames * 320,)
         assert torch.equal(tensors.wave, torch.from_numpy(at(16_000)[: clip.frames * 320]))
-        assert tensors.spectrogram.shape == (513, clip.frames)
+        assert tensors.acoustic_features.shape == (513, clip.frames)
         assert tensors.tokens.shape == (clip.tokens,) == (clip.frames // 2,)
         assert len(tensors.phones) == len(clip.symbols)
         assert float(tensors.speaker.norm()) == pytest.approx(1.0, abs=1e-4)
         assert (tensors.bert, tensors.mel) == (None, None)
-        for tensor in (tensors.wave, tensors.spectrogram, tensors.tokens, tensors.phones, tensors.speaker):
+        for tensor in (tensors.wave, tensors.acoustic_features, tensors.tokens, tensors.phones, tensors.speaker):
             assert torch.isfinite(tensor).all()
 
 
