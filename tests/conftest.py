@@ -10,7 +10,8 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -158,12 +159,58 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
+CPU = "CPU seconds"
+BEGAN_CPU_S = pytest.StashKey[float]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--cpu", action="store_true", help="tell the CPU seconds of every file, its processes included")
+
+
+def cpu_s() -> float:
+    """Of this process and of those that it has waited for: other people's load on the cores does not change it."""
+    return sum(os.times()[:4])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    item.stash[BEGAN_CPU_S] = cpu_s()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.when == "teardown":
+        report.user_properties.append((CPU, cpu_s() - item.stash[BEGAN_CPU_S]))
+    return report
+
+
 def pytest_unconfigure() -> None:
     if "PYTEST_XDIST_WORKER" not in os.environ:
         shutil.rmtree(HOME, ignore_errors=True)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    show_tables(terminalreporter)
+    if config.getoption("--cpu"):
+        show_cpu(terminalreporter)
+
+
+def show_cpu(terminalreporter: pytest.TerminalReporter) -> None:
+    taken: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, seconds in getattr(report, "user_properties", ()):
+                if name == CPU:
+                    taken[report.nodeid.partition("::")[0]] += seconds
+    terminalreporter.section("CPU seconds")
+    for path, seconds in taken.most_common():
+        terminalreporter.line(f"{seconds:7.1f}  {path}")
+    terminalreporter.line(f"{taken.total():7.1f}  in all")
+
+
+def show_tables(terminalreporter: pytest.TerminalReporter) -> None:
     """Rows that tests recorded with `record_property("table: NAME", row)`: also where processes share the tests."""
     tables: dict[str, list[str]] = {}
     for reports in terminalreporter.stats.values():

@@ -23,6 +23,8 @@ import pytest
 from releases import BASE_DIGEST, CONTENTS, RECIPE_DIGEST, version_of
 
 from pipeline.cli.main import run_command
+from pipeline.io import report, validation_report
+from pipeline.io.audio import encode_for_listening
 from pipeline.io.memory import Memory
 from pipeline.io.provenance import find_provenance
 from pipeline.io.registry.registry import Registry, open_registry
@@ -423,10 +425,10 @@ def folder_of_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def judged_once(folder_of_run: Path) -> Iterator[None]:
-    """PESQ and the network of DNSMOS are asked the same in many tests: each question is answered once in a run.
+    """PESQ, DNSMOS's network and Opus are asked the same in many tests: each question is answered once in a run.
 
-    Both are other people's work and nothing but functions of their samples, so the answer is kept under a digest of
-    what was asked. A test of the two themselves asks a question of its own, and has it answered.
+    They are other people's work and nothing but functions of their samples, so the answer is kept under a digest of
+    what was asked. A test of one of them asks a question of its own, and has it answered.
     """
     answers = folder_of_run / "judged"
     answers.mkdir(exist_ok=True)
@@ -442,6 +444,8 @@ def judged_once(folder_of_run: Path) -> Iterator[None]:
         patch.setattr(dnsmos, "_run", remembered(dnsmos._run, answers))
         patch.setattr(quality, "pesq_wb", remembered(quality.pesq_wb, answers))
         patch.setattr(tools, "_load_dnsmos", load_dnsmos)
+        for page in (validation_report, report):
+            patch.setattr(page, "encode_for_listening", remembered(encode_for_listening, answers))
         if "PYTEST_XDIST_WORKER" in os.environ:  # imports torch, which a look at a few commands does not pay for
             from pipeline.stages.evaluate import ears
 

@@ -1,6 +1,7 @@
 """Whisper's words on real speech: what it hears, when, and that silence says nothing."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def speech(shared) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def heard(whisper, speech) -> Heard:
-    return whisper.hear(speech, "en")
+    return whisper.hear(speech, "en", timed=True)
 
 
 def clip(path) -> np.ndarray:
@@ -50,7 +51,7 @@ def test_english_is_heard_with_times_and_probabilities(heard, speech):
 
 
 def test_mandarin_is_heard_in_characters_and_their_times(whisper, shared):
-    found = whisper.hear(clip(shared / "data/corpus/aishell1_S0150/S0150/BAC009S0150W0152.flac"), "zh")
+    found = whisper.hear(clip(shared / "data/corpus/aishell1_S0150/S0150/BAC009S0150W0152.flac"), "zh", timed=True)
     assert compare(SAID_ZH, found.text, "zh").rate < 0.1
     assert "".join(word.text for word in found.words) == found.text
     assert len(found.words) >= len(SAID_ZH) - 2
@@ -58,7 +59,11 @@ def test_mandarin_is_heard_in_characters_and_their_times(whisper, shared):
 
 def test_two_threads_hear_what_one_does(whisper, speech, heard):
     with ThreadPoolExecutor(2) as pool:
-        assert set(pool.map(lambda _: whisper.hear(speech, "en"), range(2))) == {heard}
+        assert set(pool.map(lambda _: whisper.hear(speech, "en", timed=True), range(2))) == {heard}
+
+
+def test_without_times_the_same_is_heard(whisper, speech, heard):
+    assert whisper.hear(speech, "en") == replace(heard, words=())
 
 
 def test_a_sentence_cut_short_lacks_its_end(whisper, speech):
@@ -75,7 +80,7 @@ def test_a_sentence_said_twice_is_heard_twice(whisper, speech):
 
 @pytest.mark.parametrize("samples", [0, 1, 64_000])
 def test_silence_says_nothing(whisper, samples):
-    found = whisper.hear(np.zeros(samples, np.float32), "en")
+    found = whisper.hear(np.zeros(samples, np.float32), "en", timed=True)
     assert found.text == ""
     assert found.words == ()
     assert found.no_speech > 0.6

@@ -145,7 +145,7 @@ def tone(hz: float, seconds: float = 1.0) -> Sound:
     return Sound(np.sin(2 * np.pi * hz * np.arange(round(16000 * seconds)) / 16000).astype(np.float32) * 0.5, 16000)
 
 
-SOUNDS = {"sounds/0.wav": tone(300.0)} | {
+SOUNDS = {"sounds/0.wav": tone(900.0)} | {
     f"sounds/{number}-{role}.flac": tone(100.0 * number + at)
     for number in range(1, 5)
     for at, role in enumerate(("spoken", "production"))
