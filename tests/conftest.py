@@ -159,12 +159,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
-CPU = "CPU seconds"
+CPU, DEAREST = "CPU seconds", 40
 BEGAN_CPU_S = pytest.StashKey[float]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--cpu", action="store_true", help="tell the CPU seconds of every file, its processes included")
+    parser.addoption("--cpu", action="store_true", help="tell the CPU seconds of files and tests, with their processes")
 
 
 def cpu_s() -> float:
@@ -199,14 +199,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 def show_cpu(terminalreporter: pytest.TerminalReporter) -> None:
     taken: Counter[str] = Counter()
+    dearest: Counter[str] = Counter()
     for reports in terminalreporter.stats.values():
         for report in reports:
             for name, seconds in getattr(report, "user_properties", ()):
                 if name == CPU:
                     taken[report.nodeid.partition("::")[0]] += seconds
+                    dearest[report.nodeid] += seconds
     terminalreporter.section("CPU seconds")
-    for path, seconds in taken.most_common():
-        terminalreporter.line(f"{seconds:7.1f}  {path}")
+    for name, seconds in (*taken.most_common(), *dearest.most_common(DEAREST)):
+        terminalreporter.line(f"{seconds:7.1f}  {name}")
     terminalreporter.line(f"{taken.total():7.1f}  in all")
 
 

@@ -159,16 +159,20 @@ def mel_filters(sample_rate_hz: int, n_fft: int, bands: int) -> Frames:
 def dtw_path(distances: Frames) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The cheapest monotone path through (N, M) distances: row and column indices.
 
-    Costs are filled one anti-diagonal at a time, so the inner loop is numpy's.
+    Costs are filled one anti-diagonal at a time, so the inner loop is numpy's. One of a matrix that lies row after row
+    is every (columns - 1)th number.
     """
     rows, columns = distances.shape
     cost = np.full((rows + 1, columns + 1), np.inf)
     cost[0, 0] = 0.0
+    flat, costs = np.ascontiguousarray(distances).reshape(-1), cost.reshape(-1)
     for diagonal in range(rows + columns - 1):
-        i = np.arange(max(0, diagonal - columns + 1), min(rows, diagonal + 1))
-        j = diagonal - i
-        best = np.minimum(np.minimum(cost[i, j], cost[i, j + 1]), cost[i + 1, j])
-        cost[i + 1, j + 1] = distances[i, j] + best
+        first, last = max(0, diagonal - columns + 1), min(rows, diagonal + 1) - 1  # rows
+        before, end = first * columns + diagonal, last * columns + diagonal + 1
+        reached = np.minimum(costs[before:end:columns], costs[before + 1 : end + 1 : columns])
+        np.minimum(reached, costs[before + columns + 1 : end + columns + 1 : columns], out=reached)
+        here = slice(before - first, end - last, columns - 1 or None)
+        costs[before + columns + 2 : end + columns + 2 : columns] = flat[here] + reached
     return _walk_back(cost)
 
 

@@ -423,27 +423,34 @@ def folder_of_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
+MEASURES = ("pesq_wb", "stoi", "align_globally", "mel_cepstral_distortion", "pitch_error")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def judged_once(folder_of_run: Path) -> Iterator[None]:
-    """PESQ, DNSMOS's network and Opus are asked the same in many tests: each question is answered once in a run.
+    """Measures of two sounds, ears of validation and Opus are asked the same in many tests: each is answered once in a run.
 
-    They are other people's work and nothing but functions of their samples, so the answer is kept under a digest of
-    what was asked. A test of one of them asks a question of its own, and has it answered.
+    They are nothing but functions of their samples, so the answer is kept under a digest of what was asked. A test of
+    one of them asks a question of its own, and has it answered.
     """
     answers = folder_of_run / "judged"
     answers.mkdir(exist_ok=True)
-    load = tools._load_dnsmos
 
-    def load_dnsmos(absent: dict[str, str]) -> Callable[..., Any] | None:
-        from models.machine.precision import quick_dtype
+    def remembering(load: Callable[..., Any]) -> Callable[..., Any]:
+        def loaded(*how: Any) -> Callable[..., Any] | None:
+            from models.machine.precision import quick_dtype
 
-        opinion = load(absent)
-        return opinion and remembered(opinion, answers, quick_dtype())
+            ear = load(*how)
+            return ear and remembered(ear, answers, load.__name__, quick_dtype())
+
+        return loaded
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dnsmos, "_run", remembered(dnsmos._run, answers))
-        patch.setattr(quality, "pesq_wb", remembered(quality.pesq_wb, answers))
-        patch.setattr(tools, "_load_dnsmos", load_dnsmos)
+        for measure in MEASURES:
+            patch.setattr(quality, measure, remembered(getattr(quality, measure), answers))
+        for load in (tools._load_dnsmos, tools._load_embedder, tools._load_recogniser):
+            patch.setattr(tools, load.__name__, remembering(load))
         for page in (validation_report, report):
             patch.setattr(page, "encode_for_listening", remembered(encode_for_listening, answers))
         if "PYTEST_XDIST_WORKER" in os.environ:  # imports torch, which a look at a few commands does not pay for
@@ -457,12 +464,12 @@ def judged_once(folder_of_run: Path) -> Iterator[None]:
 def remembered(function: Callable[..., Any], folder: Path, *how: Any) -> Callable[..., Any]:
     """The same function; `how`: what its answers depend on besides its arguments."""
 
-    def asked(*arguments: Any) -> Any:
-        question = hashlib.sha256(pickle.dumps((function.__name__, how, arguments))).hexdigest()
+    def asked(*arguments: Any, **named: Any) -> Any:
+        question = hashlib.sha256(pickle.dumps((function.__name__, how, arguments, named))).hexdigest()
         kept = folder / question
         if not kept.exists():
             written = folder / f"{question}.{os.getpid()}.{get_ident()}"
-            written.write_bytes(pickle.dumps(function(*arguments)))
+            written.write_bytes(pickle.dumps(function(*arguments, **named)))
             written.replace(kept)
         return pickle.loads(kept.read_bytes())
 

@@ -75,6 +75,16 @@ def open_gate(monkeypatch) -> None:
     monkeypatch.setattr(gate, "verdict", lambda checks: (True, ()))
 
 
+@pytest.fixture
+def passed(published_once: Path, tmp_path: Path, monkeypatch) -> Path:
+    """A copy of a repository whose voice has passed its gate and waits to be published."""
+    root = shutil.copytree(published_once, tmp_path / "copy")
+    for left in ("work/ana/publish", "registry"):
+        shutil.rmtree(root / left, ignore_errors=True)
+    monkeypatch.chdir(root)
+    return root
+
+
 @pytest.fixture(scope="session")
 def waiting_once(once: Callable[..., Path], walked_once: Path) -> Path:
     """Where ``repository`` has a voice that a person reviews, run once, and ``told.json`` what the run said."""

@@ -127,10 +127,7 @@ def test_two_runs_at_once_do_the_work_once(copy: Path, walk, begin) -> None:
     assert sorted(run["finetune"] for run in cached) == [False, True]
 
 
-def test_a_passed_voice_is_published_and_speaks(
-    copy: Path, voxline, walk, open_gate, tmp_path: Path, monkeypatch
-) -> None:
-    walk.forget(copy, "evaluate")
+def test_a_passed_voice_is_published_and_speaks(passed: Path, voxline, tmp_path: Path, monkeypatch) -> None:
     answer = voxline("run", "ana", "--json")
     assert answer.code == 0, answer.err
     (run,) = json.loads(answer.out)
@@ -164,29 +161,28 @@ def test_a_passed_voice_is_published_and_speaks(
         "report/junit.xml",
         "report/summary.md",
     }
-    card = (copy / "registry" / "ana" / "releases" / run["version"] / "card.md").read_text()
+    card = (passed / "registry" / "ana" / "releases" / run["version"] / "card.md").read_text()
     assert "| Speaker | synthetic |" in card
     assert "CC0-1.0" in card and "PESQ-WB" in card and "Generated speech, synthetic" in card
     assert voxline("registry", "verify").code == 0
 
-    (note,) = (copy / "work" / "ana" / "publish").glob("*/result.json")
+    (note,) = (passed / "work" / "ana" / "publish").glob("*/result.json")
     assert json.loads(note.read_text())["output"]["version"] == run["version"]
     assert list(note.parent.iterdir()) == [note], "the files lie in the registry"
-    subprocess.run(["rm", "-rf", str(copy / "registry")], check=True)
+    subprocess.run(["rm", "-rf", str(passed / "registry")], check=True)
     told = json.loads(voxline("run", "ana", "--json").out)[0]
     assert (told["status"], told["stages"][-1]["was_cached"]) == ("published", False), "the registry says what is done"
 
     for left in ("channels", "events", f"releases/{run['version']}/release.json"):
-        subprocess.run(["rm", "-rf", str(copy / "registry" / "ana" / left)], check=True)
+        subprocess.run(["rm", "-rf", str(passed / "registry" / "ana" / left)], check=True)
     torn = voxline("run", "ana", "--json")
     assert json.loads(torn.out)[0]["status"] == "published", "a folder without its record is no release"
     assert voxline("registry", "verify").code == 0
 
 
-def test_the_next_version_is_heard_beside_what_production_says(copy: Path, voxline, walk, open_gate) -> None:
-    walk.forget(copy, "evaluate")
+def test_the_next_version_is_heard_beside_what_production_says(passed: Path, voxline, open_gate) -> None:
     first = json.loads(voxline("run", "ana", "--json").out)[0]
-    manifest = copy / "voices" / "ana" / "voice.yaml"
+    manifest = passed / "voices" / "ana" / "voice.yaml"
     manifest.write_text(manifest.read_text() + "# another version\n")
     second = json.loads(voxline("run", "ana", "--json").out)[0]
     assert (first["status"], second["status"]) == ("published", "published") and first["version"] != second["version"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -73,16 +72,6 @@ def test_a_stage_that_is_stopped_leaves_nothing_half_written_and_is_continued(
     assert walk.results(copy) == before
     assert {path: path.read_bytes() for path in later} == later
     assert len(later) == len(STAGES) - 1 - STAGES.index(stage)
-
-
-@pytest.fixture
-def passed(published_once: Path, tmp_path: Path, monkeypatch) -> Path:
-    """A repository whose voice has passed its gate and waits to be published."""
-    root = shutil.copytree(published_once, tmp_path / "copy")
-    for left in ("work/ana/publish", "registry"):
-        shutil.rmtree(root / left, ignore_errors=True)
-    monkeypatch.chdir(root)
-    return root
 
 
 def assert_whole_or_absent(root: Path) -> None:
