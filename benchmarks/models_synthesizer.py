@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from benchmarks.report import Measurement, fill, median_s
 from models.loading.bases import load_base
-from models.synthesizer.vits import Synthesizer
+from models.synthesizer.vits import NO_NOISE, Synthesizer
 
 # RTF on two idle cores of an AMD EPYC (Zen 4) in float32, weight norm on: upstream's own `decode`.
 UPSTREAM_RTF = {("gpt-sovits-v2proplus", 4): 0.558, ("gpt-sovits-v2proplus", 10): 0.624, ("gpt-sovits-v2pro", 4): 0.248}
@@ -44,7 +44,7 @@ def speak(network: Synthesizer, given: dict[str, Any]) -> torch.Tensor:
     """As upstream's `decode`: the reference is encoded every time."""
     with torch.inference_mode():
         ge = network.condition(given["spec"], speaker=given["speaker"])
-        return network.decode(given["codes"], given["text"], ge, noise_scale=0.0)
+        return network.decode(given["codes"], given["text"], ge, NO_NOISE)
 
 
 def measure(repeats: int) -> list[Measurement]:

@@ -6,6 +6,7 @@ import torch
 
 from benchmarks.models_decoding import build
 from benchmarks.report import Measurement, median_s
+from models.text2semantic.network import TextAndTokens
 
 UPSTREAM_S, FLOOR_S, UPSTREAM_PEAK_MB = 8.9, 4.3, 6600
 ROWS, PHONES, TOKENS = 4, 100, 300
@@ -25,7 +26,7 @@ def measure(repeats: int) -> list[Measurement]:
         def step(precision: torch.dtype | None = precision) -> None:
             network.zero_grad()
             with torch.autocast("cpu", precision or torch.bfloat16, enabled=precision is not None):
-                loss = network(phones, lengths[0], tokens, lengths[1], bert).loss
+                loss = network(TextAndTokens(phones, lengths[0], tokens, lengths[1], bert)).loss
             loss.backward()
 
         median, detail = median_s(step, repeats)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -84,12 +84,19 @@ WANTED = {
 Layer = tuple[str, dict[str, dict[str, Any]]]
 
 
+@dataclass(frozen=True)
+class VoiceKeys:
+    """What a manifest says of settings (``base``, ``finetune``, ``gate``, ...), and where it lies."""
+
+    told: Mapping[str, Any] = field(default_factory=dict)
+    source: str = "voice.yaml"
+
+
 def resolve(
     *,
     root: Path,
     environment: Mapping[str, str],
-    voice_overrides: Mapping[str, Any] | None = None,
-    voice_source: str = "voice.yaml",
+    voice: VoiceKeys | None = None,
     flags: Mapping[str, Any] | None = None,
     pipeline: Layer | None = None,
     refused: list[Setting] | None = None,
@@ -98,7 +105,6 @@ def resolve(
 
     Args:
         root: folder of the repository; ``pipeline.toml`` is looked for in it.
-        voice_overrides: the manifest's own keys (``base``, ``finetune``, ``gate``, ...), or None without a voice.
         flags: ``{"section.key": value}``; None values are flags not given.
         refused: is given what would weaken the gate, which then only has no effect; without it, that is an error.
         pipeline: what counts in place of ``pipeline.toml``, where the tree is a stranger's.
@@ -106,9 +112,10 @@ def resolve(
     Raises:
         SettingsError: naming the file or variable, the key and the value.
     """
+    voice = voice or VoiceKeys()
     layers: list[Layer] = [
         pipeline or (PIPELINE_FILE, read_pipeline(root / PIPELINE_FILE)),
-        _voice_layer(voice_overrides or {}, voice_source),
+        _voice_layer(voice),
         *_environment_layers(environment),
         _flag_layer(flags or {}),
     ]
@@ -119,7 +126,7 @@ def resolve(
             checked = check_section(section, values, source)
             for key in values:
                 weaker = _weaker_gate(section, key, checked[key], merged, source, sources)
-                if source == voice_source and (section, key) == ("finetune", "heldout_clips"):
+                if source == voice.source and (section, key) == ("finetune", "heldout_clips"):
                     weaker = _fewer_heldout(checked, merged, source, sources.get((section, key)))
                 if weaker and refused is None:
                     raise weaker
@@ -231,11 +238,11 @@ def parse_pipeline(content: bytes, source: str) -> dict[str, dict[str, Any]]:
     return sections
 
 
-def _voice_layer(overrides: Mapping[str, Any], source: str) -> Layer:
-    sections = {name: dict(overrides[name]) for name in VOICE_SECTIONS if overrides.get(name)}
-    if overrides.get("base"):
-        sections["voxline"] = {"base": overrides["base"]}
-    return source, sections
+def _voice_layer(voice: VoiceKeys) -> Layer:
+    sections = {name: dict(voice.told[name]) for name in VOICE_SECTIONS if voice.told.get(name)}
+    if voice.told.get("base"):
+        sections["voxline"] = {"base": voice.told["base"]}
+    return voice.source, sections
 
 
 def _environment_layers(environment: Mapping[str, str]) -> list[Layer]:

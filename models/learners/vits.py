@@ -21,8 +21,8 @@ from models.learners.losses import MelLoss, StftLoss, kl_loss
 from models.sound.masks import take_slices
 from models.sound.spectrogram import compress
 from models.synthesizer.tokens import TrainingBatch
-from models.synthesizer.vits import Synthesizer
-from models.text2semantic.network import Text2Semantic
+from models.synthesizer.vits import NO_NOISE, Synthesizer
+from models.text2semantic.network import Text2Semantic, TextAndTokens
 
 MEL_WEIGHT = 45.0  # of the family's own recipe (docs/networks/synthesizer.md)
 STFT_WEIGHT = 5.0
@@ -139,7 +139,7 @@ class SynthesizerLearner:
             ge = self.network.condition(batch.spec, batch.spec_lengths, batch.speaker)
             copy = self.network.copy_synthesis(batch.spec, ge)
             sums["decoder"] += self._apart(copy, clip)
-            spoken = self.network.decode(batch.codes, batch.text, ge, noise_scale=0.0)
+            spoken = self.network.decode(batch.codes, batch.text, ge, NO_NOISE)
             sums["prior"] += self._apart(spoken, clip)
         return {name: total / len(clips) for name, total in sums.items()}
 
@@ -188,29 +188,30 @@ class Text2SemanticLearner:
 
     def step_loss(self, clips: Sequence[ClipTensors], seeds: Sequence[int], batch_weight: float) -> StepLoss:
         torch.manual_seed(seeds[0])  # of the network's dropout
-        prediction = self.network(**self._collate(clips))
+        prediction = self.network(self._collate(clips))
         loss = prediction.loss_sum
         return StepLoss(loss / batch_weight, {"tokens": float(loss.detach()) / sum(map(self.weight_of, clips))})
 
     @torch.no_grad()
     def heldout_losses(self, clips: Sequence[ClipTensors]) -> dict[str, float]:
-        total = sum(float(self.network(**self._collate([clip])).loss_sum) for clip in clips)
+        total = sum(float(self.network(self._collate([clip])).loss_sum) for clip in clips)
         return {"tokens": total / sum(map(self.weight_of, clips))}
 
-    def _collate(self, clips: Sequence[ClipTensors]) -> dict[str, Tensor]:
+    def _collate(self, clips: Sequence[ClipTensors]) -> TextAndTokens:
         device = self.device
-        batch = {
-            "phones": pad_sequence([clip.phones.long() for clip in clips], batch_first=True).to(device),
-            "phone_lengths": torch.tensor([len(clip.phones) for clip in clips], device=device),
-            "tokens": pad_sequence([clip.tokens.long() for clip in clips], batch_first=True).to(device),
-            "token_lengths": torch.tensor([len(clip.tokens) for clip in clips], device=device),
-        }
+        phones = pad_sequence([clip.phones.long() for clip in clips], batch_first=True).to(device)
+        bert = None
         if any(clip.bert is not None for clip in clips):
-            longest = batch["phones"].shape[1]
             width = self.network.config.bert_dim
             rows = [torch.zeros(width, len(clip.phones)) if clip.bert is None else clip.bert for clip in clips]
-            batch["bert"] = torch.stack([pad_to(row.float(), longest) for row in rows]).to(device)
-        return batch
+            bert = torch.stack([pad_to(row.float(), phones.shape[1]) for row in rows]).to(device)
+        return TextAndTokens(
+            phones=phones,
+            phone_lengths=torch.tensor([len(clip.phones) for clip in clips], device=device),
+            tokens=pad_sequence([clip.tokens.long() for clip in clips], batch_first=True).to(device),
+            token_lengths=torch.tensor([len(clip.tokens) for clip in clips], device=device),
+            bert=bert,
+        )
 
 
 def pad_to(x: Tensor, length: int) -> Tensor:

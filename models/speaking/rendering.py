@@ -16,7 +16,7 @@ from models.machine.processor import require
 from models.sound.spectrogram import MelSpectrogram, Spectrogram, scale_mel, unscale_mel
 from models.speaking.options import VoiceOptions
 from models.synthesizer.cfm_synthesizer import CfmSynthesizer
-from models.synthesizer.vits import Synthesizer
+from models.synthesizer.vits import Noise, StreamPiece, Synthesizer
 from models.synthesizer.wave_heads import HifiGanDecoder
 
 FIRST_PIECE_TOKENS, LARGEST_PIECE_TOKENS = 20, 80  # the first soon; later ones larger, for each reads all before it
@@ -98,7 +98,7 @@ class VitsRenderer:
 
     def render(self, tokens: Tensor, said: Utterance) -> Tensor:
         codes, text = tokens.to(self.device)[None, None], said.phones.to(self.device)[None]
-        wave = self.synthesizer.decode(codes, text, said.reference.ge, speed=said.speed, generator=said.generator)
+        wave = self.synthesizer.decode(codes, text, said.reference.ge, Noise(said.generator), speed=said.speed)
         return wave[0, 0]
 
     def render_stream(self, pieces: Iterable[list[int]], said: Utterance) -> Iterator[Tensor]:
@@ -141,7 +141,12 @@ class _VitsStream:
         noise = self._noise(keep * config.frames_per_token)
         codes = torch.tensor(self.codes, device=self.renderer.device)[None, None]
         wave, latent = synthesizer.decode_stream(
-            codes, self.text, self.said.reference.ge, keep, self.latent, speed=self.said.speed, noise=noise
+            codes,
+            self.text,
+            self.said.reference.ge,
+            StreamPiece(keep, self.latent),
+            Noise(noise),
+            speed=self.said.speed,
         )
         overlap = min(int(OVERLAP_TOKENS * config.frames_per_token / self.said.speed), latent.shape[-1] // 2)
         self.latent, self.noise = latent[..., -overlap:], noise[..., -overlap:]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models.clip_tensors import ClipTensors
 from models.sound.spectrogram import unscale_mel
 from models.synthesizer.cfm_synthesizer import CfmSynthesizer
-from models.synthesizer.vits import Synthesizer
+from models.synthesizer.vits import Noise, Synthesizer
 
 
 class Resynthesizer(Protocol):
@@ -44,7 +44,7 @@ class VitsResynthesizer:
     def speak(self, tokens: Tensor, clip: ClipTensors, reference: ClipTensors, seed: int) -> Tensor:
         generator = torch.Generator(self.device).manual_seed(seed)
         codes, phones = tokens.long().to(self.device)[None, None], self._rows(clip.phones).long()
-        return self.network.decode(codes, phones, self._condition(reference), generator=generator)[0, 0]
+        return self.network.decode(codes, phones, self._condition(reference), Noise(generator))[0, 0]
 
     def _condition(self, clip: ClipTensors) -> Tensor:
         speaker = None if clip.speaker is None else self._rows(clip.speaker)

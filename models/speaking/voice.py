@@ -19,6 +19,7 @@ from models.sound.upstream_audio import resample_sinc
 from models.speaking.rendering import PreparedReference, Renderer, Utterance, mean_reference, pieces_of
 from models.text2semantic.attempts import (
     Attempt,
+    Effort,
     Task,
     Watch,
     derive_seed,
@@ -192,8 +193,7 @@ class Voice:
             raise ModelsError("nothing to say: no sentences")
         prepared = self.prepare(reference)
         tasks = [self._task(sentence, prepared) for sentence in sentences]
-        settings = manner.sampling or self.decoder.config.sampling
-        tries = generate_checked(self.decoder, tasks, manner.seed, settings, manner.attempts, batch_size, watch)
+        tries = generate_checked(self.decoder, tasks, self._effort(manner, batch_size), watch)
         waves: list[Tensor] = []
         spoken: list[SpokenSentence] = []
         position = 0
@@ -218,7 +218,7 @@ class Voice:
         of tokens, but what was heard cannot be tried again: problems are then only reported. A base whose tokens can
         be compared with the text is small: it draws and checks a sentence's tokens before the first sound."""
         prepared = self.prepare(reference)
-        settings = manner.sampling or self.decoder.config.sampling
+        effort = self._effort(manner, batch_size=1)
         within_sentences = within_sentences and self.renderer.streams_within
         position = 0
         for index, sentence in enumerate(sentences):
@@ -226,9 +226,9 @@ class Voice:
             found: list[Attempt] = []
             tokens: Iterable[int]
             if within_sentences and self.decoder.network.guide is None:
-                tokens = self._watched(task, manner.seed, settings, found)
+                tokens = self._watched(task, effort, found)
             else:
-                found += generate_checked(self.decoder, [task], manner.seed, settings, manner.attempts, 1)[0]
+                found += generate_checked(self.decoder, [task], effort)[0]
                 tokens = found[-1].tokens
             if within_sentences:
                 waves = self.renderer.render_stream(pieces_of(tokens), self._utterance(sentence, prepared, manner))
@@ -242,13 +242,16 @@ class Voice:
             position += length + len(ending)
             yield SpeechChunk(ending, index, self._spoken(tuple(found), start, length))
 
-    def _watched(self, task: Task, seed: int, sampling: SamplingConfig, found: list[Attempt]) -> Iterator[int]:
+    def _effort(self, manner: Manner, batch_size: int) -> Effort:
+        return Effort(manner.seed, manner.sampling or self.decoder.config.sampling, manner.attempts, batch_size)
+
+    def _watched(self, task: Task, effort: Effort, found: list[Attempt]) -> Iterator[int]:
         """Tokens as they come; what went wrong is appended to `found` at the end."""
         rate_hz, tempo = self.token_rate_hz, task_tempo(task, self.token_rate_hz)
-        row_seed = derive_seed(seed, task.phones[-task.own_phones :], 0)
+        row_seed = derive_seed(effort.seed, task.phones[-task.own_phones :], 0)
         tokens: list[int] = []
         stream = self.decoder.stream(
-            Request(task.phones, row_seed, task.bert, task.prompt), task_sampling(tempo, rate_hz, sampling)
+            Request(task.phones, row_seed, task.bert, task.prompt), task_sampling(tempo, rate_hz, effort.sampling)
         )
         while True:
             try:

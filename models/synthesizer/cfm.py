@@ -30,6 +30,18 @@ class FlowDraws:
     """(B,) integers; a shortcut step is 2^-exponent long."""
 
 
+@dataclass(frozen=True)
+class FlowPath:
+    """How the way from noise to a mel is gone: in equal steps, from noise of this temperature.
+
+    guidance: strength of classifier-free guidance; 0 evaluates the estimator once a step.
+    """
+
+    steps: int
+    temperature: float = 1.0
+    guidance: float = 0.0
+
+
 class FlowMatching(nn.Module):
     """Wraps the estimator with the loss it is trained by and the integration that samples from it."""
 
@@ -97,42 +109,37 @@ class FlowMatching(nn.Module):
         condition: Tensor,
         lengths: Tensor,
         prompt: Tensor,
-        steps: int,
-        *,
-        temperature: float = 1.0,
-        guidance: float = 0.0,
-        noise: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        path: FlowPath,
+        noise: Tensor | torch.Generator | None = None,
     ) -> Tensor:
-        """Integrate from noise to a mel in equal steps.
+        """Integrate from noise to a mel.
 
         Args:
             condition: (B, T, C). lengths: (B,) frames. prompt: (B, M, P), the mel of the first P <= T frames.
-            guidance: strength of classifier-free guidance; 0 evaluates the estimator once a step.
-            noise: (B, M, T) standard normal, drawn from ``generator`` when absent.
+            noise: (B, M, T) standard normal, or what to draw it from.
 
         Returns:
             (B, M, T); the P frames of the prompt come back as zeros.
         """
         rows, frames, prompt_frames = condition.shape[0], condition.shape[1], prompt.shape[-1]
-        if noise is None:
+        if not isinstance(noise, Tensor):
             shape = (rows, prompt.shape[1], frames)
-            noise = torch.randn(shape, generator=generator, device=condition.device, dtype=condition.dtype)
-        x = (noise * temperature).transpose(1, 2).clone()  # (B, M, T) -> (B, T, M)
+            noise = torch.randn(shape, generator=noise, device=condition.device, dtype=condition.dtype)
+        x = (noise * path.temperature).transpose(1, 2).clone()  # (B, M, T) -> (B, T, M)
         x[:, :prompt_frames] = 0
         known = torch.zeros_like(x)
         known[:, :prompt_frames] = prompt.transpose(1, 2)
 
         estimator, mask = self.estimator, padding_mask(lengths, frames)
-        step = estimator.d_embed(x.new_full((rows,), 1 / steps))
+        step = estimator.d_embed(x.new_full((rows,), 1 / path.steps))
         embedded = estimator.text_embed(condition)
-        unconditional = estimator.text_embed(torch.zeros_like(condition)) if guidance else embedded
-        for index in range(steps):
-            time = x.new_full((rows,), index / steps)
+        unconditional = estimator.text_embed(torch.zeros_like(condition)) if path.guidance else embedded
+        for index in range(path.steps):
+            time = x.new_full((rows,), index / path.steps)
             velocity = estimator.velocity(x, known, mask, time, step, embedded)
-            if guidance:
+            if path.guidance:
                 free = estimator.velocity(x, torch.zeros_like(known), mask, time, step, unconditional)
-                velocity = velocity + (velocity - free) * guidance
-            x = x + velocity / steps
+                velocity = velocity + (velocity - free) * path.guidance
+            x = x + velocity / path.steps
             x[:, :prompt_frames] = 0
         return x.transpose(1, 2)

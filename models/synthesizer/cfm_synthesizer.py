@@ -16,7 +16,7 @@ from models.blocks.transformer import TextEncoder, change_speed
 from models.blocks.wavenet import WaveNetEncoder
 from models.configs.cfm import CfmSynthesizerConfig
 from models.sound.masks import fit_frames, length_mask
-from models.synthesizer.cfm import FlowDraws, FlowMatching
+from models.synthesizer.cfm import FlowDraws, FlowMatching, FlowPath
 from models.synthesizer.tokens import TokensAndSpeaker, TrainingBatch
 
 
@@ -126,7 +126,6 @@ class CfmSynthesizer(TokensAndSpeaker):
         features: Tensor,
         *,
         steps: int | None = None,
-        temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """The mel of `features`, spoken on from a reference, in as many passes as its length asks for.
@@ -147,14 +146,8 @@ class CfmSynthesizer(TokensAndSpeaker):
         for chunk in features.split(config.chunk_frames - kept, dim=-1):
             condition = torch.cat([prompt_features, chunk], dim=-1).transpose(1, 2)  # (1, P + l, C)
             lengths = torch.tensor([condition.shape[1]], device=condition.device)
-            mel = self.cfm.sample(
-                condition,
-                lengths,
-                prompt,
-                steps or config.sampling_steps,
-                temperature=temperature,
-                generator=generator,
-            )[..., prompt.shape[-1] :]
+            path = FlowPath(steps or config.sampling_steps)
+            mel = self.cfm.sample(condition, lengths, prompt, path, generator)[..., prompt.shape[-1] :]
             parts.append(mel)
             prompt, prompt_features = mel[..., -kept:], chunk[..., -kept:]
         return torch.cat(parts, dim=-1)

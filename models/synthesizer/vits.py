@@ -45,6 +45,33 @@ class SynthesizerOutput:
     quantized: Tensor  # (B, ssl_dim, T)
 
 
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """What is added to the mean of the prior, times its deviation and `scale` (None: as the base says).
+
+    drawn: standard normal (B, Z, frames after speed), or what to draw it from.
+    """
+
+    drawn: Tensor | torch.Generator | None = None
+    scale: float | None = None
+
+
+NOISE, NO_NOISE = Noise(), Noise(scale=0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class StreamPiece:
+    """What is spoken of a growing sentence: its last tokens, their first frames blended with those of the piece before.
+
+    overlap: encoded frames (1, C, n). upstream's sine weights add to more than 1; `convex` uses their squares, which
+    do not.
+    """
+
+    tokens: int
+    overlap: Tensor | None = None
+    blend: Literal["convex", "upstream"] = "convex"
+
+
 class Synthesizer(TokensAndSpeaker):
     """Conditional VAE with a flow prior; children carry upstream's names."""
 
@@ -82,10 +109,6 @@ class Synthesizer(TokensAndSpeaker):
         if speaker is None:
             raise ValueError("this synthesizer needs a speaker vector beside the reference spectrogram")
         return self.prelu(ge + self.sv_emb(speaker).float()[:, :, None])
-
-    def mean_condition(self, references: Sequence[tuple[Tensor, Tensor | None]]) -> Tensor:
-        """ge of several (spectrogram, speaker vector) pairs: the mean of each one's ge."""
-        return torch.stack([self.condition(spec, speaker=speaker) for spec, speaker in references]).mean(0)
 
     def _text_condition(self, ge: Tensor) -> Tensor:
         """ge as the text encoder takes it: v2Pro narrows it to the width of the MRTE, v2 has that width already."""
@@ -134,52 +157,27 @@ class Synthesizer(TokensAndSpeaker):
     # -- synthesis ------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def decode(
-        self,
-        codes: Tensor,
-        text: Tensor,
-        ge: Tensor,
-        noise_scale: float | None = None,
-        speed: float = 1.0,
-        noise: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Speech of tokens (B, 1, T // 2) and phones (B, S), none of them padding: (B, 1, samples).
-
-        `noise` (B, Z, frames after speed) replaces random numbers.
-        """
+    def decode(self, codes: Tensor, text: Tensor, ge: Tensor, noise: Noise = NOISE, *, speed: float = 1.0) -> Tensor:
+        """Speech of tokens (B, 1, T // 2) and phones (B, S), none of them padding: (B, 1, samples)."""
         latent, mask = self._encode(codes, text, ge)
         latent, mask = change_speed(latent, mask, speed)
-        return self._speak(latent, mask, ge, noise_scale, noise, generator)
+        return self._speak(latent, mask, ge, noise)
 
     @torch.no_grad()
     def decode_stream(
-        self,
-        codes: Tensor,
-        text: Tensor,
-        ge: Tensor,
-        keep_tokens: int | None = None,
-        overlap: Tensor | None = None,
-        noise_scale: float | None = None,
-        speed: float = 1.0,
-        noise: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        blend: Literal["convex", "upstream"] = "convex",
+        self, codes: Tensor, text: Tensor, ge: Tensor, piece: StreamPiece, noise: Noise = NOISE, *, speed: float = 1.0
     ) -> tuple[Tensor, Tensor]:
-        """One piece of a growing sentence: all tokens so far are read, the last `keep_tokens` are spoken.
+        """One piece of a growing sentence, of which all tokens so far are read.
 
-        Returns the wave (1, 1, samples) and the encoded frames; hand the last of these to the next piece as
-        `overlap` (1, C, n): they are blended into its first n frames. upstream's sine weights add to more than 1;
-        `convex` uses their squares, which do not. Returns wave and frames of the spoken part.
+        Returns the wave (1, 1, samples) and the encoded frames of what is spoken; hand the last of these to the next
+        piece as its overlap.
         """
         latent, mask = self._encode(codes, text, ge)
-        if keep_tokens is not None:
-            frames = keep_tokens * self.config.frames_per_token
-            latent, mask = latent[..., -frames:], mask[..., -frames:]
-        latent, mask = change_speed(latent, mask, speed)
-        if overlap is not None:
-            latent = _blend(latent, overlap, blend)
-        return self._speak(latent, mask, ge, noise_scale, noise, generator), latent
+        frames = piece.tokens * self.config.frames_per_token
+        latent, mask = change_speed(latent[..., -frames:], mask[..., -frames:], speed)
+        if piece.overlap is not None:
+            latent = _blend(latent, piece.overlap, piece.blend)
+        return self._speak(latent, mask, ge, noise), latent
 
     @torch.no_grad()
     def copy_synthesis(
@@ -228,24 +226,16 @@ class Synthesizer(TokensAndSpeaker):
         mask = length_mask(frame_lengths, frames.shape[-1])
         return self.enc_p.encode(frames, mask, text, text_lengths, self._text_condition(ge)), mask
 
-    def _speak(
-        self,
-        latent: Tensor,
-        mask: Tensor,
-        ge: Tensor,
-        noise_scale: float | None,
-        noise: Tensor | None,
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        """Prior sample, flow in reverse, decoder: z_p = m + eps * exp(logs) * noise_scale."""
+    def _speak(self, latent: Tensor, mask: Tensor, ge: Tensor, noise: Noise) -> Tensor:
+        """Prior sample, flow in reverse, decoder: z_p = m + eps * exp(logs) * scale."""
         m_p, logs_p = self.enc_p.project(latent, mask)
         if self.config.prior_contrast:
             m_p = self.prior_centre + self.prior_gain * (m_p - self.prior_centre)
-        if noise_scale is None:
-            noise_scale = self.config.noise_scale
-        if noise is None:
-            noise = _random(torch.randn, m_p.shape, m_p.device, generator)
-        z_p = m_p + noise * logs_p.exp() * noise_scale
+        scale = self.config.noise_scale if noise.scale is None else noise.scale
+        drawn = noise.drawn
+        if not isinstance(drawn, Tensor):
+            drawn = _random(torch.randn, m_p.shape, m_p.device, drawn)
+        z_p = m_p + drawn * logs_p.exp() * scale
         z = self.flow(z_p, mask, ge, reverse=True)
         return self._draw(z * mask, ge)
 

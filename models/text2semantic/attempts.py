@@ -160,32 +160,36 @@ def unwatched(items: Sequence[Item], _: str) -> Iterable[Item]:
     return items
 
 
+@dataclass(frozen=True)
+class Effort:
+    """How often a sentence is tried, at most, and how many rows are generated at once. Each try is the best of
+    `sampling.candidates`."""
+
+    seed: int
+    sampling: SamplingConfig
+    attempts: int
+    batch_size: int = 8
+
+
 def generate_checked(
-    decoder: Decoder,
-    tasks: Sequence[Task],
-    seed: int,
-    sampling: SamplingConfig,
-    attempts: int,
-    batch_size: int,
-    watch: Watch = unwatched,
+    decoder: Decoder, tasks: Sequence[Task], effort: Effort, watch: Watch = unwatched
 ) -> list[tuple[Attempt, ...]]:
     """Every task's tries, the chosen one last: the first without a problem, or else the least bad of all.
 
-    Each try is the best of `sampling.candidates`. Tasks run in batches of similar length; a row's tokens depend on its
-    own phones and seed alone.
+    Tasks run in batches of similar length; a row's tokens depend on its own phones and seed alone.
     """
-    rate_hz = decoder.config.token_rate_hz
+    rate_hz, sampling = decoder.config.token_rate_hz, effort.sampling
     tries: list[list[Attempt]] = [[] for _ in tasks]
     tempos = [task_tempo(task, rate_hz) for task in tasks]
     waiting = sorted(range(len(tasks)), key=lambda index: tempos[index].most)
-    tasks_at_once = max(1, batch_size // sampling.candidates)
-    for attempt in range(attempts):
+    tasks_at_once = max(1, effort.batch_size // sampling.candidates)
+    for attempt in range(effort.attempts):
         numbers = range(attempt * sampling.candidates, (attempt + 1) * sampling.candidates)
         batches = range(0, len(waiting), tasks_at_once)
         for start in watch(batches, "another try of some sentences" if attempt else "choosing sounds"):
             batch = waiting[start : start + tasks_at_once]
             rows = [
-                (index, derive_seed(seed, tasks[index].phones[-tasks[index].own_phones :], number))
+                (index, derive_seed(effort.seed, tasks[index].phones[-tasks[index].own_phones :], number))
                 for index in batch
                 for number in numbers
             ]

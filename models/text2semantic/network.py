@@ -166,6 +166,22 @@ class Prediction:
         return (hit & counted).sum() / counted.sum().clamp(min=1)
 
 
+@dataclass(frozen=True, eq=False)
+class TextAndTokens:
+    """Right-padded rows of texts and of the tokens that say them: phones (B, X), tokens (B, Y), lengths (B,).
+
+    bert: (B, bert_dim, X), None for a network without BERT or for all-zero features. heard: (B, Y) tokens to go on from
+    in place of the right ones, so that training meets mistakes, too.
+    """
+
+    phones: Tensor
+    phone_lengths: Tensor
+    tokens: Tensor
+    token_lengths: Tensor
+    bert: Tensor | None = None
+    heard: Tensor | None = None
+
+
 class Text2Semantic(nn.Module):
     """The network; sizes from its config. Generation lives in `models/text2semantic/decoding.py`."""
 
@@ -198,22 +214,14 @@ class Text2Semantic(nn.Module):
         """tokens: (B, Y) ids whose first sits at audio position `start`."""
         return self.ar_audio_position(self.ar_audio_embedding(tokens), start)  # (B, Y, D)
 
-    def forward(
-        self,
-        phones: Tensor,
-        phone_lengths: Tensor,
-        tokens: Tensor,
-        token_lengths: Tensor,
-        bert: Tensor | None = None,
-        upstream_padding: bool = False,
-        heard: Tensor | None = None,
-    ) -> Prediction:
-        """Teacher forcing on right-padded rows: phones (B, X), tokens (B, Y), bert (B, bert_dim, X), lengths (B,).
+    def forward(self, batch: TextAndTokens, upstream_padding: bool = False) -> Prediction:
+        """Teacher forcing.
 
         `upstream_padding` reproduces GPT-SoVITS: the text mask of left padding over right-padded phones, the first
         prediction read at the last column whatever the row's length, and padded positions trained to predict the end.
-        `heard` (B, Y): tokens to go on from in place of the right ones, so that training meets mistakes, too.
         """
+        phones, phone_lengths = batch.phones, batch.phone_lengths
+        tokens, token_lengths = batch.tokens, batch.token_lengths
         text_columns = torch.arange(phones.shape[1], device=phones.device)
         audio_columns = torch.arange(tokens.shape[1], device=tokens.device)
         text_used = text_columns < phone_lengths[:, None]
@@ -221,11 +229,11 @@ class Text2Semantic(nn.Module):
             text_used = text_used.flip(1)
         audio_used = audio_columns < token_lengths[:, None]
         inputs = tokens.masked_fill(~audio_used, self.config.end_token)
-        said = inputs if heard is None else torch.where(audio_used, heard, inputs)
+        said = inputs if batch.heard is None else torch.where(audio_used, batch.heard, inputs)
         audio = self.embed_audio(said)
         if self.guide is not None:
             audio = audio + self.guide.teach(phones, phone_lengths, said)
-        x = torch.cat([self.embed_text(phones, bert), audio], dim=1)  # (B, X + Y, D)
+        x = torch.cat([self.embed_text(phones, batch.bert), audio], dim=1)  # (B, X + Y, D)
         x = self.h(x, sequence_mask(text_used, audio_used))
 
         last_text = torch.full_like(phone_lengths, phones.shape[1]) if upstream_padding else phone_lengths

@@ -6,46 +6,39 @@ that size: the gradient with respect to a tensor's scale is sum(p * grad).
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-class ScaledAdam(torch.optim.Optimizer):
+@dataclass(frozen=True)
+class AdamNumbers:
     """One-element tensors take a plain Adam step of `lr * scalar_lr_scale` and stay within +-`scalar_max`.
 
     The gradient norm is compared with `clipping_scale` times its median over the last `clipping_update_period` steps.
-    As in the original, a clipped gradient changes only the scale steps; the main step uses the raw gradient.
     """
 
+    lr: float = 0.002
+    betas: tuple[float, float] = (0.9, 0.95)
+    clipping_scale: float = 2.0
+    clipping_update_period: int = 1000
+    scalar_lr_scale: float = 0.1
+    eps: float = 1e-8
+    param_min_rms: float = 1e-5
+    param_max_rms: float = 3.0
+    scalar_max: float = 10.0
+    size_update_period: int = 4
+
+
+class ScaledAdam(torch.optim.Optimizer):
+    """As in the original, a clipped gradient changes only the scale steps; the main step uses the raw gradient."""
+
     def __init__(
-        self,
-        params: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
-        lr: float = 0.002,
-        betas: tuple[float, float] = (0.9, 0.95),
-        clipping_scale: float = 2.0,
-        clipping_update_period: int = 1000,
-        scalar_lr_scale: float = 0.1,
-        eps: float = 1e-8,
-        param_min_rms: float = 1e-5,
-        param_max_rms: float = 3.0,
-        scalar_max: float = 10.0,
-        size_update_period: int = 4,
+        self, params: Iterable[nn.Parameter] | Iterable[dict[str, Any]], numbers: AdamNumbers | None = None
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "betas": betas,
-            "clipping_scale": clipping_scale,
-            "clipping_update_period": clipping_update_period,
-            "scalar_lr_scale": scalar_lr_scale,
-            "eps": eps,
-            "param_min_rms": param_min_rms,
-            "param_max_rms": param_max_rms,
-            "scalar_max": scalar_max,
-            "size_update_period": size_update_period,
-        }
-        super().__init__(params, defaults)
+        super().__init__(params, asdict(numbers or AdamNumbers()))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

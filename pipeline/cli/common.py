@@ -18,7 +18,7 @@ from pipeline.cli.terminal import bar, byte_bar, tell
 from pipeline.trust import SIGNING_KEY_VARIABLE
 
 if TYPE_CHECKING:
-    from pipeline.config import Resolved, Setting
+    from pipeline.config import Resolved, Setting, VoiceKeys
     from pipeline.io.protected import Governing
     from pipeline.io.registry.registry import Registry
     from pipeline.io.signing import Signer
@@ -201,8 +201,7 @@ def governing_here() -> Governing | None:
 def resolve_settings(
     flags: Mapping[str, Any] | None = None,
     *,
-    voice_overrides: Mapping[str, Any] | None = None,
-    voice_source: str = "voice.yaml",
+    voice: VoiceKeys | None = None,
     refused: list[Setting] | None = None,
 ) -> Resolved:
     """All settings of this command line; see ``pipeline/config.py`` for who wins."""
@@ -215,8 +214,7 @@ def resolve_settings(
             root=repository_root(),
             pipeline=governing.layer if governing else None,
             environment=os.environ,
-            voice_overrides=voice_overrides,
-            voice_source=voice_source,
+            voice=voice,
             flags=flags,
             refused=refused,
         )

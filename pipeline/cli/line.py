@@ -27,22 +27,25 @@ def open_workspace(name: str, flags: Mapping[str, Any], reporter: Reporter) -> W
         typed,
     )
     from pipeline.cli.voices import find_voice_folder
+    from pipeline.config import VoiceKeys
     from pipeline.io.voices import load_voice
-    from pipeline.line.workspace import make_workspace
+    from pipeline.line.workspace import Workspace, digest_of
     from pipeline.stages.plan import forbid_below_card
 
     voice = load_voice(find_voice_folder(name))
     source = f"voices/{voice.name}/voice.yaml"
-    resolved = resolve_settings(flags, voice_overrides=voice.manifest.settings_overrides(), voice_source=source)
+    resolved = resolve_settings(flags, voice=VoiceKeys(voice.manifest.settings_overrides(), source))
     general = resolved.settings.voxline
     with typed(flags.get("voxline.base")):
         base = open_base(general.base, general)
     forbid_below_card(resolved, base, source)
-    return make_workspace(
-        voice,
-        resolved.settings,
-        base,
-        root=repository_root(),
+    root = repository_root()
+    return Workspace(
+        voice=voice,
+        settings=resolved.settings,
+        base=base,
+        content_digest=digest_of(voice, resolved.settings, root),
+        root=root,
         registry=registry_of(resolved.settings, flag=flags.get("voxline.registry")),
         machine=prepare_machine(general),
         reporter=reporter,

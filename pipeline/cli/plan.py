@@ -132,20 +132,17 @@ def make_plan_here(
     from pipeline.cli.common import governing_here, registry_of, repository_root, resolve_settings
     from pipeline.io.memory import cached
     from pipeline.line.run_stage import judging_code
-    from pipeline.stages.plan import Identifier, make_plan
+    from pipeline.stages.plan import Identifier, Revisions, make_plan
 
     root = repository_root()
     governing = governing_here()
     settings = resolve_settings(flags).settings
     general = settings.voxline
     return make_plan(
-        root=root,
+        Identifier(root, os.environ, flags, judging_code(), governing),
+        registry_of(settings, flag=flags.get("voxline.registry")),
+        Revisions(since, head, worktree),
         voices=general.voices,
-        registry=registry_of(settings, flag=flags.get("voxline.registry")),
-        identifier=Identifier(root, os.environ, flags, judging_code(), governing),
-        base=since,
-        head=head,
-        is_worktree=worktree,
         retries_refused=retry_refused,
         memory=cached("trees", os.environ),
     )

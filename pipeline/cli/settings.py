@@ -37,11 +37,11 @@ def settings(
         VOXLINE_FINETUNE_RANK=16 voxline settings --voice sample --json
     """
     from pipeline.cli.common import governing_here, resolve_settings
-    from pipeline.cli.voices import voice_overrides
+    from pipeline.cli.voices import keys_of_voice
 
-    overrides, source = voice_overrides(voice) if voice else ({}, "voice.yaml")
+    told = keys_of_voice(voice) if voice else None
     weaker: list[Setting] = []
-    resolved = resolve_settings(voice_overrides=overrides, voice_source=source, refused=weaker)
+    resolved = resolve_settings(voice=told, refused=weaker)
     origins = _with_card(resolved, weaker)
     refused = {f"gate.{one.key}": (one.value, f"{one.source}: refused, weaker") for one in weaker}
     governing = governing_here()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.config import VoiceKeys
 
 
 def find_voice_folder(name_or_path: str) -> Path:
@@ -34,10 +37,10 @@ def is_among_voices(folder: Path) -> bool:
     return folder.resolve().parent == (repository_root() / resolve_settings().settings.voxline.voices).resolve()
 
 
-def voice_overrides(name_or_path: str) -> tuple[dict[str, Any], str]:
-    """The settings that a voice's own voice.yaml makes, and the name to blame for them."""
+def keys_of_voice(name_or_path: str) -> VoiceKeys:
+    """The settings that a voice's own voice.yaml makes."""
+    from pipeline.config import VoiceKeys
     from pipeline.io.voices import load_manifest
 
     folder = find_voice_folder(name_or_path)
-    manifest = load_manifest(folder)
-    return manifest.settings_overrides(), f"voices/{folder.name}/voice.yaml"
+    return VoiceKeys(load_manifest(folder).settings_overrides(), f"voices/{folder.name}/voice.yaml")

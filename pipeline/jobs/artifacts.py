@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline.errors import PipelineError, SettingsError, TransientError
 from pipeline.io.artifacts.cache import artifact_folder, check, file_digest, is_pulled
-from pipeline.io.artifacts.sources import Advance, Log, describe, fetch, fetch_from_folder
+from pipeline.io.artifacts.sources import Advance, Download, Log, describe, fetch, fetch_from_folder
 from pipeline.io.files import disk_full_is_transient, write_atomically
 from pipeline.io.hub import From
 from pipeline.records.artifact import Artifact, ArtifactFile
@@ -54,7 +54,8 @@ def pull_artifact(
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         work.mkdir(exist_ok=True)
-        origins = {file.name: _bring(artifact, file, work, staging, source, advance, log) for file in artifact.files}
+        download = Download(source, work, advance, log)
+        origins = {file.name: _bring(artifact, file, download, staging) for file in artifact.files}
         write_atomically(staging / NOTE_FILE, (json.dumps(origins, indent=1) + "\n").encode())
         shutil.rmtree(target, ignore_errors=True)
         staging.replace(target)
@@ -78,10 +79,8 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _bring(
-    artifact: Artifact, file: ArtifactFile, work: Path, staging: Path, source: From, advance: Advance, log: Log
-) -> Mapping[str, str]:
-    local, origin = _fetch_checked(artifact, file, work, source, advance, log)
+def _bring(artifact: Artifact, file: ArtifactFile, download: Download, staging: Path) -> Mapping[str, str]:
+    local, origin = _fetch_checked(artifact, file, download)
     _LAYOUTS[file.layout](file, local, staging)
     for kept in file.in_cache:
         found = file_digest(staging / kept.name)
@@ -92,13 +91,12 @@ def _bring(
     return {"source": origin, "sha256": file.sha256}
 
 
-def _fetch_checked(
-    artifact: Artifact, file: ArtifactFile, work: Path, source: From, advance: Advance, log: Log
-) -> tuple[Path, str]:
+def _fetch_checked(artifact: Artifact, file: ArtifactFile, download: Download) -> tuple[Path, str]:
     """The file with the right bytes, and where it came from."""
+    source = download.source
     if source.folder is not None:
-        target = work / file.name
-        if not fetch_from_folder(file, artifact.name, source.folder, target, advance):
+        target = download.work / file.name
+        if not fetch_from_folder(file, artifact.name, source.folder, target, download.advance):
             raise SettingsError(_offline(artifact, file, [f"{source.folder}: {file.name} is not there"], source))
         _refuse_other_bytes(file, target, str(source.folder))
         return target, str(source.folder)
@@ -106,8 +104,8 @@ def _fetch_checked(
     for place in file.sources:
         name = describe(place, source.endpoint)
         try:
-            log(f"{artifact.name}: {file.name} from {name}")
-            local = fetch(place, file, work, advance, log, source.endpoint)
+            download.log(f"{artifact.name}: {file.name} from {name}")
+            local = fetch(place, file, download)
             _refuse_other_bytes(file, local, name)
             return local, name
         except PipelineError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,23 @@ class Workspace:
     settings: Settings
     base: Base
     content_digest: str
-    recipe_digest: str
-    version: str
     root: Path
-    store: Store
     registry: Registry
     machine: Machine
     reporter: Reporter
     is_untrusted: bool = False
+
+    @cached_property
+    def recipe_digest(self) -> str:
+        return recipe_digest(self.settings)
+
+    @cached_property
+    def version(self) -> str:
+        return release_version(self.content_digest, self.base.digest, self.recipe_digest)
+
+    @property
+    def store(self) -> Store:
+        return Store(self.root / self.settings.voxline.work)
 
     @property
     def channel(self) -> Channel:
@@ -135,18 +145,8 @@ PARAMETERS: dict[str, Callable[[Workspace], Any]] = {
 }
 
 
-def make_workspace(
-    voice: Voice,
-    settings: Settings,
-    base: Base,
-    *,
-    root: Path,
-    registry: Registry,
-    machine: Machine,
-    reporter: Reporter,
-    is_untrusted: bool,
-) -> Workspace:
-    """Look at the voice's files, and with them at its version.
+def digest_of(voice: Voice, settings: Settings, root: Path) -> str:
+    """The digest of the voice's files, which its version follows from.
 
     Raises:
         SettingsError: Git holds files of the work folder, or keeps other bytes of the voice than lie on disk.
@@ -155,18 +155,4 @@ def make_workspace(
     refuse_committed_results(root, work)
     digest = content_digest(voice.folder, cache=work / voice.name / ".digests.json")
     refuse_converted(voice.folder, digest, cached("trees", os.environ))
-    recipe = recipe_digest(settings)
-    return Workspace(
-        voice=voice,
-        settings=settings,
-        base=base,
-        content_digest=digest,
-        recipe_digest=recipe,
-        version=release_version(digest, base.digest, recipe),
-        root=root,
-        store=Store(work),
-        registry=registry,
-        machine=machine,
-        reporter=reporter,
-        is_untrusted=is_untrusted,
-    )
+    return digest

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.configs.text2semantic import GuideConfig
 from models.text2semantic.guidance import TextReader
-from models.text2semantic.network import SelfAttention, Text2Semantic, sequence_mask
+from models.text2semantic.network import SelfAttention, Text2Semantic, TextAndTokens, sequence_mask
 from pipeline.pretrain.align import Phone
 from pipeline.pretrain.loop import Losses, Run, train
 from pipeline.pretrain.prepare import Clip, Corpus
@@ -209,10 +209,14 @@ class GuidedLosses:
     def __call__(self, batch: GptBatch, heard: Tensor | None = None) -> Losses:
         device = self.device
         self._seen.clear()
-        prediction = self.network(
-            batch.phones.to(device), batch.phone_lengths.to(device), batch.tokens.to(device),
-            batch.token_lengths.to(device), heard=None if heard is None else heard.to(device),
-        )  # fmt: skip
+        rows = TextAndTokens(
+            batch.phones.to(device),
+            batch.phone_lengths.to(device),
+            batch.tokens.to(device),
+            batch.token_lengths.to(device),
+            heard=None if heard is None else heard.to(device),
+        )
+        prediction = self.network(rows)
         guide = self._guide(self._seen.pop(), batch)
         accuracy = prediction.top_accuracy(3, self.network.config.end_token)
         return {

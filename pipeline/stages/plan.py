@@ -14,7 +14,7 @@ from typing import Any
 
 from models.errors import ModelsError
 from models.loading.bases import Base, find_base
-from pipeline.config import Resolved, resolve, weaker_gate
+from pipeline.config import Resolved, VoiceKeys, resolve, weaker_gate
 from pipeline.errors import ConsentError, SettingsError, UsageError
 from pipeline.io.ci import repository_name
 from pipeline.io.git import Repository, find_repository
@@ -172,6 +172,20 @@ def _is_served(state: VoiceState) -> bool:
     return any(pointer is not None and pointer.version is not None for pointer in (state.production, state.candidate))
 
 
+@dataclass(frozen=True)
+class Revisions:
+    """What a plan compares.
+
+    Attributes:
+        base: revision that changes are counted from; anything unusable counts as none and is noted.
+        is_worktree: plan the files on disk, with what is not committed yet, and not those of ``head``.
+    """
+
+    base: str | None = None
+    head: str = "HEAD"
+    is_worktree: bool = False
+
+
 @dataclass
 class Identifier:
     """Versions of voices: resolves settings and base of each, remembering what voices have in common.
@@ -200,8 +214,7 @@ class Identifier:
             resolved = resolve(
                 root=self.root,
                 environment=self.environment,
-                voice_overrides=overrides,
-                voice_source=source,
+                voice=VoiceKeys(overrides, source),
                 flags=self.flags,
                 pipeline=self.governing.layer if self.governing else None,
             )
@@ -245,37 +258,32 @@ def forbid_below_card(resolved: Resolved, base: Base, voice_source: str) -> None
 
 
 def make_plan(
-    *,
-    root: Path,
-    voices: str,
-    registry: Registry,
     identifier: Identifier,
-    base: str | None = None,
-    head: str = "HEAD",
-    is_worktree: bool = False,
+    registry: Registry,
+    revisions: Revisions,
+    *,
+    voices: str = "voices",
     retries_refused: bool = False,
     memory: Memory | None = None,
 ) -> Plan:
     """Compare a revision, or the files on disk, with the registry.
 
     Args:
-        root: folder of the repository.
-        voices: folder of the voices, relative to ``root``.
-        base: revision that changes are counted from; anything unusable counts as none and is noted.
-        is_worktree: plan the files on disk, with what is not committed yet.
+        voices: folder of the voices, inside the repository's.
         retries_refused: train also what was refused before.
         memory: content digests of Git trees, from earlier plans.
 
     Raises:
-        UsageError: no repository, or ``head`` is no commit.
+        UsageError: no repository, or the head is no commit.
         SettingsError: a folder in ``voices`` cannot be a voice's name.
     """
+    root, head = identifier.root, revisions.head
     repository = find_repository(root)
-    if repository is None and not is_worktree:
+    if repository is None and not revisions.is_worktree:
         raise UsageError(f"{root}: no Git repository", hint="voxline plan --worktree plans the files on disk")
-    base_commit, note = _find_base(repository, base)
+    base_commit, note = _find_base(repository, revisions.base)
     head_commit = repository.commit(head) if repository else None
-    if head_commit is None and not is_worktree:
+    if head_commit is None and not revisions.is_worktree:
         raise UsageError(
             f"{head!r} is no commit of this repository", hint="git log shows the commits; fetch it, or pass --head HEAD"
         )
@@ -284,7 +292,7 @@ def make_plan(
     note = "; ".join(filter(None, (note, _trust_note(registry.not_trusted(states)))))
     known = {tree: digest for name, state in states.items() for tree, digest in registry.trees(name, state).items()}
     with TreeDigests(known, memory) as digests:
-        if is_worktree:
+        if revisions.is_worktree:
             snapshot = read_worktree(repository, head_commit, prefix, root / voices, digests)
         else:
             assert repository is not None and head_commit is not None
@@ -297,7 +305,7 @@ def make_plan(
     elsewhere = _published_elsewhere(registry, states, found, identifier.environment, repository)
     return Plan(
         base=base_commit,
-        head=None if is_worktree else head_commit,
+        head=None if revisions.is_worktree else head_commit,
         registry=registry.url,
         note=note,
         entries=tuple(

@@ -61,7 +61,7 @@ def compute() -> dict[str, Tensor]:
     from models.learners.discriminator import Discriminator
     from models.learners.losses import MelLoss, StftLoss, discriminator_loss, feature_loss, generator_loss, kl_loss
     from models.synthesizer.tokens import TrainingBatch
-    from models.synthesizer.vits import Synthesizer
+    from models.synthesizer.vits import NO_NOISE, Noise, StreamPiece, Synthesizer
 
     spectrogram = SpectrogramConfig(sample_rate_hz=16000, n_fft=256, win_samples=256, hop_samples=80)
     sizes = {
@@ -122,10 +122,8 @@ def compute() -> dict[str, Tensor]:
         noise, uniform = pseudo_random("noise", (2, 8, 16)), torch.tensor([0.3, 0.9])
         out = network(TrainingBatch(spec, lengths, text, text_lengths, codes, voices), noise=noise, uniform=uniform)
         ge = network.condition(spec[:1], speaker=None if voices is None else voices[:1])
-        wave = network.decode(codes[:1], text[:1], ge, noise_scale=0.5, speed=1.2, noise=noise[:1, :, :14])
-        piece, frames = network.decode_stream(
-            codes[:1], text[:1], ge, keep_tokens=4, overlap=out.z[:1, :, :4], noise_scale=0
-        )
+        wave = network.decode(codes[:1], text[:1], ge, Noise(noise[:1, :, :14], 0.5), speed=1.2)
+        piece, frames = network.decode_stream(codes[:1], text[:1], ge, StreamPiece(4, out.z[:1, :, :4]), NO_NOISE)
         kl = kl_loss(out.z_p, out.logs_q, out.m_p, out.logs_p, out.mask)
         (kl + out.wave.square().mean()).backward()
         gradient = (

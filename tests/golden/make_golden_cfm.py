@@ -34,7 +34,7 @@ def compute() -> dict[str, Tensor]:
 def synthesizer() -> dict[str, Tensor]:
     from models.configs.cfm import CfmSynthesizerConfig, DiTConfig
     from models.configs.synthesizer import MelConfig, SynthesizerConfig
-    from models.synthesizer.cfm import FlowDraws
+    from models.synthesizer.cfm import FlowDraws, FlowPath
     from models.synthesizer.cfm_synthesizer import CfmSynthesizer
     from models.synthesizer.tokens import TrainingBatch
 
@@ -72,7 +72,11 @@ def synthesizer() -> dict[str, Tensor]:
         results[f"{name}.slower"] = network.features(codes[:1], text[:1], ge, 0.8)
         noise = pseudo_random("z0", (1, 6, features.shape[-1])) * 1.7
         results[f"{name}.sample"] = network.cfm.sample(
-            features.transpose(1, 2), torch.tensor([features.shape[-1]]), mel[:1, :, :5], 3, guidance=0.5, noise=noise
+            features.transpose(1, 2),
+            torch.tensor([features.shape[-1]]),
+            mel[:1, :, :5],
+            FlowPath(3, guidance=0.5),
+            noise,
         )
     return results
 

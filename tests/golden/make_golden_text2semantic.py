@@ -23,7 +23,7 @@ def compute() -> dict[str, Tensor]:
 def network_values() -> dict[str, Tensor]:
     from models.configs.text2semantic import SamplingConfig, Text2SemanticConfig
     from models.text2semantic.decoding import Decoder, Request
-    from models.text2semantic.network import Text2Semantic, preference_loss
+    from models.text2semantic.network import Text2Semantic, TextAndTokens, preference_loss
     from models.text2semantic.sampling import mark_seen, penalise, token_probabilities
 
     config = Text2SemanticConfig(
@@ -32,8 +32,8 @@ def network_values() -> dict[str, Tensor]:
     network = fill(Text2Semantic(config))
     phones, tokens, bert = ids("phones", (3, 8), 30), ids("tokens", (3, 9), 40), pseudo_random("bert", (3, 6, 8))
     lengths, token_lengths = torch.tensor([8, 5, 6]), torch.tensor([9, 9, 4])
-    right = network(phones, lengths, tokens, token_lengths, bert)
-    upstream = network(phones, lengths, tokens, token_lengths, bert, upstream_padding=True)
+    batch = TextAndTokens(phones, lengths, tokens, token_lengths, bert)
+    right, upstream = network(batch), network(batch, upstream_padding=True)
     greedy = SamplingConfig(top_k=1, max_tokens=40)
     asked = [
         Request(phones[row, : lengths[row]], row, None, tokens[row, : 3 * row] if row else None) for row in range(3)
@@ -53,7 +53,7 @@ def network_values() -> dict[str, Tensor]:
 
 
 def optimizer_values() -> dict[str, Tensor]:
-    from models.text2semantic.scaled_adam import ScaledAdam
+    from models.text2semantic.scaled_adam import AdamNumbers, ScaledAdam
 
     weights = {
         "matrix": pseudo_random("matrix", (4, 5)),
@@ -61,7 +61,7 @@ def optimizer_values() -> dict[str, Tensor]:
         "alpha": pseudo_random("alpha", (1,)),
     }
     parameters = {name: torch.nn.Parameter(value.clone()) for name, value in weights.items()}
-    optimizer = ScaledAdam(parameters.values(), lr=0.02, clipping_update_period=4)
+    optimizer = ScaledAdam(parameters.values(), AdamNumbers(lr=0.02, clipping_update_period=4))
     for step in range(14):
         x = pseudo_random(f"x{step}", (6, 5))
         y = (x @ parameters["matrix"].T + parameters["vector"]) * parameters["alpha"]

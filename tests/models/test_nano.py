@@ -10,7 +10,7 @@ from models.encoders.ge2e import embed_speaker
 from models.loading.bases import BASES, load_base
 from models.loading.networks import load_content_encoder, load_synthesizer, load_text2semantic
 from models.sound.spectrogram import Spectrogram
-from models.text2semantic.attempts import Task, find_misreadings, generate_checked, listen
+from models.text2semantic.attempts import Effort, Task, find_misreadings, generate_checked, listen
 from models.text2semantic.decoding import Decoder, Request
 from pipeline.io.audio import read_audio
 from pipeline.signal.quality import stoi
@@ -103,7 +103,9 @@ def test_at_no_seed_is_a_stretch_of_the_text_dropped_or_said_twice(base, text2se
     decoder, guide = Decoder(text2semantic), base.text2semantic.guide
     for text, language in TEXTS:
         for seed in range(4):
-            tries = generate_checked(decoder, [task_of(text, language)], seed, base.text2semantic.sampling, 3, 8)[0]
+            tries = generate_checked(
+                decoder, [task_of(text, language)], Effort(seed, base.text2semantic.sampling, attempts=3)
+            )[0]
             chosen = tries[-1]
             assert chosen.problems == (), (text, seed, chosen.problems, chosen.coverage)
             assert chosen.coverage.longest_gap <= guide.longest_gap
@@ -113,7 +115,9 @@ def test_at_no_seed_is_a_stretch_of_the_text_dropped_or_said_twice(base, text2se
 def test_tokens_that_lost_half_of_the_text_are_found_out(base, text2semantic):
     for text, language in TEXTS:
         task = task_of(text, language)
-        whole = generate_checked(Decoder(text2semantic), [task], 0, base.text2semantic.sampling, 3, 8)[0][-1].tokens
+        whole = generate_checked(Decoder(text2semantic), [task], Effort(0, base.text2semantic.sampling, attempts=3))[0][
+            -1
+        ].tokens
         half = listen(whole[: len(whole) // 2], task.phones, text2semantic.guide)
         twice = listen([*whole, *whole[len(whole) // 3 :]], task.phones, text2semantic.guide)
         assert "dropped" in find_misreadings(half, text2semantic.guide)

@@ -16,7 +16,7 @@ from torch import Tensor
 from models.configs.cfm import CfmSynthesizerConfig, DiTConfig
 from models.configs.synthesizer import MelConfig, SynthesizerConfig
 from models.loading.bases import list_bases, load_base
-from models.synthesizer.cfm import FlowDraws
+from models.synthesizer.cfm import FlowDraws, FlowPath
 from models.synthesizer.cfm_synthesizer import CfmSynthesizer
 from models.synthesizer.dit import ConditionEmbedding, RotaryEmbedding
 from models.synthesizer.tokens import TrainingBatch
@@ -184,10 +184,8 @@ def check_sampling(fixture: Any, network: CfmSynthesizer, features: Tensor) -> N
             features.transpose(1, 2),
             lengths,
             fixture["prompt_mel"],
-            int(steps),
-            guidance=float(guidance or 0),
-            temperature=float(temperature or 1),
-            noise=fixture["z0"],
+            FlowPath(int(steps), float(temperature or 1), float(guidance or 0)),
+            fixture["z0"],
         )
         fixture.check(f"infer.{name}", mel, tolerance_of(fixture))
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.text2semantic.scaled_adam import ScaledAdam
+from models.text2semantic.scaled_adam import AdamNumbers, ScaledAdam
 
 
 def loud_step(fixture) -> tuple[int, float]:
@@ -28,7 +28,7 @@ def toy_loss(w: dict[str, nn.Parameter], x: Tensor, target: Tensor) -> Tensor:
 def test_parameters_and_losses_follow_upstream(fixture):
     weights = {name: nn.Parameter(value.clone()) for name, value in fixture.weights.items()}
     settings = {key: value for key, value in fixture.meta["config"].items() if key != "others"}
-    optimizer = ScaledAdam(weights.values(), **settings)
+    optimizer = ScaledAdam(weights.values(), AdamNumbers(**settings))
     (loud, loudness), compared = loud_step(fixture), 0
     for step, (x, target) in enumerate(zip(fixture["x"], fixture["t"], strict=True)):
         loss = toy_loss(weights, x, target) * (loudness if step == loud - 1 else 1)
@@ -51,10 +51,10 @@ def test_a_saved_state_goes_on_as_if_never_stopped(fixture):
             optimizer.step()
 
     straight = {name: nn.Parameter(value.clone()) for name, value in fixture.weights.items()}
-    optimizer = ScaledAdam(straight.values(), clipping_update_period=4)
+    optimizer = ScaledAdam(straight.values(), AdamNumbers(clipping_update_period=4))
     steps(straight, optimizer, range(7))
     resumed = {name: nn.Parameter(value.data.clone()) for name, value in straight.items()}
-    second = ScaledAdam(resumed.values(), clipping_update_period=4)
+    second = ScaledAdam(resumed.values(), AdamNumbers(clipping_update_period=4))
     second.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     steps(straight, optimizer, range(7, 14))
     steps(resumed, second, range(7, 14))

@@ -13,7 +13,7 @@ from models.configs.synthesizer import HifiGanDecoderConfig, SynthesizerConfig
 from models.learners.losses import kl_loss
 from models.loading.bases import list_bases, load_base
 from models.synthesizer.tokens import TrainingBatch
-from models.synthesizer.vits import Synthesizer
+from models.synthesizer.vits import NO_NOISE, Noise, StreamPiece, Synthesizer
 
 SMALL_TOLERANCE, FULL_TOLERANCE, GRADIENT_RELATIVE = 2e-5, 1e-4, 1e-3
 NUMBERS = ("one", "two", "three", "four", "five")
@@ -124,18 +124,22 @@ def test_decoding_with_one_and_two_references_speed_and_noise(fixture: Any, netw
     codes, text = fixture["codes"], fixture["text"][:1]
     for name in fixture.outputs("decode."):
         count, options = decode_call(name)
-        if options["noise_scale"]:
-            options["noise"] = fixture["noise_p"]
-        with torch.no_grad():
-            ge = network.mean_condition(references(fixture, count))
-        wave = network.decode(codes, text, ge, **options)
+        noise = Noise(fixture["noise_p"], options["noise"]) if options["noise"] else NO_NOISE
+        wave = network.decode(codes, text, condition_of(network, fixture, count), noise, speed=options["speed"])
         fixture.check(f"decode.{name}", wave, tolerance_of(fixture))
 
 
-def decode_call(name: str) -> tuple[int, dict[str, Any]]:
+def condition_of(network: Synthesizer, fixture: Any, count: int) -> Tensor:
+    """Who speaks, by so many references: the mean of what each gives."""
+    with torch.no_grad():
+        each = [network.condition(spec, speaker=speaker) for spec, speaker in references(fixture, count)]
+        return torch.stack(each).mean(0)
+
+
+def decode_call(name: str) -> tuple[int, dict[str, float]]:
     """Number of references and options of `decode`, which an output's name tells: one_ref, speed1.25, noise0.5 ..."""
     told = {kind: float(value) for kind, value in re.findall(r"(speed|noise)([\d.]+)", name)}
-    options: dict[str, Any] = {"noise_scale": told.get("noise", 0.0), "speed": told.get("speed", 1.0)}
+    options = {"noise": told.get("noise", 0.0), "speed": told.get("speed", 1.0)}
     several = re.search(r"(\w+?)_refs", name)
     return NUMBERS.index(several[1]) + 1 if several else 1, options
 
@@ -156,18 +160,13 @@ def test_streaming_decode(fixture: Any, networks: dict[str, Synthesizer]) -> Non
     network, codes = network_of(fixture, networks), fixture["codes"]
     text = fixture["text"][:1]
     first_tokens, repeated_tokens, blended_frames = stream_call(fixture)
-    with torch.no_grad():
-        ge = network.mean_condition(references(fixture, 1))
-    first, first_latent = network.decode_stream(codes[..., :first_tokens], text, ge, noise_scale=0.0)
-    second, second_latent = network.decode_stream(
-        codes,
-        text,
-        ge,
-        keep_tokens=codes.shape[-1] - first_tokens + repeated_tokens,
-        overlap=first_latent[..., -blended_frames:],
-        noise_scale=0.0,
-        blend="upstream",
+    ge = condition_of(network, fixture, 1)
+    first, first_latent = network.decode_stream(
+        codes[..., :first_tokens], text, ge, StreamPiece(first_tokens), NO_NOISE
     )
+    rest = codes.shape[-1] - first_tokens + repeated_tokens
+    piece = StreamPiece(rest, first_latent[..., -blended_frames:], "upstream")
+    second, second_latent = network.decode_stream(codes, text, ge, piece, NO_NOISE)
     ours = {"first": first, "first_latent": first_latent, "second": second, "second_latent": second_latent}
     for name in fixture.outputs("stream."):
         fixture.check(f"stream.{name}", ours[name], tolerance_of(fixture))
@@ -181,4 +180,4 @@ def test_resynthesis_of_a_recording_from_its_own_tokens(fixture: Any, networks: 
     with torch.no_grad():
         ge = network.condition(fixture["spec"][:1], lengths, speaker_of(fixture, "sv1"))
         latent, mask = network._encode(codes, fixture["text"][:1], ge, lengths, fixture["text_lengths"][:1])
-        fixture.check("infer", network._speak(latent, mask, ge, 0.0, None, None), tolerance_of(fixture))
+        fixture.check("infer", network._speak(latent, mask, ge, NO_NOISE), tolerance_of(fixture))

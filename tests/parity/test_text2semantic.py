@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.configs.text2semantic import SamplingConfig, Text2SemanticConfig
 from models.text2semantic.decoding import Decoder, Request
-from models.text2semantic.network import Prediction, Text2Semantic, preference_loss
+from models.text2semantic.network import Prediction, Text2Semantic, TextAndTokens, preference_loss
 
 
 class InFile(nn.Module):
@@ -54,7 +54,7 @@ def zeroed_beyond(x: Tensor, lengths: Tensor) -> Tensor:
 
 def upstream_run(network: Text2Semantic, fixture, lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Prediction:
     phones, bert = zeroed_beyond(fixture["x"], lengths), zeroed_beyond(fixture["bert"], lengths)
-    return network(phones, lengths, tokens, token_lengths, bert, upstream_padding=True)
+    return network(TextAndTokens(phones, lengths, tokens, token_lengths, bert), upstream_padding=True)
 
 
 def phone_lengths(fixture, case: str) -> Tensor:
@@ -88,7 +88,8 @@ def test_logits_and_losses_are_those_of_upstream_with_its_padding(fixture, case,
 def test_a_padded_batch_gives_the_numbers_of_its_rows_alone(fixture, network_of):
     network = network_of(fixture)
     with torch.no_grad():
-        batch = network(fixture["x"], fixture["x_lens"], fixture["y"], fixture["y_lens"], fixture["bert"])
+        rows = TextAndTokens(fixture["x"], fixture["x_lens"], fixture["y"], fixture["y_lens"], fixture["bert"])
+        batch = network(rows)
     assert batch.loss_sum.item() == pytest.approx(
         fixture.meta["scalars"]["unequal_x.sum_of_single_row_losses"], rel=1e-5
     )

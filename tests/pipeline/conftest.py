@@ -33,7 +33,7 @@ from pipeline.records.plan import Plan, PlanEntry
 from pipeline.records.release import Release, recipe_digest, release_version
 from pipeline.records.voice import Consent
 from pipeline.signal import dnsmos, gate, quality
-from pipeline.stages.plan import Identifier, make_plan
+from pipeline.stages.plan import Identifier, Revisions, make_plan
 from pipeline.stages.validate import tools
 
 # A base whose digest needs no weights on this machine.
@@ -146,13 +146,9 @@ class Line:
         self, base: str | None = None, *, head: str = "HEAD", is_worktree: bool = False, retries_refused: bool = False
     ) -> Plan:
         return make_plan(
-            root=self.root,
-            voices="voices",
-            registry=self.registry,
-            identifier=self.identifier(),
-            base=base,
-            head=head,
-            is_worktree=is_worktree,
+            self.identifier(),
+            self.registry,
+            Revisions(base, head, is_worktree),
             retries_refused=retries_refused,
             memory=self.memory,
         )

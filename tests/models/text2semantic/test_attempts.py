@@ -3,6 +3,7 @@ import torch
 
 from models.configs.text2semantic import SamplingConfig, Text2SemanticConfig
 from models.text2semantic.attempts import (
+    Effort,
     Task,
     Tempo,
     derive_seed,
@@ -101,7 +102,7 @@ def endless() -> Decoder:
 
 
 def test_a_sentence_that_never_ends_is_tried_again_a_bounded_number_of_times(endless):
-    results = generate_checked(endless, tasks(), 0, SamplingConfig(top_k=3), attempts=3, batch_size=2)
+    results = generate_checked(endless, tasks(), Effort(0, SamplingConfig(top_k=3), attempts=3, batch_size=2))
     assert [len(attempts) for attempts in results] == [3, 3, 3]
     for attempts in results:
         assert all("no_end" in attempt.problems for attempt in attempts)
@@ -117,7 +118,7 @@ def test_another_attempt_can_heal_and_then_no_more_follow():
         network.ar_predict_layer.weight[CONFIG.end_token] = 0
     decoder = Decoder(network)
     settings = SamplingConfig(top_k=0, repetition_penalty=1.0, max_tokens=30)  # two in five end before
-    results = generate_checked(decoder, tasks(), 4, settings, attempts=30, batch_size=3)
+    results = generate_checked(decoder, tasks(), Effort(4, settings, attempts=30, batch_size=3))
     counts = [len(attempts) for attempts in results]
     assert not any(attempts[-1].problems for attempts in results)
     assert max(counts) > 1, "no first attempt failed: this test shows nothing"
@@ -128,6 +129,6 @@ def test_another_attempt_can_heal_and_then_no_more_follow():
 @pytest.mark.slow
 def test_a_sentence_comes_out_the_same_whatever_stands_beside_it(endless):
     settings = SamplingConfig(top_k=3)
-    together = generate_checked(endless, tasks(), 5, settings, attempts=2, batch_size=3)
+    together = generate_checked(endless, tasks(), Effort(5, settings, attempts=2, batch_size=3))
     for task, attempts in zip(tasks(), together, strict=True):
-        assert generate_checked(endless, [task], 5, settings, attempts=2, batch_size=1) == [attempts]
+        assert generate_checked(endless, [task], Effort(5, settings, attempts=2, batch_size=1)) == [attempts]

@@ -6,7 +6,7 @@ from models.configs.text2semantic import SamplingConfig, Text2SemanticConfig
 from models.errors import ModelsError
 from models.machine.processor import ProcessorError, works
 from models.text2semantic.decoding import Decoder, Request, compare_weights
-from models.text2semantic.network import Text2Semantic
+from models.text2semantic.network import Text2Semantic, TextAndTokens
 
 pytestmark = [pytest.mark.processor, pytest.mark.slow]
 
@@ -39,9 +39,8 @@ def test_the_step_by_step_logits_are_those_of_the_whole_network(network, request
         new = torch.arange(20) % 40
         tokens = torch.cat([prompt, new])[None]
         with torch.no_grad():
-            whole = network(
-                request.phones[None], torch.tensor([len(request.phones)]), tokens, torch.tensor([tokens.shape[1]])
-            )
+            lengths = torch.tensor([len(request.phones)]), torch.tensor([tokens.shape[1]])
+            whole = network(TextAndTokens(request.phones[None], lengths[0], tokens, lengths[1]))
         stepwise = decoder.score(request, new.tolist())
         torch.testing.assert_close(stepwise, whole.logits[0, len(prompt) :], atol=2e-5, rtol=0)
 

@@ -6,11 +6,11 @@ from pydantic import ValidationError
 
 from models.configs.text2semantic import GuideConfig, SamplingConfig, Text2SemanticConfig
 from models.phones.symbols import phones_to_ids
-from models.text2semantic.attempts import Task, find_misreadings, generate_checked, listen
+from models.text2semantic.attempts import Effort, Task, find_misreadings, generate_checked, listen
 from models.text2semantic.coverage import compare
 from models.text2semantic.decoding import Decoder, Request
 from models.text2semantic.guidance import FORBIDDEN, LONGEST_PAUSE, TextGuide
-from models.text2semantic.network import Text2Semantic
+from models.text2semantic.network import Text2Semantic, TextAndTokens
 
 CODES = 120
 NUMBERS = {"vocab_size": CODES + 1, "hidden_dim": 32, "heads": 2, "layers": 2, "feedforward_dim": 64, "bert_dim": 0}
@@ -62,7 +62,7 @@ def test_what_the_network_is_told_step_by_step_is_what_training_told_it(network)
 @torch.no_grad()
 def test_generation_computes_what_training_computes(network):
     tokens = torch.randint(0, CODES, (1, 12), generator=torch.Generator().manual_seed(2))
-    trained = network(HELLO[None], torch.tensor([len(HELLO)]), tokens, torch.tensor([12])).logits[0]
+    trained = network(TextAndTokens(HELLO[None], torch.tensor([len(HELLO)]), tokens, torch.tensor([12]))).logits[0]
     torch.testing.assert_close(
         Decoder(network).score(Request(HELLO, 0), tokens[0].tolist()), trained, atol=1e-4, rtol=1e-3
     )
@@ -106,9 +106,9 @@ def test_more_candidates_say_the_text_at_least_as_well(network):
     errors = []
     for candidates in (1, 4):
         settings = SamplingConfig(top_k=0, candidates=candidates)
-        tries = generate_checked(Decoder(network), tasks, 5, settings, attempts=1, batch_size=8)
+        tries = generate_checked(Decoder(network), tasks, Effort(5, settings, attempts=1, batch_size=8))
         errors.append([one[-1].coverage.error_rate for one in tries])
-        alone = generate_checked(Decoder(network), tasks[1:], 5, settings, attempts=1, batch_size=1)
+        alone = generate_checked(Decoder(network), tasks[1:], Effort(5, settings, attempts=1, batch_size=1))
         assert alone[0] == tries[1]  # whatever stands beside it
     assert all(many <= one for one, many in zip(*errors, strict=True))
 

@@ -21,8 +21,8 @@ from pipeline.cli.main import run_command
 from pipeline.errors import SettingsError, TransientError
 from pipeline.io.artifacts import cache as artifact_cache
 from pipeline.io.artifacts.cache import artifact_table, is_pulled
-from pipeline.io.artifacts.sources import fetch
-from pipeline.io.hub import From
+from pipeline.io.artifacts.sources import Download, fetch
+from pipeline.io.hub import HUB, From
 from pipeline.jobs.artifacts import pull_artifact
 from pipeline.records.artifact import Artifact, ArtifactFile, UrlSource
 
@@ -216,12 +216,12 @@ def test_an_interrupted_download_goes_on_where_it_stopped_and_a_longer_file_is_c
     )
     (tmp_path / "net.bin.part").write_bytes(b"0123")
     told: list[int] = []
-    local = fetch(UrlSource.model_construct(url=url), file, tmp_path, told.append, print)
+    local = fetch(UrlSource.model_construct(url=url), file, Download(HUB, tmp_path, told.append))
     assert local.read_bytes() == b"0123456789"
     assert ranges == ["bytes=4-"]
     assert sum(told) == 10
     short = file.model_copy(update={"size_bytes": 3})
-    assert fetch(UrlSource.model_construct(url=url), short, tmp_path, told.append, print).stat().st_size == 4
+    assert fetch(UrlSource.model_construct(url=url), short, Download(HUB, tmp_path, told.append)).stat().st_size == 4
 
 
 def test_plain_http_is_no_source():

@@ -35,19 +35,20 @@ KEYS = {
 }
 
 
+class Pinned(Workspace):
+    version, recipe_digest = "0123456789ab", "d" * 64
+
+
 def a_workspace() -> Workspace:
     """Everything that a key covers, and nothing else."""
     consent = {"speaker": "Ana", "granted_on": "2026-01-09", "statement": "statement.wav"}
     manifest = VoiceManifest.model_validate({"language": "en", "consent": consent, "license": "CC0-1.0"})
-    return Workspace(
+    return Pinned(
         voice=SimpleNamespace(name="ana", folder=Path("voices/ana"), manifest=manifest),
         settings=Settings(),
         base=SimpleNamespace(name="tiny", digest="b" * 64, gate=GateFloors()),
         content_digest="c" * 64,
-        recipe_digest="d" * 64,
-        version="0123456789ab",
         root=Path(),
-        store=None,
         registry=None,
         machine=SimpleNamespace(cache=Path("cache")),
         reporter=None,

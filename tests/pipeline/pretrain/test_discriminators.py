@@ -15,7 +15,7 @@ from models.sound.harmonics import PITCH_CHANNELS, pitch_latent
 from models.sound.pitch import PitchTracker
 from models.sound.spectrogram import Spectrogram, compress, expand
 from models.synthesizer.tokens import TrainingBatch
-from models.synthesizer.vits import Synthesizer
+from models.synthesizer.vits import NO_NOISE, Synthesizer
 from pipeline.pretrain.discriminators import Contest, Pictures, train_discriminators
 from pipeline.pretrain.loop import Run, load_network
 from pipeline.pretrain.recipe import Stage
@@ -110,7 +110,7 @@ def test_contrast_is_heard_at_synthesis_and_not_seen_in_training(network):
         return out.m_p
 
     def spoken():
-        return network.decode(batch.codes, batch.text, ge, noise_scale=0.0)
+        return network.decode(batch.codes, batch.text, ge, NO_NOISE)
 
     mean, plain = trained(), spoken()
     network.prior_gain[4:8] = 2.0
