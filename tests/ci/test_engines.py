@@ -234,6 +234,14 @@ def test_gitlab_creates_the_jobs_of_a_child_pipeline_where_they_belong_and_nowhe
     assert jobs_created(strangers, MERGE_REQUEST) == [], "as it was: a child without rules is empty there"
 
 
+def test_a_merge_request_links_the_report_by_a_path_without_a_pattern():
+    """Where a pattern stands in the path, GitLab shows no link."""
+    kept = gitlab_jobs(gitlab_pipeline(PLAN, STRANGER))["validate:ana"]["artifacts"]
+    assert kept["expose_as"] == "report on ana"
+    assert [path for path in kept["paths"] if path.endswith(".html")] == kept["paths"]
+    assert not [path for path in kept["paths"] if set(path) & set("*?[$")]
+
+
 def test_only_fine_tuning_asks_for_a_gpu():
     tagged = {name for name, job in gitlab_jobs(gitlab_pipeline(PLAN)).items() if "gpu" in job.get("tags", [])}
     assert tagged == {"finetune:ana"}
