@@ -45,6 +45,8 @@ def _walk(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...]
         if child.hidden:
             continue
         if getattr(child, "commands", None):
+            if child.invoke_without_command:
+                yield (*path, name), child
             yield from _walk(child, (*path, name))
         else:
             yield (*path, name), child

@@ -14,9 +14,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # Highest first. A module belongs to the longest prefix that fits.
 LAYERS = [
     ("pipeline.cli",),
-    ("pipeline.line",),
+    ("pipeline.line", "pipeline.serve"),
     ("pipeline.stages", "pipeline.jobs", "pipeline.pretrain"),
-    ("pipeline.serve",),
     ("models",),
     ("pipeline.io",),
     ("pipeline.signal", "pipeline.text"),

@@ -165,6 +165,19 @@ def merge_adapter(network: nn.Module, folder: Path) -> nn.Module:
 
     Raises `WeightsError` as `load_adapter` does, before anything is changed.
     """
+    targets, state, scale = fitting_adapter(network, folder)
+    for name, module in targets.items():
+        a, b = state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"]
+        change = b @ a if a.dim() == 2 else F.conv1d(a.transpose(0, 1), b).transpose(0, 1)
+        module.weight.data = module.weight.data + change * scale
+    return network
+
+
+def fitting_adapter(network: nn.Module, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], float]:
+    """The modules that the adapter in a folder changes, its weights, and their scale alpha / rank.
+
+    Raises `WeightsError` as `load_adapter` does.
+    """
     config, state = read_adapter(folder)
     targets: dict[str, Any] = _adaptable(network, config["target_modules"])
     expected: dict[str, list[int]] = {}
@@ -173,12 +186,7 @@ def merge_adapter(network: nn.Module, folder: Path) -> nn.Module:
         expected[f"{name}.lora_A.weight"] = [rank, *n_in]
         expected[f"{name}.lora_B.weight"] = [n_out, rank, *(1 for _ in n_in[1:])]
     _check_shapes(state, expected, str(folder / WEIGHTS_FILE))
-    scale = config["lora_alpha"] / config["r"]
-    for name, module in targets.items():
-        a, b = state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"]
-        change = b @ a if a.dim() == 2 else F.conv1d(a.transpose(0, 1), b).transpose(0, 1)
-        module.weight.data = module.weight.data + change * scale
-    return network
+    return targets, state, config["lora_alpha"] / config["r"]
 
 
 def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -45,7 +45,7 @@ def load_voice(
     renderer = family.renderer(loaded, options)
     decoder = Decoder(text2semantic.to(device), options.text2semantic_weights)
     speaker = load_speaker_encoder(base, cache)
-    embed = None if speaker is None else _SpeakerVector(speaker.to(device))
+    embed = None if speaker is None else SpeakerVector(speaker.to(device))
     return Voice(decoder, renderer, family.listener(loaded).hear, embed)
 
 
@@ -63,7 +63,7 @@ def _adapt(network: nn.Module, folder: Path | None) -> None:
         merge_adapter(network, folder)
 
 
-class _SpeakerVector:
+class SpeakerVector:
     """16 kHz speech (N,) -> the vector (speaker_dim,) that v2Pro is conditioned on."""
 
     def __init__(self, encoder: SpeakerEncoder) -> None:

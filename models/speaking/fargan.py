@@ -37,6 +37,7 @@ class FarganRenderer:
 
     takes_several = True
     streams_within = True
+    streams_exactly = True
     sample_rate_hz = SAMPLE_RATE_HZ
     reference_rates_hz: tuple[int, ...] = (SAMPLE_RATE_HZ,)
 

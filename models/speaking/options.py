@@ -16,11 +16,13 @@ class VoiceOptions:
     `text2semantic_weights`: see `models.text2semantic.decoding.compare_weights` for what bf16 and int8 cost.
     `wave_precision`: of a HiFi-GAN type decoder on a CPU; others are fast as they are.
     `cfm_steps`: of v3 and v4; None as the base says.
+    `keeps_modules`: no part of a network is replaced by a quicker one of the same numbers; adapters are plugged in.
     """
 
     text2semantic_weights: WeightKind = "f32"
     wave_precision: Literal["f32", "bf16"] = "f32"
     cfm_steps: int | None = None
+    keeps_modules: bool = False
 
 
 Precision = Literal["f32", "bf16", "int8"]

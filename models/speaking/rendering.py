@@ -58,6 +58,7 @@ class Renderer(Protocol):
     reference_rates_hz: tuple[int, ...]  # the spectrogram's first
     takes_several: bool  # whether it can speak like the mean of several clips
     streams_within: bool  # whether the smallest piece it can speak is less than a sentence
+    streams_exactly: bool  # whether the pieces of a stream are those of the whole, to the sample
 
     def reference(
         self, waves: dict[int, Tensor], speaker: Tensor | None, tokens: Tensor, phones: Tensor | None
@@ -79,6 +80,7 @@ class VitsRenderer:
 
     takes_several = True
     streams_within = True
+    streams_exactly = False  # a piece does not know the tokens after it
 
     def __init__(self, synthesizer: Synthesizer, device: torch.device) -> None:
         config = synthesizer.config.spectrogram
@@ -113,8 +115,8 @@ class VitsRenderer:
 
 
 def vits_renderer(synthesizer: Synthesizer, device: torch.device, options: VoiceOptions) -> VitsRenderer:
-    """Takes the synthesizer over; its adapters, if any, have to be merged."""
-    if device.type == "cpu":
+    """Takes the synthesizer over; its adapters, if any, have to be merged, or plugged in and nothing be replaced."""
+    if device.type == "cpu" and not options.keeps_modules:
         is_lighter = options.wave_precision == "bf16" and isinstance(synthesizer.dec, HifiGanDecoder)
         if is_lighter:
             require("bf16")
@@ -186,6 +188,7 @@ class CfmRenderer:
 
     takes_several = False
     streams_within = False
+    streams_exactly = False
 
     def __init__(
         self,

@@ -192,7 +192,7 @@ class Voice:
         if not sentences:
             raise ModelsError("nothing to say: no sentences")
         prepared = self.prepare(reference)
-        tasks = [self._task(sentence, prepared) for sentence in sentences]
+        tasks = [self.task(sentence, prepared) for sentence in sentences]
         tries = generate_checked(self.decoder, tasks, self._effort(manner, batch_size), watch)
         waves: list[Tensor] = []
         spoken: list[SpokenSentence] = []
@@ -203,7 +203,7 @@ class Voice:
             spoken.append(self._spoken(found, position, len(wave)))
             waves.append(wave)
             if index + 1 < len(sentences):
-                waves.append(self._pause(sentence))
+                waves.append(self.pause(sentence))
             position = sum(len(wave) for wave in waves)
         return Speech(torch.cat(waves), self.sample_rate_hz, tuple(spoken))
 
@@ -222,7 +222,7 @@ class Voice:
         within_sentences = within_sentences and self.renderer.streams_within
         position = 0
         for index, sentence in enumerate(sentences):
-            task = self._task(sentence, prepared)
+            task = self.task(sentence, prepared)
             found: list[Attempt] = []
             tokens: Iterable[int]
             if within_sentences and self.decoder.network.guide is None:
@@ -231,14 +231,14 @@ class Voice:
                 found += generate_checked(self.decoder, [task], effort)[0]
                 tokens = found[-1].tokens
             if within_sentences:
-                waves = self.renderer.render_stream(pieces_of(tokens), self._utterance(sentence, prepared, manner))
+                waves = self.renderer.render_stream(pieces_of(tokens), self.utterance(sentence, prepared, manner))
             else:
                 waves = iter([self._render(found[-1].tokens, sentence, prepared, manner)])
             start, length = position, 0
             for wave in waves:
                 length += len(wave)
                 yield SpeechChunk(_limited(wave).cpu(), index)
-            ending = self._pause(sentence) if index + 1 < len(sentences) else torch.zeros(0)
+            ending = self.pause(sentence) if index + 1 < len(sentences) else torch.zeros(0)
             position += length + len(ending)
             yield SpeechChunk(ending, index, self._spoken(tuple(found), start, length))
 
@@ -262,7 +262,8 @@ class Voice:
                 return
             yield tokens[-1]
 
-    def _task(self, sentence: Sentence, prepared: PreparedReference) -> Task:
+    def task(self, sentence: Sentence, prepared: PreparedReference) -> Task:
+        """What the text-to-semantic network is asked for."""
         count = len(sentence.phones)
         if not count:
             raise ModelsError("a sentence has no phones: there is nothing to say")
@@ -277,15 +278,17 @@ class Voice:
         if not tokens:
             return torch.zeros(0)
         with torch.no_grad():
-            wave = self.renderer.render(torch.tensor(tokens), self._utterance(sentence, prepared, manner))
+            wave = self.renderer.render(torch.tensor(tokens), self.utterance(sentence, prepared, manner))
         return _limited(wave).cpu()
 
-    def _utterance(self, sentence: Sentence, prepared: PreparedReference, manner: Manner) -> Utterance:
+    def utterance(self, sentence: Sentence, prepared: PreparedReference, manner: Manner) -> Utterance:
+        """What the renderer is told beside the tokens."""
         row_seed = derive_seed(manner.seed, sentence.phones, RENDER_SEED_ATTEMPT)
         generator = torch.Generator(device=self.decoder.device).manual_seed(row_seed)
         return Utterance(sentence.phones, prepared, manner.speed, generator)
 
-    def _pause(self, sentence: Sentence) -> Tensor:
+    def pause(self, sentence: Sentence) -> Tensor:
+        """The silence after a sentence, (N,)."""
         return torch.zeros(round(sentence.pause_s * self.sample_rate_hz))
 
     def _spoken(self, found: tuple[Attempt, ...], start: int, length: int) -> SpokenSentence:

@@ -200,17 +200,18 @@ def generate_checked(
             for (index, row_seed), one in zip(rows, generated, strict=True):
                 found[index].append(judge(decoder, tasks[index], tempos[index], row_seed, one))
             for index, candidates in found.items():
-                tries[index].append(_best(candidates, tempos[index]))
+                tries[index].append(best_of(candidates, tempos[index]))
         waiting = [index for index in waiting if tries[index][-1].problems]
-    return [_chosen_last(found, tempo) for found, tempo in zip(tries, tempos, strict=True)]
+    return [chosen_last(found, tempo) for found, tempo in zip(tries, tempos, strict=True)]
 
 
-def _chosen_last(tries: list[Attempt], tempo: Tempo) -> tuple[Attempt, ...]:
-    best = _best(tries, tempo)
+def chosen_last(tries: Sequence[Attempt], tempo: Tempo) -> tuple[Attempt, ...]:
+    """All tries, the least bad one last."""
+    best = best_of(tries, tempo)
     return (*[one for one in tries if one is not best], best)
 
 
-def _best(tries: Sequence[Attempt], tempo: Tempo) -> Attempt:
+def best_of(tries: Sequence[Attempt], tempo: Tempo) -> Attempt:
     """Fewest problems, then what says the text best, then the most ordinary length."""
     middle = (tempo.fewest + tempo.most) / 2
 

@@ -8,8 +8,9 @@ Letters: B rows, T columns of the prefill, D width, H heads, V vocabulary.
 A row is [padding | text | prompt | new tokens]: padded on the left, so that all rows grow at the same column.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +47,7 @@ class Generation:
 
 
 @dataclass
-class _LayerWeights:
+class LayerWeights:
     """One layer, ready for products."""
 
     qkv: Projection
@@ -55,6 +56,16 @@ class _LayerWeights:
     down: Projection
     norm1: tuple[Tensor, Tensor]
     norm2: tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """What the network makes of texts and prompts, padded on the left."""
+
+    used: Tensor  # (B, T), false where padded
+    layers: list[tuple[Tensor, Tensor]]  # keys and values (B, H, T, D/H) of every layer
+    positions: Tensor  # (B,) audio position of the first new token
+    logits: Tensor  # (B, V) of the first new token
 
 
 @dataclass
@@ -140,10 +151,11 @@ class Decoder:
         padded = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True)
         used = torch.arange(padded.shape[1]) < lengths[:, None]
         noise = RowNoise([request.seed for request in requests], self.config.vocab_size, self.device)
-        followed = self._follow(requests)
+        followed = self.follow(requests)
         return Sampler(sampling, padded.to(self.device), used.to(self.device), self.config.vocab_size, noise, followed)
 
-    def _follow(self, requests: Sequence[Request]) -> Followed | None:
+    def follow(self, requests: Sequence[Request]) -> Followed | None:
+        """How far each row is in its text; None for a base whose codes tell no phone."""
         guide = self.network.guide
         return None if guide is None else guide.follow([request.phones for request in requests])
 
@@ -151,19 +163,26 @@ class Decoder:
 
     def _prefill(self, requests: Sequence[Request]) -> tuple[_Batch, Tensor]:
         """Text and prompt of every row: the filled batch and the logits (B, V) of the first new token."""
+        read = self.read(requests)
+        memory = build_memory(read.used, torch.float32 if self.weights == "f32" else torch.float16)
+        for keys, values in read.layers:
+            memory.add_layer(keys, values)
+        return _Batch(list(range(len(requests))), memory, read.positions), read.logits
+
+    def read(self, requests: Sequence[Request]) -> Read:
+        """Text and prompt of every row."""
         x, used, is_text = self._embed(requests)
         mask = _prefill_mask(used, is_text)
-        memory = build_memory(used, torch.float32 if self.weights == "f32" else torch.float16)
+        layers = []
         for layer in self.layers:
             qkv = _over_rows(layer.qkv, x).unflatten(-1, (3, self.config.heads, -1)).permute(2, 0, 3, 1, 4)
             query, keys, values = qkv  # each (B, H, T, D/H)
             attended = F.scaled_dot_product_attention(query, keys, values, mask)
             x = _norm(x + _over_rows(layer.out, attended.transpose(1, 2).flatten(2)), layer.norm1)
             x = _norm(x + _over_rows(layer.down, _over_rows(layer.up, x).relu_()), layer.norm2)
-            memory.add_layer(keys, values)
+            layers.append((keys, values))
         prompts = [0 if request.prompt is None else len(request.prompt) for request in requests]
-        positions = torch.tensor(prompts, device=self.device)
-        return _Batch(list(range(len(requests))), memory, positions), self.predict(x[:, -1])
+        return Read(used, layers, torch.tensor(prompts, device=self.device), self.predict(x[:, -1]))
 
     def _embed(self, requests: Sequence[Request]) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings (B, T, D) padded on the left, the used columns (B, T) and those of them that hold text."""
@@ -194,17 +213,21 @@ class Decoder:
         if followed:
             x = x + followed.told()
         for index, layer in enumerate(self.layers):
-            attended = batch.memory.attend(index, layer.qkv(x))
-            x = _norm(x + layer.out(attended), layer.norm1)
-            x = _norm(x + layer.down(layer.up(x).relu_()), layer.norm2)
+            x = self.through(layer, x, partial(batch.memory.attend, index))
         batch.positions += 1
         return self.predict(x)
+
+    @staticmethod
+    def through(layer: LayerWeights, x: Tensor, attend: Callable[[Tensor], Tensor]) -> Tensor:
+        """One layer of one token per row: (B, D) -> (B, D). attend: (B, 3 D) -> (B, D)."""
+        x = _norm(x + layer.out(attend(layer.qkv(x))), layer.norm1)
+        return _norm(x + layer.down(layer.up(x).relu_()), layer.norm2)
 
     @torch.no_grad()
     def score(self, request: Request, tokens: Sequence[int]) -> Tensor:
         """Logits (n + 1, V) before each of n given tokens and after the last, the way generation computes them."""
         batch, logits = self._prefill([request])
-        followed = self._follow([request])
+        followed = self.follow([request])
         found = [logits]
         for token in tokens:
             drawn = torch.tensor([token], device=self.device)
@@ -214,12 +237,12 @@ class Decoder:
         return torch.cat(found)
 
 
-def _prepare(layer: torch.nn.Module, kind: WeightKind) -> _LayerWeights:
+def _prepare(layer: torch.nn.Module, kind: WeightKind) -> LayerWeights:
     assert isinstance(layer, Block)
     parts = [layer.self_attn.in_proj, layer.self_attn.out_proj, layer.linear1, layer.linear2]
     qkv, out, up, down = (build_projection(kind, *effective_linear(part)) for part in parts)
     norms = [(norm.weight.detach(), norm.bias.detach()) for norm in (layer.norm1, layer.norm2)]
-    return _LayerWeights(qkv, out, up, down, *norms)
+    return LayerWeights(qkv, out, up, down, *norms)
 
 
 def _over_rows(projection: Projection, x: Tensor) -> Tensor:

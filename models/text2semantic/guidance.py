@@ -38,6 +38,7 @@ class States:
     symbols: Tensor  # (S, FACTS) places in the embedding
     classes: Tensor  # (S,)
     durations: Tensor  # (S,) rows of the table of durations, -1 for the last
+    origins: tuple[int | None, ...] = ()  # which symbol of the text each is of; None for the silence around it
 
 
 class TextReader(nn.Module):
@@ -74,13 +75,16 @@ class TextReader(nn.Module):
             return None
         symbols = phones.tolist()
         facts: list[tuple[int, int, int, int]] = []
+        origins: list[int | None] = []
         for place, symbol in enumerate(symbols):
             before, after = symbols[max(place - 1, 0)], symbols[min(place + 1, len(symbols) - 1)]
             is_pause = symbol in pause_ids() and facts and facts[-1][3] != SILENCE
             for sound in [SILENCE] if is_pause else self._sounds[symbol]:
                 facts.append((before, symbol, after, sound))
+                origins.append(place)
         if facts[-1][3] == SILENCE:
             facts.pop()
+            origins.pop()
         stop = symbols[-1]
         facts = [(stop, stop, symbols[0], SILENCE), *facts, (symbols[-2:][0], stop, stop, SILENCE)]
         facts.append((stop, stop, stop, SILENCE))
@@ -89,7 +93,7 @@ class TextReader(nn.Module):
         durations = torch.where(classes == SILENCE, places + PLACES.index("pause"), classes)
         durations[0], durations[-2], durations[-1] = places + PLACES.index("lead"), places + PLACES.index("tail"), -1
         table[:, 3] += self._class_place
-        return States(table, classes, durations)
+        return States(table, classes, durations, (None, *origins, None, None))
 
 
 class TextGuide(TextReader):
@@ -183,10 +187,13 @@ class Followed:
 
         For generation: the weights of the guide must not change meanwhile.
         """
+        return torch.bmm(self.chances[:, None], self._told_table())[:, 0]
+
+    def _told_table(self) -> Tensor:
         if self._table is None:
             embedded = self.guide.symbols(self.symbols).flatten(2)  # (B, S, FACTS E)
             self._table = torch.cat([self.fitting, F.linear(embedded, self.guide.project.weight[:, :-1])], dim=2)
-        return torch.bmm(self.chances[:, None], self._table)[:, 0]
+        return self._table
 
     def push(self, tokens: Tensor) -> None:
         """Take note of the tokens (B,) that came."""
@@ -206,6 +213,23 @@ class Followed:
         for name in ("known", "symbols", "fitting", "skip", "leave", "state", "hush"):
             setattr(self, name, getattr(self, name)[rows])
         self._table = None if self._table is None else self._table[rows]
+
+    def put(self, row: int, other: "Followed", place: int) -> None:
+        """Follow in this row what the other follows at that place."""
+        table, others = self._told_table(), other._told_table()
+        longer = other.symbols.shape[1] - self.symbols.shape[1]
+        if longer > 0:
+            for name in ("symbols", "fitting", "state", "leave"):
+                setattr(self, name, F.pad(getattr(self, name), (0, 0, 0, longer)))
+            self.skip, table = F.pad(self.skip, (0, longer)), F.pad(table, (0, 0, 0, longer))
+        self._table, count = table, other.symbols.shape[1]
+        pairs = [
+            (getattr(self, name), getattr(other, name)) for name in ("symbols", "fitting", "skip", "leave", "state")
+        ]
+        for mine, theirs in [*pairs, (table, others)]:
+            mine[row] = 0
+            mine[row, :count] = theirs[place]
+        self.known[row], self.hush[row] = other.known[place], other.hush[place]
 
     def _enter(self, arriving: Tensor) -> None:
         """Chances (B, S) that a state is reached, the skipping of short phones counted in."""

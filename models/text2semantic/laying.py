@@ -42,6 +42,24 @@ def lay_text(tokens: Tensor, phones: Tensor, guide: TextReader, frames_per_token
     return lay_out(_stretches(states, path.tolist(), frames_per_token))
 
 
+def symbol_spans(tokens: Tensor, phones: Tensor, guide: TextReader) -> list[tuple[int, int] | None] | None:
+    """From which token to before which each symbol (X,) is spoken; None of a symbol that no token says.
+
+    None at all where the guide cannot read the text or find it in the tokens (Y,).
+    """
+    found = states_spoken(tokens, phones, guide)
+    if found is None:
+        return None
+    states, path = found
+    spans: list[tuple[int, int] | None] = [None] * len(phones)
+    for token, state in enumerate(path.tolist()):
+        origin = None if state == PAUSED else states.origins[state]
+        if origin is not None:
+            before = spans[origin]
+            spans[origin] = (token if before is None else before[0], token + 1)
+    return spans
+
+
 def lay_evenly(phones: Tensor, frames: int) -> Laid:
     """Symbols (X,) each as long as the others: for tokens that do not say their text."""
     pause = load_symbols("v2").index(PAUSE)

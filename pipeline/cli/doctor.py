@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Extras without which no voice is trained; the others are worth a remark.
 NEEDED_EXTRAS = ("core", "audio", "train")
-EXTRAS = (*NEEDED_EXTRAS, "hub", "ears", "lang-en", "lang-zh", "lang-ja", "lang-ko", "lang-yue")
+EXTRAS = (*NEEDED_EXTRAS, "hub", "ears", "serve", "lang-en", "lang-zh", "lang-ja", "lang-ko", "lang-yue")
 REQUIREMENT = re.compile(r"([\w.-]+)(?:==([^\s;]+))?\s*(?:;.*extra == ['\"]([\w-]+)['\"])?")
 
 

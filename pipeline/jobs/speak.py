@@ -182,15 +182,25 @@ def read_sentences(
     """Sentences as phone ids, and what could not be read. Raises UsageError where there is nothing to say."""
     sentences, unknown = [], {}
     for piece in split_sentences(text, language):
-        phones = phonemize_for_synthesis(piece, language)
-        unknown.update(dict.fromkeys(phones.unknown))
-        if not is_silent(phones):
-            ids = torch.tensor(phones_to_ids(list(phones.symbols), symbols))
-            features = bert.of(phones.bert_spans) if bert else None
-            sentences.append(Sentence(ids, features, pause_after_s(piece)))
+        sentence, unread = read_sentence(piece, language, symbols, bert)
+        unknown.update(dict.fromkeys(unread))
+        if sentence is not None:
+            sentences.append(sentence)
     if not sentences:
         raise UsageError(f"nothing to pronounce in {text[:40]!r}", hint="give words in the voice's language")
     return sentences, [f"not spoken, nobody could read: {' '.join(unknown)}"] if unknown else []
+
+
+def read_sentence(
+    piece: str, language: Language, symbols: str, bert: BertFeatures | None = None
+) -> tuple[Sentence | None, tuple[str, ...]]:
+    """One sentence as phone ids, None where there is nothing to say, and what could not be read."""
+    phones = phonemize_for_synthesis(piece, language)
+    if is_silent(phones):
+        return None, phones.unknown
+    ids = torch.tensor(phones_to_ids(list(phones.symbols), symbols))
+    features = bert.of(phones.bert_spans) if bert else None
+    return Sentence(ids, features, pause_after_s(piece)), phones.unknown
 
 
 def read_reference(folder: Path, symbols: str, bert: BertFeatures | None = None) -> Reference:

@@ -219,6 +219,21 @@ class PublishSettings(Record):
     )
 
 
+class ServeSettings(Record):
+    """The server of published voices; section ``[serve]``. docs/serving.md."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; another than this machine's own needs API keys.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    poll_s: float = Field(0.5, ge=0.05, le=1.0, description="Seconds between two looks at the registry for a voice.")
+    rows: int = Field(32, ge=2, le=256, description="Candidates of sentences that are drawn at once.")
+    adapter_mb: int = Field(256, ge=1, description="Memory for voices; those used least recently leave it.")
+    queue: int = Field(64, ge=1, le=10_000, description="Requests under way and waiting; one more gets 429.")
+    deadline_s: float = Field(120.0, ge=1.0, description="Longest time from a request to the end of its answer.")
+    drain_s: float = Field(30.0, ge=0.0, le=600.0, description="After SIGTERM, time for requests under way to end.")
+    characters: int = Field(4096, ge=1, le=20_000, description="Longest text of one request.")
+    keys: str = Field("", description="File of API keys; empty: serve-keys.json in the user's configuration folder.")
+
+
 class Settings(Record):
     """All sections, resolved. A stage is handed its own section only."""
 
@@ -231,3 +246,4 @@ class Settings(Record):
     gate: GateSettings = GateSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     publish: PublishSettings = PublishSettings()
+    serve: ServeSettings = ServeSettings()

@@ -128,7 +128,7 @@ class ToyResynthesizer:
 class ToyRenderer:
     sample_rate_hz = RATE_HZ
     reference_rates_hz: tuple[int, ...] = (RATE_HZ,)
-    takes_several = streams_within = False
+    takes_several = streams_within = streams_exactly = False
 
     def __init__(self, network: Reader) -> None:
         self.network = network
