@@ -170,7 +170,6 @@ def pull(
         voxline bases pull gpt-sovits-v2proplus
         HF_ENDPOINT=https://mirror.example voxline bases pull gpt-sovits-v4
         voxline bases pull gpt-sovits-v2 --from ~/downloads
-        voxline bases pull deepfilternet
     """
     import os
 
@@ -181,13 +180,11 @@ def pull(
 
     settings = resolve_settings().settings.voxline
     reporter = ConsoleReporter(quiet=quiet or as_json)
-    if name == "deepfilternet":
-        from pipeline.io.denoiser_weights import pull_denoiser
+    if name == "deepfilternet":  # its old name; goes with the release after 0.1
+        from pipeline.cli.artifacts import pull as pull_artifacts
 
-        place = pull_denoiser(settings.cache_folder, source=source, log=reporter.log)
-        reporter.log(f"deepfilternet is ready: {place}")
-        if as_json:
-            print_json({"name": name, "pulled": [str(place)]})
+        tell("warning: this is called voxline artifacts pull deepfilternet3 now", style="yellow", stderr=True)
+        pull_artifacts(["deepfilternet3"], source, force, quiet or as_json)
         return
     require_trusted("bases pull", "pull it from the protected branch: bases.lock says which bytes are taken")
     with typed(name):

@@ -14,7 +14,6 @@ from models.configs.ge2e import WEIGHTS as GE2E_WEIGHTS
 from models.errors import WeightsError
 from models.loading.bases import load_base
 from pipeline.io.artifacts.cache import artifact_folder, artifact_table, is_pulled
-from pipeline.io.denoiser_weights import deepfilternet_folder
 from pipeline.records.settings import ValidateSettings
 from pipeline.signal.packaged import dnsmos_file, silero_file
 
@@ -46,11 +45,10 @@ def tool_digests(settings: ValidateSettings, cache: Path) -> dict[str, str]:
 
 
 def denoiser_folder(settings: ValidateSettings, cache: Path) -> Path:
-    """The folder of DeepFilterNet: of the settings, else what was pulled, its checkpoint before its export."""
+    """The folder of DeepFilterNet: of the settings, else what was pulled."""
     if settings.denoise_weights:
         return Path(settings.denoise_weights).expanduser()
-    checkpoint = deepfilternet_folder(cache)
-    return checkpoint if checkpoint.is_dir() else artifact_folder(cache, DENOISER)
+    return artifact_folder(cache, DENOISER)
 
 
 def likeness_weights(cache: Path) -> Path | None:

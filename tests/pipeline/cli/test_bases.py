@@ -16,3 +16,10 @@ def test_a_base_is_shown_on_one_screen_and_whole_on_demand(line, voxline, monkey
 
 def test_pulling_tells_scripts_what_came(line, voxline):
     assert json.loads(voxline("bases", "pull", "nano", "--json").out) == {"name": "nano", "pulled": []}
+
+
+def test_the_old_way_to_the_denoiser_warns_and_takes_the_new_one(line, voxline, tmp_path):
+    told = voxline("bases", "pull", "deepfilternet", "--from", str(tmp_path))
+    assert told.code == 3, "nothing lies in that folder"
+    assert "warning: this is called voxline artifacts pull deepfilternet3 now" in told.err
+    assert "FOLDER/deepfilternet3/" in told.err

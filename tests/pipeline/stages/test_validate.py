@@ -351,20 +351,6 @@ def test_weights_that_are_named_and_missing_are_a_wrong_setting(folder, capsys):
     assert "config.ini" in capsys.readouterr().err
 
 
-def test_pulling_deepfilternet_from_a_folder_notes_its_digests(deepfilternet, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("VOXLINE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    assert run_command(["bases", "pull", "deepfilternet", "--from", str(deepfilternet.parent)]) == 0
-    note = json.loads((tmp_path / "cache" / "deepfilternet" / "weights.json").read_text())
-    assert set(note["sha256"]) == {"config.ini", "checkpoints/model_1.ckpt.best"}
-    tools = load_tools(ValidateSettings(dnsmos=False, speakers=False, acoustic=False), tmp_path / "cache")
-    assert "deepfilternet" in tools.digests
-    assert run_command(["bases", "pull", "deepfilternet", "--from", str(tmp_path)]) in (0, 3)
-    (tmp_path / "nothing").mkdir()
-    assert run_command(["bases", "pull", "deepfilternet", "--from", str(tmp_path / "nothing")]) == 3
-    capsys.readouterr()
-
-
 def test_the_command_refuses_with_exit_code_10_and_prints_json(folder, capsys, tmp_path):
     settings = "[validate]\ndnsmos = false\nspeakers = false\nacoustic = false\n"
     (tmp_path / "pipeline.toml").write_text(settings)
@@ -409,7 +395,7 @@ def test_other_weights_of_a_tool_judge_a_voice_again(deepfilternet, tmp_path):
     before = tool_digests(settings, tmp_path)
     assert set(before) == {"silero", "dnsmos", "ge2e", "phones"}
     assert tool_digests(settings, tmp_path) == before
-    pulled = tmp_path / "deepfilternet"
+    pulled = tmp_path / "artifacts" / "deepfilternet3"
     shutil.copytree(deepfilternet, pulled)
     with_denoiser = tool_digests(settings, tmp_path)
     assert set(with_denoiser) - set(before) == {"deepfilternet"}
