@@ -174,9 +174,13 @@ def named(network: CfmSynthesizer) -> list[tuple[str, torch.nn.Parameter]]:
 
 
 def check_sampling(fixture: Any, network: CfmSynthesizer, features: Tensor) -> None:
-    """Every `infer.s<steps>[_cfg<strength>][_temp<temperature>]` the fixture holds."""
+    """Every `infer.s<steps>[_cfg<strength>][_temp<temperature>]` the fixture holds.
+
+    Of full networks one: how steps and guidance are counted does not depend on their sizes.
+    """
     lengths = torch.tensor([features.shape[-1]])
-    for name in fixture.outputs("infer."):
+    names = sorted(fixture.outputs("infer."))
+    for name in names[:1] if fixture.meta["weights"] == "recipe" else names:
         found = re.fullmatch(r"s(\d+)(?:_cfg([\d.]+))?(?:_temp([\d.]+))?", name)
         assert found, f"unknown kind of inference {name}"
         steps, guidance, temperature = found.groups()
