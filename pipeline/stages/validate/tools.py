@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,6 +36,7 @@ from pipeline.text.listening import compare
 
 if TYPE_CHECKING:
     from models.encoders.fast_phone_encoder import PhoneListener
+    from models.judges.whisper import Whisper
 
 PARTIAL_STEP_FRAMES = 50
 RECOGNISED = ("en", "zh")
@@ -89,6 +91,7 @@ class Terms:
 def load_tools(settings: ValidateSettings, cache: Path) -> Tools:
     """The networks that the settings ask for and this installation has; the others are named with the reason."""
     absent: dict[str, str] = {}
+    whisper = _begin_whisper(cache) if settings.acoustic else None  # comes while the others do
     opinion = _load_dnsmos(absent) if settings.dnsmos else None
     embed = _load_embedder() if settings.speakers else None
     denoise = _load_denoiser(settings, cache, absent) if settings.denoise != "off" else None
@@ -96,7 +99,7 @@ def load_tools(settings: ValidateSettings, cache: Path) -> Tools:
     spell = _speller(absent) if recognise else None
     likeness = _load_likeness(cache) if denoise else None
     digests = tool_digests(settings, cache)
-    listen = _load_listener(cache, absent) if settings.acoustic else None
+    listen = _listener(whisper, absent) if settings.acoustic else None
     return Tools(opinion, embed, denoise, recognise, spell, absent, digests, _load_silero(), likeness, listen)
 
 
@@ -252,24 +255,29 @@ def _load_likeness(cache: Path) -> Callable[[Floats, Floats, int], float] | None
     return likeness
 
 
-def _load_listener(cache: Path, absent: dict[str, str]) -> Callable[[Floats, str, str], Words | None] | None:
-    """Whisper, loaded when the first text asks for it. A front end that is not installed is noted when it is needed."""
+def _begin_whisper(cache: Path) -> Future[Whisper] | None:
+    """Whisper, None where it is not here. It takes more than a second to load, mostly outside Python: by a thread."""
     folder = words_folder(cache)
     if folder is None:
+        return None
+    from models.judges.whisper import Whisper
+
+    return ThreadPoolExecutor(1).submit(Whisper, folder, HEARD_AT_ONCE)
+
+
+def _listener(
+    whisper: Future[Whisper] | None, absent: dict[str, str]
+) -> Callable[[Floats, str, str], Words | None] | None:
+    """The words of recordings. A front end that is not installed is noted when it is needed."""
+    if whisper is None:
         absent["text_by_words"] = "no Whisper; `voxline artifacts pull whisper-base` fetches it (extra ears)"
         return None
-    from models.judges.whisper import LANGUAGES, LONGEST_S, Whisper
-
-    lock = Lock()
-    loaded: list[Whisper] = []
+    from models.judges.whisper import LANGUAGES, LONGEST_S
 
     def listen(samples: Floats, text: str, language: str) -> Words | None:
         if language not in LANGUAGES or len(samples) > LONGEST_S * ANALYSIS_RATE_HZ:
             return None
-        with lock:
-            if not loaded:
-                loaded.append(Whisper(folder, HEARD_AT_ONCE))
-        heard = loaded[0].hear(samples, language)
+        heard = whisper.result().hear(samples, language)
         try:
             return Words(heard.text, heard.mean_logprob, compare(text, heard.text, known_language(language)))
         except MissingExtraError as error:
