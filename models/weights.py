@@ -16,7 +16,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: no safetensors file: {str(error)[:100]}") from None
+        raise WeightsError(f"{path}: not a safetensors file: {str(error)[:100]}") from None
 
 
 def require_finite(state: Mapping[str, Tensor], source: str) -> None:

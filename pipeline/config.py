@@ -219,7 +219,7 @@ def read_pipeline(path: Path) -> dict[str, dict[str, Any]]:
     if not path.exists():
         return {}
     if not path.is_file():  # a pipe would be waited for
-        raise SettingsError(f"{path}: is no ordinary file", hint="put the file itself there, or nothing")
+        raise SettingsError(f"{path}: is not a regular file", hint="put the file itself there, or nothing")
     with path.open("rb") as stream:
         return parse_pipeline(stream.read(MAX_SETTINGS_BYTES + 1), str(path))
 

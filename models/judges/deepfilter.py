@@ -123,7 +123,7 @@ def _session(path: Path) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - its errors have no common class but this one
-        raise WeightsError(f"{path}: no ONNX graph: {str(error)[:200]}") from None
+        raise WeightsError(f"{path}: not an ONNX graph: {str(error)[:200]}") from None
 
 
 def _load(config_file: Path, paths: list[Path]) -> tuple[Any, Any]:

@@ -29,9 +29,9 @@ def read_onnx_constants(path: Path) -> dict[str, Tensor]:
         tensors = [value for graph in graphs for number, value in _fields(graph) if number == _INITIALIZER]
         found = dict(one for tensor in tensors if (one := _tensor(tensor)) is not None)
     except (OSError, ValueError, TypeError, IndexError, struct.error) as error:
-        raise WeightsError(f"{path}: no ONNX file: {str(error)[:100]}") from None
+        raise WeightsError(f"{path}: not an ONNX file: {str(error)[:100]}") from None
     if not found:
-        raise WeightsError(f"{path}: no ONNX file, or one without constants")
+        raise WeightsError(f"{path}: not an ONNX file, or one without constants")
     return found
 
 

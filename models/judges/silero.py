@@ -80,7 +80,7 @@ def _recurrent_constants(constants: dict[str, Tensor]) -> tuple[Tensor, Tensor, 
     anonymous = [tensor[0] for name, tensor in sorted(constants.items()) if "LSTM" in name]
     shapes = [tuple(tensor.shape) for tensor in anonymous]
     if shapes != [(4 * _HIDDEN, _HIDDEN), (4 * _HIDDEN, _HIDDEN), (8 * _HIDDEN,)]:
-        raise WeightsError(f"no silero-vad 6: recurrent constants of {shapes}")
+        raise WeightsError(f"not silero-vad 6: recurrent constants of {shapes}")
     return anonymous[0], anonymous[1], anonymous[2]
 
 
@@ -96,4 +96,4 @@ def load_silero(path: Path, dtype: torch.dtype = torch.float32) -> Silero:
     try:
         return Silero(constants, dtype).eval()
     except KeyError as error:
-        raise WeightsError(f"{path}: no silero-vad 6: {error} is missing") from None
+        raise WeightsError(f"{path}: not silero-vad 6: {error} is missing") from None

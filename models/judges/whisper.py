@@ -82,7 +82,7 @@ class Whisper:
                 str(folder), device="cpu", compute_type="int8", intra_threads=1, inter_threads=threads
             )
         except Exception as error:  # noqa: BLE001 - both libraries raise plain Exception and RuntimeError
-            raise WeightsError(f"{folder}: no Whisper for CTranslate2: {str(error)[:100]}") from None
+            raise WeightsError(f"{folder}: not a Whisper model for CTranslate2: {str(error)[:100]}") from None
         self._array = ctranslate2.StorageView.from_array
         self._end = self._pieces.token_to_id("<|endoftext|>")
         self._silence = self._encode(log_mels(np.zeros(0, np.float32), _WINDOW_FRAMES))

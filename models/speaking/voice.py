@@ -160,7 +160,7 @@ class Voice:
 
     def _prepare(self, reference: Reference) -> PreparedReference:
         if reference.others and not self.renderer.takes_several:
-            raise ModelsError("v3 and v4 speak on from one clip: several references are for the v2 family")
+            raise ModelsError("v3 and v4 continue from one clip: several references are for the v2 family")
         if reference.wave.dim() != 1 or not len(reference.wave) or not reference.wave.isfinite().all():
             raise ModelsError(f"a reference clip is one channel of finite samples, not {list(reference.wave.shape)}")
         wave = reference.wave.float() / max(1.0, float(reference.wave.abs().max()))

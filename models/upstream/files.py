@@ -108,7 +108,7 @@ def _read_weight_file(path: Path, content: dict[str, Any], header: bytes, md5: s
     info = shorten(content["info"]) if isinstance(content.get("info"), str) else ""
     rank = content.get("lora_rank")
     if rank is not None and (type(rank) is not int or rank < 1):
-        raise WeightsError(f"{path}: lora_rank is no positive whole number")
+        raise WeightsError(f"{path}: lora_rank is not a positive whole number")
     if all(name.startswith(TEXT2SEMANTIC_PREFIX) for name in weights):
         stripped = {name.removeprefix(TEXT2SEMANTIC_PREFIX): value for name, value in weights.items()}
         return UpstreamFile(path, "text2semantic", stripped, config=config, info=info)

@@ -96,7 +96,7 @@ class _Archive:
         try:
             directory = zipfile.ZipFile(_Bounded(file))
         except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, struct.error) as error:
-            raise self.refused(f"is no file of torch.save since 1.6 (not a zip: {error})") from error
+            raise self.refused(f"is not a file of torch.save since 1.6 (not a zip: {error})") from error
         entries = directory.infolist()
         if len(entries) > MAX_ENTRIES:
             raise self.refused(f"has {len(entries)} entries")
@@ -202,7 +202,7 @@ class _Tensors:
     def storage(self, identity: Any) -> _Storage:
         """The storage of a persistent id ("storage", class, key, location, numel)."""
         if not isinstance(identity, tuple) or len(identity) != 5 or identity[0] != "storage":
-            raise self.archive.refused("refers to something that is no storage")
+            raise self.archive.refused("refers to something that is not a storage")
         _, kind, key, _, count = identity
         dtype = STORAGES.get(getattr(kind, "name", "").removeprefix("torch "))
         if dtype is None or not isinstance(key, str) or not key.isdecimal() or not _is_size(count):
@@ -242,7 +242,7 @@ class _Tensors:
 
     def _parameter(self, arguments: tuple[Any, ...]) -> Tensor:
         if not arguments or not isinstance(arguments[0], Tensor):
-            raise self.archive.refused("builds a parameter out of something that is no tensor")
+            raise self.archive.refused("builds a parameter out of something that is not a tensor")
         return arguments[0]
 
     def _ordered(self, arguments: tuple[Any, ...]) -> Mapped:

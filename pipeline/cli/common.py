@@ -96,7 +96,7 @@ def check_voice_name(name: str | None) -> str | None:
     from pipeline.records.voice import NAME_RULE, is_voice_name
 
     if name is not None and not is_voice_name(name):
-        raise UsageError(f"{name!r} is no voice name", hint=NAME_RULE)
+        raise UsageError(f"{name!r} is not a voice name", hint=NAME_RULE)
     return name
 
 
@@ -154,8 +154,7 @@ UntrustedOption = Annotated[
     typer.Option(
         "--untrusted",
         callback=_note_untrusted,  # a command hands it on to nobody: whatever resolves settings asks is_untrusted_here
-        help="A stranger's files: settings and bases come from the protected branch, nothing is published."
-        " Always on in pipelines of merge requests.",
+        help="Files of a stranger: protected settings, no publishing; on in merge requests.",
     ),
 ]
 WorkOption = Annotated[str | None, typer.Option("--work", help="Folder for intermediate results.", show_default=False)]

@@ -28,9 +28,7 @@ def calibrate(
     voices: Annotated[
         list[str], typer.Argument(help="Voices of this repository; five or more.", autocompletion=complete_voice)
     ],
-    base: Annotated[
-        str, typer.Option("--base", help="The base whose limits are looked for.", autocompletion=complete_base)
-    ],
+    base: Annotated[str, typer.Option("--base", help="The base to find limits for.", autocompletion=complete_base)],
     as_json: JsonOption = False,
 ) -> None:
     """Find the limits of a base's card: train voices on it, and hear each in its own place and in every other's.
@@ -59,7 +57,7 @@ def selftest(
     voice: VoiceArgument,
     other: Annotated[
         str | None,
-        typer.Option("--other", help="A voice of somebody else, who must not pass.", autocompletion=complete_voice),
+        typer.Option("--other", help="Another person's voice, which must not pass.", autocompletion=complete_voice),
     ] = None,
     whole: Annotated[bool, typer.Option("--whole", help="Break the adapter, too; a minute or more for each.")] = False,
     base: BaseOption = None,

@@ -31,7 +31,8 @@ def import_recordings(
         ),
     ],
     language: Annotated[
-        str | None, typer.Option("--language", help="zh en ja ko yue; where the list names none.", show_default=False)
+        str | None,
+        typer.Option("--language", help="zh en ja ko yue; default where the list names none.", show_default=False),
     ] = None,
     one_speaker: Annotated[
         bool, typer.Option("--one-speaker", help="Several subfolders, or names in a list, are all the same person.")

@@ -33,7 +33,8 @@ class ManifestOptions:
         str | None, typer.Option("--consent-date", help="Day of the consent, YYYY-MM-DD.", show_default=False)
     ] = None
     consent_scope: Annotated[
-        list[str] | None, typer.Option("--consent-scope", help="What for; can be given again.", show_default=False)
+        list[str] | None,
+        typer.Option("--consent-scope", help="What it may be used for; may be repeated.", show_default=False),
     ] = None
     consent_expires: Annotated[
         str | None,

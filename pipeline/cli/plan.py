@@ -52,7 +52,7 @@ def plan(
     as_json: JsonOption = False,
     through: Annotated[
         Through,
-        typer.Option("--through", help=f"Last stage of generated jobs; merge requests stop at {Through.VALIDATE}."),
+        typer.Option("--through", help=f"Last stage of the jobs; merge requests stop at {Through.VALIDATE}."),
     ] = Through.PUBLISH,
     changed_only: Annotated[
         bool, typer.Option("--changed-only", help="Leave out voices that did not change since the base.")

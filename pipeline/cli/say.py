@@ -54,8 +54,8 @@ def say(
         typer.Option(
             "-o",
             "--output",
-            help=".wav, .flac or .ogg; `-` writes a WAV file to standard output. A file that is there is kept.",
-            show_default="out.wav, or the next free out-2.wav",
+            help=".wav, .flac or .ogg; `-` is standard output.",
+            show_default="a free out.wav",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over the file that --output names.")] = False,
@@ -76,15 +76,13 @@ def say(
     channel: ChannelOption = "production",
     candidate: Annotated[
         bool,
-        typer.Option(
-            "--candidate", help="Speak what was trained here and is not published: blocked, or waiting for review."
-        ),
+        typer.Option("--candidate", help="Speak what was trained here and is blocked, or waits for review."),
     ] = False,
     registry: RegistryOption = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default=False)] = None,
     precision: Annotated[
         Literal["f32", "bf16", "int8"],
-        typer.Option(help="bf16 and int8 are faster on a CPU and lose a little (docs/networks.md)."),
+        typer.Option(help="bf16, int8: faster on a CPU, a little worse; docs/networks.md."),
     ] = "f32",
     as_json: JsonOption = False,
 ) -> None:
@@ -180,7 +178,7 @@ def _choose_output(output: Path | None, *, force: bool, as_json: bool) -> Path:
         if sys.stdout.isatty():
             raise UsageError("-o -: standard output is a terminal", hint="pipe it: ... -o - | aplay")
     elif output.exists() and not force:
-        raise UsageError(f"{output}: is there already", hint="--force writes over it")
+        raise UsageError(f"{output}: already exists", hint="--force writes over it")
     return output
 
 

@@ -109,7 +109,7 @@ def add(
     uses: Annotated[
         list[str] | None,
         typer.Option(
-            "--for", help="What its holder uses voices for, as a consent's scope calls it; `any`. May be given often."
+            "--for", help="A purpose of its holder, as a consent's scope calls it, or `any`; may be repeated."
         ),
     ] = None,
     per_minute: Annotated[int | None, typer.Option(min=1, help="Most requests a minute.", show_default="any")] = None,

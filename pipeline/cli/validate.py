@@ -106,7 +106,7 @@ def _run(
     if is_voice and language is not None:
         raise UsageError(
             f"--language {language}: the language of a voice stands in its {MANIFEST_FILE}",
-            hint="leave --language out; it is for a folder of recordings that is no voice yet",
+            hint="leave --language out; it is for a folder of recordings that is not a voice yet",
         )
     if not is_voice:
         return _bare_folder(folder, language, report, flags, reporter), report
@@ -126,7 +126,7 @@ def _run(
 def _bare_folder(
     folder: Path, language: str | None, report: Path | None, flags: dict[str, Any], reporter: Any
 ) -> ClipReport:
-    """Judge a folder that is no voice yet; its files go to `report`, or nowhere."""
+    """Judge a folder that is not a voice yet; its files go to `report`, or nowhere."""
     import tempfile
 
     from pipeline.cli.common import resolve_settings

@@ -240,7 +240,7 @@ class _OpenFile:
     def _not_audio(self) -> str:
         if self.head.startswith(b"version https://git-lfs"):
             return "a Git LFS pointer, not the recording: run `git lfs pull`"
-        return "the bytes are no known audio format"
+        return "the bytes are not a known audio format"
 
     def __enter__(self) -> "_OpenFile":
         return self

@@ -45,7 +45,7 @@ def open_regular(path: Path, limit_bytes: int | None = None, *, follow_links: bo
         if error.errno == errno.ELOOP and path.is_symlink():
             raise NoAccessError(f"{path}: is a symbolic link", hint="put the file itself there") from None
         if error.errno in IS_NO_FILE:
-            raise NoAccessError(f"{path}: is no ordinary file", hint="put the file itself there") from None
+            raise NoAccessError(f"{path}: is not a regular file", hint="put the file itself there") from None
         raise
     try:
         status = os.fstat(descriptor)
@@ -91,7 +91,7 @@ def _too_large(path: Path, size: int, limit_bytes: int) -> NoAccessError:
 def walk_files(
     folder: Path, is_wanted: Callable[[PurePosixPath], bool] = lambda path: True
 ) -> Iterator[tuple[PurePosixPath, os.DirEntry[str]]]:
-    """Whatever is no folder, at any depth, with its path inside ``folder``; links are not followed.
+    """Whatever is not a folder, at any depth, with its path inside ``folder``; links are not followed.
 
     However deep somebody nests folders, it is a loop and no recursion. What ``is_wanted`` denies of a folder goes for
     all that lies in it.

@@ -266,7 +266,7 @@ def _refuse_foreign(folder: Path) -> None:
         key, _, value = told.decode(errors="replace").partition("\n")
         if scope in (b"local", b"worktree") and _starts_a_program(key, value):
             raise UsageError(
-                f"{folder}: no clone of ours: its .git/config sets {_quoted(key)} to {_quoted(value)}",
+                f"{folder}: not read as a repository: its .git/config sets {_quoted(key)} to {_quoted(value)}",
                 hint=f"clone the repository anew, or if you trust it: git config --unset {_quoted(key)}",
             )
 
@@ -352,7 +352,7 @@ def _git(folder: Path, *arguments: str, check: bool = True) -> bytes:
         raise UsageError("git is not installed", hint="install git and run again") from None
     except subprocess.TimeoutExpired:
         raise UsageError(
-            f"{folder}: git {arguments[0]} gave no answer in {_PATIENCE_S:.0f} s", hint="run git status there"
+            f"{folder}: git {arguments[0]} did not answer within {_PATIENCE_S:.0f} s", hint="run git status there"
         ) from None
     if done.returncode == 0:
         return done.stdout

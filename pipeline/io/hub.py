@@ -99,7 +99,7 @@ def read_lock(path: Path) -> BasesLock:
     if not path.exists():
         return BasesLock()
     if path.stat().st_size > MAX_LOCK_BYTES:
-        raise SettingsError(f"{path}: larger than {MAX_LOCK_BYTES} bytes, this is no bases.lock")
+        raise SettingsError(f"{path}: larger than {MAX_LOCK_BYTES} bytes, so it is not a bases.lock")
     try:
         return BasesLock.model_validate_json(path.read_bytes())
     except ValidationError as error:

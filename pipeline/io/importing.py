@@ -39,7 +39,7 @@ class FoundClip:
 
     Attributes:
         path: an ordinary file inside the source folder.
-        language: None where the list names none.
+        language: None default where the list names none.
     """
 
     path: Path
@@ -95,7 +95,7 @@ def _from_table(table: Path, language: str | None, encoding: str) -> tuple[list[
     if any(problem.line == 1 for problem in rejected):
         if "|" not in first:
             raise UsageError(
-                f"{table}: the first line {first[:60]!r} is no known header",
+                f"{table}: the first line {first[:60]!r} is not a known header",
                 hint="known: 'file_name,text', 'file|language|text', or LJSpeech lines 'id|text|normalised'",
             )
         by_stem = _index(table.parent, lambda path: path.stem)
@@ -193,7 +193,7 @@ def read_language(name: str) -> str:
     lower = name.strip().lower()
     language = _LANGUAGE_NAMES.get(lower, lower)
     if language not in LANGUAGES:
-        raise ValueError(f"language {name[:20]!r} is none of {', '.join(LANGUAGES)}")
+        raise ValueError(f"language {name[:20]!r} is not one of {', '.join(LANGUAGES)}")
     return language
 
 

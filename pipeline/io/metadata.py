@@ -114,7 +114,7 @@ def _decode(data: bytes, language: str | None) -> tuple[list[str | None], str, l
             problems = [] if encoding == "utf-8-sig" else [_encoding_repair("UTF-16")]
             return _split(text), encoding, problems
     if b"\0" in data:
-        return _refused("holds zero bytes: this is no text file")
+        return _refused("holds zero bytes: this is not a text file")
     try:
         return _split(data.decode("utf-8")), "utf-8", []
     except UnicodeDecodeError:

@@ -175,7 +175,8 @@ def _audio_files(path: Path) -> list[str]:
             continue
         if not str(inside).isprintable():  # a report must be able to name it
             raise SettingsError(
-                f"{path}: {str(start / inside)!a} is no name for a file", hint="rename it with letters and digits"
+                f"{path}: {str(start / inside)!a} cannot be a file's name here",
+                hint="rename it with letters and digits",
             )
         found.append(start / inside)
         if len(found) > MAX_FILES:

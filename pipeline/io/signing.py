@@ -111,6 +111,6 @@ def write_key(path: Path, secret: str) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
-        raise UsageError(f"{path}: there is a key already", hint="voxline keys list shows it") from None
+        raise UsageError(f"{path}: a key already exists", hint="voxline keys list shows it") from None
     with os.fdopen(descriptor, "w") as stream:
         stream.write(secret + "\n")

@@ -87,7 +87,9 @@ def blob_digest(mode: str, object_id: str, blobs: BlobReader) -> str:
 def _check_names(names: Iterable[str], prefix: str) -> None:
     for name in sorted(names):
         if not is_voice_name(name):
-            raise SettingsError(f"{prefix}/{name}: {name!r} is no voice name", hint=f"rename the folder; {NAME_RULE}")
+            raise SettingsError(
+                f"{prefix}/{name}: {name!r} is not a voice name", hint=f"rename the folder; {NAME_RULE}"
+            )
 
 
 def read_commit(repository: Repository, commit: str, prefix: str, digests: TreeDigests) -> Snapshot:

@@ -52,7 +52,7 @@ class Voice:
 def check_name(name: str, source: str = "voice name") -> str:
     """Raises SettingsError unless ``name`` may be a voice's name."""
     if not is_voice_name(name):
-        raise SettingsError(f"{source}: {name!r} is no voice name", hint=NAME_RULE)
+        raise SettingsError(f"{source}: {name!r} is not a voice name", hint=NAME_RULE)
     return name
 
 
@@ -138,7 +138,7 @@ def resolve_inside(folder: Path, name: str, source: str) -> Path:
     is_long = is_long or any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in parts)
     if not parts or is_foreign or is_long or name.startswith(("/", "~")) or ".." in parts:
         raise VoiceRefused(
-            f"{source}: {name[:80]!r} does not lie in the voice's folder", hint="write it like wavs/001.wav"
+            f"{source}: {name[:80]!r} is not inside the voice's folder", hint="write it like wavs/001.wav"
         )
     path = folder
     for part in parts:
@@ -152,7 +152,7 @@ def resolve_inside(folder: Path, name: str, source: str) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         raise VoiceRefused(f"{source}: {name!r} is missing", hint=f"add {path}, or remove the line") from None
     if not stat.S_ISREG(mode):
-        raise VoiceRefused(f"{source}: {name!r} is no ordinary file")
+        raise VoiceRefused(f"{source}: {name!r} is not a regular file")
     return path
 
 

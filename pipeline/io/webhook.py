@@ -74,12 +74,12 @@ def post(
         except (http.client.HTTPException, OSError) as error:
             failure = error
         if is_cut.is_set():  # what was cut off may look like an answer
-            raise WebhookError(f"{target.host}: no answer in {total_s:g} s") from failure
+            raise WebhookError(f"{target.host}: no answer within {total_s:g} s") from failure
         watch.cancel()
     if isinstance(failure, OSError):
         raise failure
     if failure is not None:
-        raise WebhookError(f"{target.host}: no answer in HTTP: {type(failure).__name__}")
+        raise WebhookError(f"{target.host}: the answer is not HTTP: {type(failure).__name__}")
     if 300 <= status < 400:
         raise WebhookError(f"{target.host} answered {status}: redirects are not followed")
     if not 200 <= status < 300:

@@ -32,7 +32,7 @@ def check_safetensors(path: Path) -> None:
     except (ValueError, RecursionError):
         raise _refuse(path, "its header is not JSON") from None
     if not isinstance(header, dict):
-        raise _refuse(path, "its header is no table")
+        raise _refuse(path, "its header is not a table")
     spans = sorted(_span(path, name, told) for name, told in header.items() if name != "__metadata__")
     position = 0
     for begin, end in spans:

@@ -126,7 +126,7 @@ def _offline(artifact: Artifact, file: ArtifactFile, failures: list[str], source
     places = "\n".join(f"      from {describe(place, source.endpoint)}" for place in file.sources)
     told = "\n".join(f"  {failure}" for failure in failures)
     return (
-        f"{artifact.name}: {file.name} could not be had:\n{told}\n"
+        f"{artifact.name}: {file.name} could not be fetched:\n{told}\n"
         f"Without a network, put it into a folder:\n  FOLDER/{artifact.name}/{file.name}  "
         f"({file.size_bytes} bytes, sha256 {file.sha256})\n{places}"
     )
@@ -147,7 +147,7 @@ def _keep_members(file: ArtifactFile, local: Path, staging: Path) -> None:
                 member = archive.getmember(kept.member)
                 stream = archive.extractfile(member) if member.isreg() else None
                 if stream is None or member.size != kept.size_bytes:
-                    raise SettingsError(f"{file.name}: {kept.member} is no file of {kept.size_bytes} bytes")
+                    raise SettingsError(f"{file.name}: {kept.member} is not a file of {kept.size_bytes} bytes")
                 (staging / kept.name).write_bytes(stream.read())
     except (tarfile.TarError, KeyError, EOFError) as error:
         raise SettingsError(f"{file.name}: {error}") from None

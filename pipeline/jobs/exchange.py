@@ -184,7 +184,7 @@ def import_files(
             f"{name!r} cannot name a base", hint="lower-case letters, digits, - and ., for example ana-v2pro"
         )
     if target.exists():
-        raise UsageError(f"{target}: there is a base of this name already", hint="choose another --name")
+        raise UsageError(f"{target}: a base of this name already exists", hint="choose another --name")
     files: dict[str, UpstreamFile] = {}
     for path in paths:
         file = _read(path)

@@ -134,7 +134,7 @@ def _say(
         )
     if saying.references and not family_of(base).takes_several:
         raise UsageError(
-            f"base {base.name} speaks on from one clip: --reference is for bases of the v2 family",
+            f"base {base.name} continues from one clip: --reference is for bases of the v2 family",
             hint="leave --reference out",
         )
     known = choose_language(saying.language, speaker.language, base.text.languages, base.name)
@@ -213,7 +213,7 @@ def read_reference(folder: Path, symbols: str, bert: BertFeatures | None = None)
     phones = phonemize(record.text, known_language(record.language)) if bert else None
     if phones is not None and phones.symbols != record.symbols:
         raise SettingsError(
-            f"{folder}: {record.text[:40]!r} is read in another way here than where the voice was published",
+            f"{folder}: {record.text[:40]!r} is read differently here than where the voice was published",
             hint="install the versions of the language's libraries that pyproject.toml names, or train the voice again",
         )
     return Reference(

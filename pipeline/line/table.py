@@ -104,7 +104,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             name="finetune",
-            settles="a LoRA adapter for the text-to-semantic GPT and for the synthesizer; the base stays frozen",
+            settles="LoRA adapters for text-to-semantic GPT and synthesizer; base frozen",
             version="2",
             entry="pipeline.stages.finetune:work",
             record="pipeline.records.adapter:AdapterRecord",

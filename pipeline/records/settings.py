@@ -53,7 +53,7 @@ class GeneralSettings(Record):
     base: str = Field("nano", description="Base model of voices that name none.")
     bases: str = Field("bases", description="Folder of the repository's own bases, beside those of the package.")
     replaced_bases: tuple[str, ...] = Field(
-        (), description="Bases of the package whose place one of the same name in that folder takes."
+        (), description="Packaged bases that a base of the same name in that folder replaces."
     )
     cache: str = Field("~/.cache/voxline", description="Folder for pulled bases; shared by all repositories.")
     device: Literal["auto", "cpu", "cuda"] = Field(
@@ -77,7 +77,7 @@ class RegistrySettings(Record):
     trusted_keys: tuple[PublicKey, ...] = Field(
         (),
         description="Public keys, as `voxline keys list` shows them; releases and moves that none of them signed are"
-        " refused. Empty: signatures must fit, and nobody is asked for one.",
+        " refused. Empty: signatures must be valid where there are any, and none is required.",
     )
 
 
@@ -101,12 +101,12 @@ class ValidateSettings(Record):
     strict: bool = Field(False, description="Refuse what could not be measured.")
     file_max_bytes: int = Field(1 << 30, ge=1024, description="Larger files are not read.")
     file_max_s: float = Field(1800.0, gt=0, description="Longer files are not read.")
-    clip_min_s: float = Field(0.8, gt=0, description="Shorter speech is no sentence.")
+    clip_min_s: float = Field(0.8, gt=0, description="Shorter speech does not count as a sentence.")
     clip_max_s: float = Field(30.0, gt=2, description="Longer files are cut at pauses.")
     slice_max_s: float = Field(12.0, gt=2, description="Longest slice of a file that is cut.")
     pause_max_s: float = Field(0.8, gt=0.1, description="Longer pauses are shortened to this.")
     sample_rate_min_hz: int = Field(16000, ge=8000, description="Lowest sample rate.")
-    bandwidth_min_hz: float = Field(5500.0, ge=1000.0, description="Up to which frequency a recording must hold sound.")
+    bandwidth_min_hz: float = Field(5500.0, ge=1000.0, description="A recording must hold sound up to this frequency.")
     snr_min_db: float = Field(10.0, ge=-10.0, le=60.0, description="Speech over the noise of its pauses.")
     snr_warn_db: float = Field(15.0, ge=-10.0, le=60.0, description="Below this a warning is given.")
     range_snr_min_db: float = Field(13.0, ge=0.0, le=60.0, description="Loud speech over the dips within speech.")
@@ -116,7 +116,9 @@ class ValidateSettings(Record):
     silence_dbfs: float = Field(
         -65.0, le=-20.0, description="Speech quieter than this is lost in the converter's noise."
     )
-    low_level_dbfs: float = Field(-50.0, le=-20.0, description="Speech quieter than this is amplified with a remark.")
+    low_level_dbfs: float = Field(
+        -50.0, le=-20.0, description="Speech quieter than this is amplified, and the report says so."
+    )
     dnsmos_background_min: float = Field(2.0, ge=1.0, le=5.0, description="Lowest DNSMOS opinion of the background.")
     dnsmos_overall_warn: float = Field(
         2.2, ge=1.0, le=5.0, description="Below this overall opinion a warning is given."
@@ -215,7 +217,7 @@ class PublishSettings(Record):
     """Section ``[publish]``."""
 
     channel: Literal["candidate", "production"] = Field(
-        "production", description="Channel that a passed release is put on."
+        "production", description="Channel that a release is put on when it passes."
     )
 
 

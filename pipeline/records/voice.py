@@ -71,7 +71,7 @@ class Consent(Record):
 class VoiceManifest(Record):
     """The content of voice.yaml."""
 
-    display_name: Line | None = Field(None, description="Name for people; the folder's name where absent.")
+    display_name: Line | None = Field(None, description="Name shown to people; default: the folder's name.")
     language: Language = Field(description="Language of clips that name none in metadata.csv.")
     base: Line | None = Field(None, description="Base model, see `voxline bases list`; pipeline.toml's where absent.")
     consent: Consent = Field(description="The speaker's permission; a voice without it is refused (exit 13).")

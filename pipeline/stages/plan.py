@@ -285,7 +285,8 @@ def make_plan(
     head_commit = repository.commit(head) if repository else None
     if head_commit is None and not revisions.is_worktree:
         raise UsageError(
-            f"{head!r} is no commit of this repository", hint="git log shows the commits; fetch it, or pass --head HEAD"
+            f"{head!r} is not a commit of this repository",
+            hint="git log shows the commits; fetch it, or pass --head HEAD",
         )
     prefix = _inside_repository(repository, root, voices)
     states = registry.states()

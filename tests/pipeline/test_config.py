@@ -144,5 +144,5 @@ def test_a_value_of_another_kind_is_told_in_plain_words(tmp_path, content, told)
 
 def test_a_pipe_in_the_place_of_the_settings_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipeline.toml")
-    with pytest.raises(SettingsError, match=r"pipeline\.toml: is no ordinary file"):
+    with pytest.raises(SettingsError, match=r"pipeline\.toml: is not a regular file"):
         resolve(root=tmp_path, environment={})

@@ -313,7 +313,7 @@ def open_registry(url: str, *, root: Path | None = None, trust: Trust | None = N
         raise SettingsError(f"registry {url!r}: only file:FOLDER can be opened", hint=f"--registry file:{meant}")
     folder = Path("/" + rest.lstrip("/")) if rest.startswith("/") else (root or Path()) / rest
     if folder.exists() and not folder.is_dir():
-        raise SettingsError(f"registry {url!r}: {folder} is no folder")
+        raise SettingsError(f"registry {url!r}: {folder} is not a folder")
     return Registry(FolderBackend(folder), url, trust or Trust(), f"file:{folder.absolute()}")
 
 

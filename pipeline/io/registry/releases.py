@@ -134,7 +134,7 @@ def check_files(files: Mapping[str, Path]) -> None:
         if not is_inside(name) or name == RECORD_FILE:
             raise SettingsError(f"{name!r} cannot be a file of a release")
         if path.is_symlink() or not path.is_file():
-            raise SettingsError(f"{path}: no ordinary file, cannot be published as {name}")
+            raise SettingsError(f"{path}: not a regular file, cannot be published as {name}")
         if inside.parts[0] == "adapter" and inside.suffix not in ADAPTER_SUFFIXES:
             raise SettingsError(
                 f"{path}: adapter/ takes safetensors and json, not '{inside.suffix}'", hint="nothing was published"

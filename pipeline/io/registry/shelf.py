@@ -36,7 +36,7 @@ def releases_prefix(voice: str) -> str:
 
 def release_prefix(voice: str, version: str) -> str:
     if not (version.isalnum() and version.isascii()):
-        raise UsageError(f"{version!r} is no version", hint="a version is 12 hex digits, see voxline registry show")
+        raise UsageError(f"{version!r} is not a version", hint="a version is 12 hex digits, see voxline registry show")
     return f"{releases_prefix(voice)}/{version}"
 
 

@@ -106,7 +106,7 @@ class Digester:
             self.memory.save(self._known)
 
     def of(self, path: Path) -> ReleaseFile:
-        """Raises NoAccessError for what is no ordinary file of its own."""
+        """Raises NoAccessError for what is not a regular file of its own."""
         with open_regular(path, follow_links=False) as stream:
             status = os.fstat(stream.fileno())
             key = f"{path.absolute()} {status.st_dev} {status.st_ino} {status.st_size}"

@@ -71,7 +71,7 @@ def judge_recording(known: ClipResult, audio: Audio | None, index: int, terms: T
     findings += [*file_findings(clip, audio.info.container, audio.info.subtype), *transcript_findings(clip)]
     broken = int((~(np.abs(audio.samples) < MAX_MAGNITUDE)).sum())
     if broken:
-        detail = "samples that are no numbers, or too large to be sound"
+        detail = "samples that are not numbers, or are too large to be sound"
         shown = {"value": broken, "limit": 0, "unit": "samples", "detail": detail}
         findings.append(Finding(code="non_finite", severity="reject", **shown))
         measures = Measures(duration_s=round(audio.duration_s, 3), sample_rate_hz=audio.sample_rate_hz)

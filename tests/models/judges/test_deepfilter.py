@@ -89,7 +89,7 @@ def test_missing_foreign_and_hostile_weights_are_refused_by_name(weights, tmp_pa
         Denoiser(tmp_path)
     for name in ("enc.onnx", "erb_dec.onnx", "df_dec.onnx"):
         (tmp_path / name).write_bytes(b"no graph")
-    with pytest.raises(WeightsError, match=r"enc\.onnx: no ONNX graph"):
+    with pytest.raises(WeightsError, match=r"enc\.onnx: not an ONNX graph"):
         Denoiser(tmp_path)
     (tmp_path / "config.ini").write_text("[train]\nmodel = os\n")
     with pytest.raises(WeightsError, match="known are"):

@@ -102,7 +102,7 @@ def test_windows_of_naturalness_cover_a_clip_of_any_length():
 @pytest.mark.parametrize("load", [load_ecapa, load_distillmos])
 def test_a_file_of_something_else_is_refused(load, repository, tmp_path):
     (tmp_path / "empty.safetensors").write_bytes(b"")
-    with pytest.raises(WeightsError, match=r"empty\.safetensors: no safetensors file"):
+    with pytest.raises(WeightsError, match=r"empty\.safetensors: not a safetensors file"):
         load(tmp_path / "empty.safetensors")
     with pytest.raises(WeightsError, match="not weights of this network"):
         load(repository / "models/ge2e/ge2e.safetensors")

@@ -89,5 +89,5 @@ def test_silence_says_nothing(whisper, samples):
 def test_languages_that_were_not_tried_and_folders_of_something_else_are_refused(whisper, repository):
     with pytest.raises(ValueError, match="en, zh, ja, ko"):
         whisper.hear(np.zeros(16_000, np.float32), "de")
-    with pytest.raises(WeightsError, match="no Whisper for CTranslate2"):
+    with pytest.raises(WeightsError, match="not a Whisper model for CTranslate2"):
         load_whisper(repository / "docs")

@@ -38,7 +38,7 @@ def test_a_new_key_is_for_its_owner_alone_and_not_overwritten(line, home, voxlin
     assert path.read_text().strip() not in answer.err
     before = path.read_text()
     again = voxline("keys", "new")
-    assert (again.code, "there is a key already" in again.err) == (2, True)
+    assert (again.code, "a key already exists" in again.err) == (2, True)
     assert path.read_text() == before
     listed = json.loads(voxline("keys", "list", "--json").out)["keys"]
     assert [(key["own"], key["trusted"]) for key in listed] == [(True, False)]

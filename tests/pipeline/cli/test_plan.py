@@ -108,7 +108,7 @@ def test_outside_a_repository_the_exit_code_is_2(tmp_path, monkeypatch, voxline)
 def test_an_unknown_head_is_2(line, voxline):
     line.commit()
     answer = voxline("plan", "--head", "nope")
-    assert (answer.code, "'nope' is no commit" in answer.err) == (2, True)
+    assert (answer.code, "'nope' is not a commit" in answer.err) == (2, True)
 
 
 def test_a_foreign_owner_is_explained(line, voxline, monkeypatch):

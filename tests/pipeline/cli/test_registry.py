@@ -67,8 +67,8 @@ def test_rollback_promote_and_retire_move_the_channel_and_leave_a_trace(publishe
     [
         (["show", "ben"], 2, "nothing on channel production"),
         (["show", "ana", "ffffffffffff"], 2, "no version ffffffffffff"),
-        (["show", "../ana"], 2, "no voice name"),
-        (["show", "ana", "../../x"], 2, "no version"),
+        (["show", "../ana"], 2, "not a voice name"),
+        (["show", "ana", "../../x"], 2, "not a version"),
         (["history", "ben"], 2, "never published"),
         (["retire", "ben"], 2, "never published"),
         (["promote", "ana"], 2, "nothing on channel candidate"),

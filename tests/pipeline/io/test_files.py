@@ -64,7 +64,11 @@ def test_folders_sockets_and_devices_are_no_files(tmp_path: Path) -> None:
     place = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(place))
-        for path, told in ((tmp_path, "is a folder"), (place, "is no ordinary file"), (Path("/dev/zero"), "a device")):
+        for path, told in (
+            (tmp_path, "is a folder"),
+            (place, "is not a regular file"),
+            (Path("/dev/zero"), "a device"),
+        ):
             with pytest.raises(NoAccessError, match=told):
                 read_regular(path, 10)
 

@@ -111,7 +111,7 @@ def test_a_configuration_that_starts_programs_is_refused_by_name(clone, tmp_path
         clone.git("config", key, value)
     with pytest.raises(UsageError) as refusal:
         everything_asked(clone.root)
-    assert "no clone of ours" in refusal.value.message
+    assert "not read as a repository" in refusal.value.message
     assert key.lower() in refusal.value.message
     assert not (tmp_path / "PWNED").exists()
 
@@ -132,7 +132,7 @@ def test_the_command_says_which_key_and_what_to_do(clone, voxline, tmp_path, com
     clone.git("config", "core.fsmonitor", f"touch {tmp_path}/PWNED; false")
     told = voxline(*command)
     assert told.code == 2
-    assert "no clone of ours: its .git/config sets 'core.fsmonitor' to" in told.err
+    assert "not read as a repository: its .git/config sets 'core.fsmonitor' to" in told.err
     assert "git config --unset 'core.fsmonitor'" in told.err
     assert not (tmp_path / "PWNED").exists()
 

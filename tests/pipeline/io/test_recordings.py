@@ -14,7 +14,7 @@ from pipeline.records.clip_report import ClipResult
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder of recordings that is no voice yet. What is in them does not matter here."""
+    """A folder of recordings that is not a voice yet. What is in them does not matter here."""
     (tmp_path / "wavs").mkdir()
     (tmp_path / "wavs" / "1.wav").write_bytes(b"take one")
     return tmp_path

@@ -176,7 +176,7 @@ def test_only_named_members_of_an_archive_are_kept_and_a_link_is_none(tmp_path: 
     assert names == ["a.onnx", "pulled.json"]
     assert not (tmp_path / "escape").exists()
     bad = artifact(data, package("absent", "x"), layout="tar", kept=[{**rule, "member": "in/b.onnx"}])
-    with pytest.raises(SettingsError, match=r"in/b\.onnx is no file"):
+    with pytest.raises(SettingsError, match=r"in/b\.onnx is not a file"):
         pull_artifact(bad, tmp_path / "other", From(tmp_path))
 
 

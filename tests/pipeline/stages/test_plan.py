@@ -160,7 +160,7 @@ def test_a_shallow_clone_plans_the_same(line, tmp_path):
 def test_a_revision_with_a_leading_dash_is_no_option_of_git(line):
     line.write_voice("ana")
     line.commit()
-    with pytest.raises(UsageError, match="no commit"):
+    with pytest.raises(UsageError, match="not a commit"):
         line.plan(head="--output=/tmp/x")
 
 
@@ -306,9 +306,9 @@ def test_one_broken_manifest_does_not_stop_the_other_voices(line, manifest_text)
 def test_a_folder_that_cannot_be_a_voice_name_stops_the_plan(line):
     line.write_voice("Ana Banana; rm -rf")
     line.commit()
-    with pytest.raises(SettingsError, match="no voice name"):
+    with pytest.raises(SettingsError, match="not a voice name"):
         line.plan()
-    with pytest.raises(SettingsError, match="no voice name"):
+    with pytest.raises(SettingsError, match="not a voice name"):
         line.plan(is_worktree=True)
 
 

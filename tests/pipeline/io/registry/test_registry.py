@@ -147,20 +147,20 @@ def test_a_file_cannot_leave_its_release(registry, make_release, tmp_path, name)
 
 def test_a_link_is_not_published(registry, make_release, tmp_path):
     (tmp_path / "card.md").symlink_to("/etc/hostname")
-    with pytest.raises(SettingsError, match="no ordinary file"):
+    with pytest.raises(SettingsError, match="not a regular file"):
         registry.publish("ana", make_release(), {"card.md": tmp_path / "card.md"}, actor="x")
 
 
 @pytest.mark.parametrize("name", ["../x", "Ana", "-ana", "a", "ana/../ben", ".locks"])
 def test_a_voice_name_cannot_lead_out_of_the_registry(registry, name):
     for ask in (registry.versions, registry.history, registry.resolve):
-        with pytest.raises(SettingsError, match="no voice name"):
+        with pytest.raises(SettingsError, match="not a voice name"):
             ask(name)
 
 
 @pytest.mark.parametrize("version", ["../../x", "..", "", "a/b"])
 def test_a_version_cannot_lead_out_of_the_registry(registry, version):
-    with pytest.raises(UsageError, match="no version"):
+    with pytest.raises(UsageError, match="not a version"):
         registry.release("ana", version)
 
 
@@ -391,7 +391,7 @@ def test_a_url_that_nobody_can_open_is_a_setting(url):
 
 def test_a_registry_that_is_a_file_is_told(tmp_path, files, make_release):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(SettingsError, match="no folder"):
+    with pytest.raises(SettingsError, match="not a folder"):
         open_registry("file:file", root=tmp_path)
     with pytest.raises(SettingsError, match="cannot be written"):
         open_registry("file:file/inside", root=tmp_path).publish("ana", make_release(), files, actor="x")
