@@ -16,7 +16,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
@@ -30,6 +30,7 @@ from pipeline.serve.catalog import Catalog
 from pipeline.serve.doors import Doors, audit_line
 from pipeline.serve.encoders import Encoder, media_type
 from pipeline.serve.metrics import Metrics
+from pipeline.serve.pages import FILES, PAGE, REPORT, description_page, read_page
 from pipeline.serve.schema import OPENAI_MODELS, SpeechOptions, SpeechRequest, TimestampsRequest
 from pipeline.serve.workers import Saying, SayingFailed, Sound, Worker
 
@@ -198,6 +199,21 @@ class Server:
         """Where a voice comes from: versions, licence, consent, measurements, commit."""
         self.doors.enter(request.headers)
         return JSONResponse(await self.catalog.passport(name))
+
+    async def report(self, request: Request, name: str) -> Response:
+        """The quality report that a voice was published with."""
+        self.doors.enter(request.headers)
+        return HTMLResponse(await self.catalog.report(name), headers=REPORT)
+
+    async def page(self) -> Response:
+        """A page to hear the voices."""
+        return HTMLResponse(read_page("index.html"), headers=PAGE)
+
+    async def page_file(self, name: str) -> Response:
+        """What that page is made of."""
+        if name not in FILES:
+            raise Refused(404, "not_found", "Not Found")
+        return Response(read_page(name), media_type=FILES[name], headers=PAGE)
 
     async def healthz(self) -> Response:
         """Whether this process lives."""
@@ -450,6 +466,7 @@ def build_app(server: Server) -> FastAPI:
         version=server.version,
         description="Published voices, with OpenAI's audio API.",
         lifespan=living,
+        docs_url=None,  # FastAPI's own loads its scripts from elsewhere
         redoc_url=None,
     )
 
@@ -458,6 +475,9 @@ def build_app(server: Server) -> FastAPI:
 
     async def timestamps(request: Request, asked: TimestampsRequest) -> Response:
         return await server.timestamps(request, asked)
+
+    async def docs() -> Response:
+        return HTMLResponse(description_page(app.openapi()), headers=PAGE)
 
     async def stream(socket: WebSocket) -> None:
         from pipeline.serve.spoken_stream import stream  # which builds upon this module
@@ -471,12 +491,15 @@ def build_app(server: Server) -> FastAPI:
         ("/v1/models/{model}", server.model, "GET"),
         ("/v1/audio/voices", server.voices, "GET"),
         ("/v1/voices/{name}", server.passport, "GET"),
+        ("/v1/voices/{name}/report", server.report, "GET"),
         ("/healthz", server.healthz, "GET"),
         ("/readyz", server.readyz, "GET"),
         ("/metrics", server.metrics_page, "GET"),
     )
     for path, handler, method in routes:
         app.add_api_route(path, handler, methods=[method], response_model=None)
+    for path, handler in (("/", server.page), ("/page/{name}", server.page_file), ("/docs", docs)):
+        app.add_api_route(path, handler, methods=["GET"], response_model=None, include_in_schema=False)
     app.add_api_websocket_route("/v1/audio/stream", stream)
     app.add_exception_handler(Refused, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_body)

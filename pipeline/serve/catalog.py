@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.errors import PipelineError, UsageError
+from pipeline.io.files import read_regular
 from pipeline.io.registry.registry import Registry
 from pipeline.io.registry.trust import NotTrusted
+from pipeline.records.quality import REPORT_FILE
 from pipeline.records.release import Channel, ChannelPointer, Event, Release, is_version
 from pipeline.records.serving import ServedVoice
 from pipeline.records.voice import is_voice_name
@@ -30,6 +32,7 @@ from pipeline.serve.answers import Refused
 from pipeline.serve.local_copies import USED, copy_release
 
 ROUND_SHARE = 0.05  # of the time that rounds over all voices may take
+MAX_REPORT_BYTES = 64 * 2**20
 IN_USE_S = 60.0  # a voice asked for so lately is looked at every time
 PATIENCE_S = 1.0  # longest wait of a request for a look at the registry
 UNKNOWN_KEPT = 1000  # names that nobody published, remembered for a moment
@@ -333,6 +336,22 @@ class Catalog:
         history = await self._in_thread(self.registry.history, served.voice)
         return passport_of(release, history, self.problems.get(served.voice, ""))
 
+    async def report(self, text: str) -> bytes:
+        """The page of the quality report. Raises Refused."""
+        served, release = await self.find(text)
+        if REPORT_FILE not in release.files:
+            raise Refused(404, "report_not_found", f"{served.voice} {served.version} was published without a report")
+        try:
+            return await self._in_thread(self._read_report, served)
+        except NotTrusted:
+            raise Refused(503, "voice_not_trusted", "the report is not what was published") from None
+        except (PipelineError, OSError):
+            raise Refused(503, "registry_unreachable", "the report cannot be fetched now", retry_after_s=2) from None
+
+    def _read_report(self, served: ServedVoice) -> bytes:
+        _, folder = self.registry.verified(served.voice, served.version, below=("report",))
+        return read_regular(folder / REPORT_FILE, MAX_REPORT_BYTES, follow_links=False)
+
 
 def passport_of(release: Release, history: list[Event], problem: str) -> dict[str, object]:
     """A release and how its voice came to it, without what is nobody's business: no author, no actor."""
@@ -362,5 +381,6 @@ def passport_of(release: Release, history: list[Event], problem: str) -> dict[st
             {"action": event.action, "channel": event.channel, "version": event.version, "at": event.at.isoformat()}
             for event in history
         ],
+        "has_report": REPORT_FILE in release.files,
         "problem": problem or None,
     }

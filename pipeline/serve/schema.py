@@ -49,6 +49,7 @@ class StreamStart(SpeechOptions):
 
     type: Literal["start"]
     response_format: AudioFormat = "pcm"
+    api_key: str | None = Field(None, max_length=200, description="For browsers, which cannot send it as a header.")
 
 
 class SpeechRequest(TimestampsRequest):

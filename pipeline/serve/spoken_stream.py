@@ -59,7 +59,8 @@ async def stream(server: Server, socket: WebSocket) -> None:
     session: Session | None = None
     try:
         start = StreamStart.model_validate(await _read(socket, "start"))
-        speech = await server.enter(start, socket.headers)
+        headers = {"authorization": f"Bearer {start.api_key}"} if start.api_key else socket.headers
+        speech = await server.enter(start, headers)
         session = Session(server, socket, speech)
         await session.run()
     except ValidationError as error:
@@ -107,6 +108,8 @@ class Session:
             for phrase in whole:
                 await self._ask(phrase)
             if told["type"] == "end":
+                if not self.speech.text:
+                    raise Refused(400, "nothing_to_say", "nothing to pronounce in the text", "text")
                 await self.phrases.put(None)
                 return
 

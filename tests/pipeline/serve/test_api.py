@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import av
 import httpx
+import numpy as np
 import openai
 import pytest
 import soundfile
@@ -59,6 +60,18 @@ def test_the_same_request_gives_the_same_bytes_and_another_seed_others(server):
     first = server.say(text=TEXT, seed=3).content
     assert server.say(text=TEXT, seed=3).content == first
     assert server.say(text=TEXT, seed=4).content != first
+
+
+def test_a_server_speaks_as_voxline_say_does(server, voxline, tmp_path, monkeypatch):
+    """There the adapters are merged into weights of their own; here they are plugged into weights that all share."""
+    monkeypatch.chdir(server.root)
+    for voice in ("ana", "ben"):
+        target = tmp_path / f"{voice}.wav"
+        assert voxline("say", voice, TEXT, "--seed", "3", "-o", str(target)).code == 0
+        merged, rate_hz = soundfile.read(target)
+        served, served_rate_hz = soundfile.read(io.BytesIO(server.say(voice, TEXT, seed=3).content))
+        assert (rate_hz, merged.shape) == (served_rate_hz, served.shape)
+        assert np.abs(served - merged).max() < 1e-3 * np.abs(merged).max()  # -60 dB
 
 
 def test_events_carry_the_same_file(server):
