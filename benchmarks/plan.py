@@ -25,7 +25,7 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parent.parent)  # models.py beside this file would hide the package `models`
 
 from pipeline.config import resolve  # noqa: E402
-from pipeline.io.git import open_repository  # noqa: E402
+from pipeline.io.git import find_repository  # noqa: E402
 from pipeline.io.registry.registry import open_registry  # noqa: E402
 from pipeline.io.voices import content_digest  # noqa: E402
 from pipeline.records.release import Provenance, Release, recipe_digest, release_version  # noqa: E402
@@ -63,7 +63,9 @@ def publish_all(root: Path, revision: str) -> float:
     registry = open_registry("file:registry", root=root)
     settings = resolve(root=root, environment={}, flags={"voxline.base": BASE}).settings
     base, recipe = load_known_base(BASE, root, settings.voxline).digest, recipe_digest(settings)
-    trees = open_repository(root).folders(revision, "voices")
+    repository = find_repository(root)
+    assert repository is not None
+    trees = repository.folders(revision, "voices")
     weights = root / "adapter_model.safetensors"
     weights.write_bytes(struct.pack("<Q", 2) + b"{}")
     started = time.perf_counter()

@@ -50,8 +50,3 @@ def mix_levels(wave: Tensor) -> Tensor:
     """The mean of a wave (..., N) and of the same wave at a peak of 0.95; silence stays silence."""
     peak = wave.abs().amax(dim=-1, keepdim=True).clamp(min=1e-9)
     return wave / peak * (PEAK * SHARE) + wave * (1 - SHARE)
-
-
-def to_int16(wave: Tensor) -> Tensor:
-    """Samples of a 16-bit file, cut off towards zero as upstream writes its training files."""
-    return (wave * 32768).clamp(-32768, 32767).to(torch.int16)

@@ -186,13 +186,3 @@ class AcousticModel(nn.Module):
         """(B, L, 2), from statistics (B, 40)."""
         prosody: Tensor = self.prosody(said, self.who(reference).detach())
         return prosody
-
-
-def spread_out(features: Tensor, reference: Tensor) -> Tensor:
-    """Features (L, 20) whose cepstra above the level have mean and spread of the reference (40,) where speech is."""
-    own = statistics(features)
-    shaped = slice(1, CEPSTRA)
-    mean, spread = reference.chunk(2)
-    own_mean, own_spread = own.chunk(2)
-    matched = (features[:, shaped] - own_mean[shaped]) / own_spread[shaped] * spread[shaped] + mean[shaped]
-    return torch.cat([features[:, :1], matched, features[:, CEPSTRA:]], 1)

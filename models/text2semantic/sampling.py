@@ -15,12 +15,6 @@ from models.text2semantic.guidance import Followed
 NOISE_BLOCK = 32  # steps of noise drawn at once; part of what a seed means, so never a setting
 
 
-def mark_seen(previous: Tensor, vocab_size: int) -> Tensor:
-    """Earlier tokens (B, N) as a mask (B, V) of the tokens that occurred."""
-    seen = torch.zeros(previous.shape[0], vocab_size, dtype=torch.bool, device=previous.device)
-    return seen.scatter_(1, previous, True)
-
-
 def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     """Make seen tokens (mask (B, V)) less likely in logits (B, V). The prompt counts as seen; see
     docs/networks/text-to-semantic.md."""

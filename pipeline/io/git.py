@@ -234,24 +234,13 @@ class BlobReader:
 
 
 def find_repository(folder: Path) -> Repository | None:
-    """The repository whose work tree holds ``folder``, or None. Raises UsageError where it is no clone of ours."""
-    return _repository(folder, check=False)
-
-
-def open_repository(folder: Path) -> Repository:
-    """Like ``find_repository``.
+    """The repository whose work tree holds ``folder``, or None.
 
     Raises:
-        UsageError: there is no repository, it is no clone of ours, or git is not installed.
+        UsageError: it is not a clone that a user of this machine made, or git is not installed.
     """
-    found = _repository(folder, check=True)
-    assert found is not None
-    return found
-
-
-def _repository(folder: Path, *, check: bool) -> Repository | None:
     _refuse_foreign(folder)
-    found = _git(folder, "rev-parse", "--show-toplevel", check=check)
+    found = _git(folder, "rev-parse", "--show-toplevel", check=False)
     return Repository(Path(os.fsdecode(found.rstrip(b"\n")))) if found else None
 
 

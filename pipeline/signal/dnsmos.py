@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from pipeline.signal.frames import ANALYSIS_RATE_HZ, Floats
-from pipeline.signal.mel import mel_power
 from pipeline.signal.packaged import dnsmos_file
 
 WINDOW_SAMPLES = 144_160  # 9.01 s
@@ -26,29 +25,24 @@ _OVR = (-0.06766283, 1.11546468, 0.04602535)
 
 @dataclass(frozen=True)
 class Opinion:
-    """Mean opinion scores, 1 to 5: speech, background, overall, and the older P.808 model's single score."""
+    """Mean opinion scores, 1 to 5: speech, background, overall."""
 
     sig: float
     bak: float
     ovr: float
-    p808: float | None
 
 
-def measure_dnsmos(samples: Floats, hop_s: float = 1.0, with_p808: bool = False) -> Opinion:
+def measure_dnsmos(samples: Floats, hop_s: float = 1.0) -> Opinion:
     """Mono 16 kHz in [-1, 1], (n,); shorter clips are repeated, longer ones averaged over windows every `hop_s`."""
     windows = _windows(np.clip(samples, -1, 1), int(hop_s * ANALYSIS_RATE_HZ))
     raw = np.concatenate([_run("sig_bak_ovr", windows[at : at + _BATCH]) for at in range(0, len(windows), _BATCH)])
-    p808 = None
-    if with_p808:
-        features = np.stack([_p808_features(window) for window in windows])
-        p808 = float(_run("model_v8", features).mean())
-    return calibrated(raw, p808)
+    return calibrated(raw)
 
 
-def calibrated(raw: Floats, p808: float | None = None) -> Opinion:
+def calibrated(raw: Floats) -> Opinion:
     """The opinion of a clip from the network's outputs for its windows, (windows, 3)."""
     sig, bak, ovr = (float(np.polyval(c, raw[:, i]).mean()) for i, c in enumerate((_SIG, _BAK, _OVR)))
-    return Opinion(sig, bak, ovr, p808)
+    return Opinion(sig, bak, ovr)
 
 
 def own_windows(samples: Floats) -> list[Floats]:
@@ -74,13 +68,6 @@ def _windows(samples: Floats, hop: int) -> Floats:
     starts = [at * ANALYSIS_RATE_HZ for at in range(0, count, max(1, hop // ANALYSIS_RATE_HZ))]
     windows: Floats = np.stack([samples[at : at + WINDOW_SAMPLES] for at in starts]).astype(np.float32)
     return windows
-
-
-def _p808_features(window: Floats) -> Floats:
-    """Log-mel of the window without its last 10 ms, (900, 120), scaled as the model expects."""
-    power = mel_power(window[:-160], ANALYSIS_RATE_HZ, 321, 160, 120)
-    level = 10 * np.log10(np.maximum(power, 1e-10) / max(float(power.max()), 1e-10))
-    return np.asarray((np.maximum(level, -80.0) + 40) / 40, dtype=np.float32)
 
 
 def _run(name: str, batch: Floats) -> Floats:

@@ -24,7 +24,7 @@ def network_values() -> dict[str, Tensor]:
     from models.configs.text2semantic import SamplingConfig, Text2SemanticConfig
     from models.text2semantic.decoding import Decoder, Request
     from models.text2semantic.network import Text2Semantic, TextAndTokens, preference_loss
-    from models.text2semantic.sampling import mark_seen, penalise, token_probabilities
+    from models.text2semantic.sampling import penalise, token_probabilities
 
     config = Text2SemanticConfig(
         phoneme_vocab_size=30, vocab_size=41, hidden_dim=32, heads=4, layers=3, feedforward_dim=64, bert_dim=6
@@ -40,7 +40,8 @@ def network_values() -> dict[str, Tensor]:
     ]
     generated = Decoder(network).generate(asked, greedy)
     logits = pseudo_random("logits", (4, 41)) * 3
-    penalised = penalise(logits, mark_seen(ids("said", (4, 7), 41), 41), 1.35)
+    seen = torch.zeros(4, 41, dtype=torch.bool).scatter_(1, ids("said", (4, 7), 41), True)
+    penalised = penalise(logits, seen, 1.35)
     return {
         "right.logits": right.logits,
         "right.loss": right.loss_sum,

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from models.text2semantic.network import make_rejected
-from models.text2semantic.sampling import draw, mark_seen, penalise, token_probabilities
+from models.text2semantic.sampling import draw, penalise, token_probabilities
 
 
 @pytest.mark.reference("s1_sampling")
 def test_probabilities_after_penalty_and_truncation_are_those_of_upstream(fixture):
     logits = fixture["logits"]
-    seen = mark_seen(fixture["previous"], logits.shape[1])
+    seen = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, fixture["previous"], True)
     for index, combination in enumerate(fixture.meta["config"]["combos"]):
         penalised = penalise(logits, seen, combination["repetition_penalty"])
         fixture.check(f"penalised_logits.{index}", penalised, 1e-6)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.sound.upstream_audio import mix_levels, resample_sinc, to_int16
+from models.sound.upstream_audio import mix_levels, resample_sinc
 
 
 @pytest.mark.parametrize(("before", "after"), [(32_000, 16_000), (24_000, 32_000), (44_100, 16_000)])
@@ -33,4 +33,3 @@ def test_every_row_is_resampled_alone_and_the_same_rate_changes_nothing() -> Non
 def test_silence_has_no_level_to_mix() -> None:
     assert torch.equal(mix_levels(torch.zeros(10)), torch.zeros(10))
     assert mix_levels(torch.tensor([0.1, -0.2])).abs().max().item() == pytest.approx(0.475 + 0.1)
-    assert to_int16(torch.tensor([-2.0, -1.0, 1.0, 2.0])).tolist() == [-32768, -32768, 32767, 32767]

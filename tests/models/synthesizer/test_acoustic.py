@@ -17,7 +17,6 @@ from models.synthesizer.acoustic import (
     interpolate,
     is_active,
     prosody_of,
-    spread_out,
     statistics,
 )
 
@@ -91,16 +90,6 @@ def test_pitch_is_the_speakers_own_mean_and_spread_whatever_the_weights_are(netw
     wanted = reference[PITCH] + reference[FEATURES + PITCH] * passage.prosody[0, :, 0]
     assert torch.allclose(made[:, PITCH], wanted, atol=1e-5)
     assert periods(made).float().median() > 1.3 * periods(woman).float().median()  # longer periods: a man's
-
-
-def test_spreading_out_gives_the_cepstra_of_speech_mean_and_spread_of_the_reference(woman, man):
-    reference = statistics(man)
-    dull = woman.clone()
-    dull[:, 1:18] *= 0.3
-    matched = statistics(spread_out(dull, reference))
-    for first in (0, FEATURES):
-        assert torch.allclose(matched[first + 1 : first + 18], reference[first + 1 : first + 18], atol=1e-3)
-    assert torch.equal(spread_out(dull, reference)[:, 18:], dull[:, 18:])
 
 
 def test_what_lies_behind_the_end_of_a_passage_is_not_learned_from(network, woman):

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import UsageError
 from pipeline.io import git
-from pipeline.io.git import find_repository, open_repository
+from pipeline.io.git import find_repository
 from pipeline.io.provenance import find_provenance
 
 # What reading a work tree obeys, or comes close to: programs, and other folders.
@@ -83,7 +83,7 @@ def test_git_lfs_is_the_one_filter_that_may_run(key, command, is_foreign):
 
 def everything_asked(root) -> None:
     """What the commands ask of git, all of it."""
-    repository = open_repository(root)
+    repository = find_repository(root)
     commit = repository.commit("HEAD")
     assert commit is not None
     repository.changed_paths("voices")
@@ -144,7 +144,7 @@ def test_a_missing_object_is_not_fetched_through_a_program_of_the_remotes(clone,
     clone.git("config", "remote.origin.promisor", "true")
     clone.git("config", "remote.origin.url", f"ext::touch {tmp_path}/PWNED")
     clone.git("config", "protocol.ext.allow", "always")
-    with open_repository(clone.root).blobs() as blobs:
+    with find_repository(clone.root).blobs() as blobs:
         assert blobs.read("1" * 40) is None
     assert not (tmp_path / "PWNED").exists()
 
@@ -165,9 +165,9 @@ def test_another_users_folder_is_refused_unless_the_administrator_trusts_it(clon
     real = git._environment
     monkeypatch.setattr(git, "_environment", lambda: {**real(), "GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"})
     with pytest.raises(UsageError, match="another user owns it"):
-        open_repository(clone.root)
+        find_repository(clone.root)
     monkeypatch.setattr(git, "_safe_directories", lambda: ("*",))  # as /etc/gitconfig of our images says
-    assert open_repository(clone.root).commit("HEAD")
+    assert find_repository(clone.root).commit("HEAD")
 
 
 def test_neither_the_system_nor_the_terminal_is_asked(clone, monkeypatch, tmp_path):

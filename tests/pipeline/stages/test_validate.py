@@ -234,7 +234,7 @@ def test_junit_and_markdown_name_the_clips_that_failed(folder):
 
 
 def opinion(_samples):
-    return Opinion(3.0, 3.0, 3.0, None)
+    return Opinion(3.0, 3.0, 3.0)
 
 
 def noisy_folder(folder):
@@ -265,7 +265,7 @@ def test_denoising_is_asked_for_noisy_clips_only_and_kept_only_if_nothing_gets_w
     assert any(clip.noise_reduced for clip in report.prepared)
     assert any(repair.code == "denoise" for result in report.clips for repair in result.repairs)
     opinions = iter(np.linspace(4.0, 2.5, 100))  # every next one is worse
-    worse = run(folder, settings, Tools(opinion=lambda _: Opinion(3.0, 3.0, next(opinions), None), denoise=gate))
+    worse = run(folder, settings, Tools(opinion=lambda _: Opinion(3.0, 3.0, next(opinions)), denoise=gate))
     assert not any(clip.noise_reduced for clip in worse.prepared)
 
 
@@ -292,7 +292,7 @@ def test_a_recording_that_is_rejected_is_not_rescued_by_cleaning(folder):
     asked = []
     settings = QUICK.model_copy(update={"denoise": "auto", "dnsmos": True})
     unbearable = Tools(
-        opinion=lambda _: Opinion(3.0, 1.0, 2.0, None), denoise=lambda samples, rate: asked.append(rate) or samples
+        opinion=lambda _: Opinion(3.0, 1.0, 2.0), denoise=lambda samples, rate: asked.append(rate) or samples
     )
     report = run(folder, settings, unbearable)
     assert not asked
