@@ -3,12 +3,18 @@
 Its encoder takes a clip in a window as long as the clip; its decoder finds an end only with silence behind, so the
 encoder's vectors of silence are put there. The usual window of 30 s costs four times as much and hears the same
 (docs/evaluation.md). One thread for each clip: clips are heard side by side. The same clip gives the same words.
+
+Some sentences make the decoder begin again and write them twice, or without end. Where it finds no end, writes the
+same again and again, or words that take no time, it is asked once more without repetitions; Whisper's own program draws
+words by lot there, which would not give the same words twice.
 Letters: N samples, T frames of 20 ms.
 """
 
 from __future__ import annotations
 
+import re
 import string
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +30,7 @@ from models.sound.spectrogram import mel_filters
 
 SAMPLE_RATE_HZ = 16_000
 LANGUAGES = ("en", "zh", "ja", "ko")
+ASKED = 2  # to be raised when the same network is asked in another way, and may hear something else
 LONGEST_S = 29.0  # of one clip; its window of 30 s needs an end to hear
 _SPACELESS = ("zh", "ja")
 _FFT, _HOP, _MELS = 400, 160, 80
@@ -32,6 +39,13 @@ _FRAME_S = _FRAME_SAMPLES / SAMPLE_RATE_HZ
 _WINDOW_FRAMES = 1500
 _TAIL_FRAMES = 25  # of silence heard together with the clip, so that its last sound does not end at a wall
 _MOST_TOKENS = 224
+_TOKENS, _TOKENS_PER_S = (
+    24,
+    12,
+)  # at most; recordings have up to 17 letters a second in English, 5 characters in Mandarin
+_TIMELESS_WORDS = 3  # in a row: nobody said them
+_COMPRESSION = 2.4  # Whisper's own limit: bytes of the text per byte of it packed by zlib
+_REPEATED_PIECES = 3
 _BEAM = 5
 _RANGE = 8.0  # decades below the loudest
 _NO_SPEECH, _GUESS_LOGPROB = 0.6, -1.0  # Whisper's own rule: beyond both, it made something up for silence
@@ -104,18 +118,46 @@ class Whisper:
         window = self._array(np.concatenate([vectors, self._silence[:, vectors.shape[1] :]], axis=1))
         start = [self._pieces.token_to_id(f"<|{name}|>") for name in ("startoftranscript", language, "transcribe")]
         prompt = [*start, self._pieces.token_to_id("<|notimestamps|>")]
-        told = self._model.generate(
-            window, [prompt], beam_size=_BEAM, max_length=_MOST_TOKENS, return_scores=True, return_no_speech_prob=True
-        )[0]
-        is_speech = told.no_speech_prob < _NO_SPEECH or told.scores[0] > _GUESS_LOGPROB
-        tokens = [token for token in told.sequences_ids[0] if token < self._end and is_speech]
+        told, tokens = self._write(window, prompt, samples)
+        words = self._words(window, prompt, tokens, spoken, language) if timed or self._is_twofold(tokens) else ()
+        if self._goes_round(tokens, words, samples):
+            told, tokens = self._write(window, prompt, samples, no_repeat_ngram_size=_REPEATED_PIECES)
+            words = self._words(window, prompt, tokens, spoken, language) if timed else ()
         return Heard(
             text=self._pieces.decode(tokens).strip(),
-            words=self._words(window, prompt, tokens, max(spoken, 1), language) if timed and tokens else (),
+            words=words if timed else (),
             no_speech=float(told.no_speech_prob),
             mean_logprob=float(told.scores[0]),
             duration_s=len(samples) / SAMPLE_RATE_HZ,
         )
+
+    def _write(self, window: Any, prompt: list[int], samples: Samples, **more: int) -> tuple[Any, list[int]]:
+        """What the decoder says of it, and its pieces; none where it made something up for silence."""
+        told = self._model.generate(
+            window,
+            [prompt],
+            beam_size=_BEAM,
+            max_length=_most_tokens(samples),
+            return_scores=True,
+            return_no_speech_prob=True,
+            **more,
+        )[0]
+        is_speech = told.no_speech_prob < _NO_SPEECH or told.scores[0] > _GUESS_LOGPROB
+        return told, [token for token in told.sequences_ids[0] if token < self._end and is_speech]
+
+    def _is_twofold(self, tokens: Sequence[int]) -> bool:
+        """A stretch comes twice in a row."""
+        letters = "".join(filter(str.isalnum, self._pieces.decode(list(tokens)).casefold()))
+        return re.search(r"(.{6,})\1", letters) is not None
+
+    def _goes_round(self, tokens: Sequence[int], words: Sequence[Word], samples: Samples) -> bool:
+        """It found no end, wrote the same again and again, or words that nobody had time to say."""
+        timeless, longest = 0, 0
+        for word in words:
+            timeless = timeless + 1 if word.end_s <= word.start_s else 0
+            longest = max(longest, timeless)
+        is_long = len(tokens) >= _most_tokens(samples)
+        return is_long or longest >= _TIMELESS_WORDS or compression(self._pieces.decode(list(tokens))) > _COMPRESSION
 
     def _encode(self, mels: Samples) -> Samples:
         """(80, 2 T) -> (1, T, 512)."""
@@ -126,6 +168,9 @@ class Whisper:
         self, window: Any, prompt: Sequence[int], tokens: list[int], frames: int, language: str
     ) -> tuple[Word, ...]:
         """Times by where the decoder looks while it writes (cross-attention, dynamic time warping)."""
+        if not tokens:
+            return ()
+        frames = max(frames, 1)
         aligned = self._model.align(window, list(prompt), [tokens], 2 * (frames + _TAIL_FRAMES))[0]
         starts: dict[int, int] = {}
         for token, frame in aligned.alignments:
@@ -159,6 +204,16 @@ class Whisper:
         if held and words:
             words[-1] = (words[-1][0], words[-1][1] + len(held))
         return [(text.strip(string.whitespace), count) for text, count in words]
+
+
+def _most_tokens(samples: Samples) -> int:
+    return min(_MOST_TOKENS, _TOKENS + round(_TOKENS_PER_S * len(samples) / SAMPLE_RATE_HZ))
+
+
+def compression(text: str) -> float:
+    """How much of a text is said again: bytes of it per byte of it packed."""
+    plain = text.encode()
+    return len(plain) / len(zlib.compress(plain))
 
 
 def log_mels(samples: Samples, frames: int) -> Samples:

@@ -228,12 +228,14 @@ def resolve_settings(
 def prepare_machine(general: GeneralSettings) -> Machine:
     """How and where this command computes. To be called before torch is first imported, which asks the processor."""
     from models.machine.switches import switch_off
+    from pipeline.io.memory import cached
     from pipeline.records.job import Machine
     from pipeline.records.settings import switched_off
 
     switch_off(switched_off(general.processor), os.environ)
     bases = repository_root() / general.bases
-    return Machine(general.device, general.threads, general.cache_folder, bases, general.replaced_bases)
+    answers = None if is_untrusted_here() else cached("answers", os.environ).path
+    return Machine(general.device, general.threads, general.cache_folder, bases, general.replaced_bases, answers)
 
 
 @contextmanager

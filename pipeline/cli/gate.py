@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +13,9 @@ from pipeline.cli.terminal import print_json, print_table, table, tell, write_do
 
 if TYPE_CHECKING:
     from pipeline.records.calibration import Calibration
+    from pipeline.records.job import Reporter
     from pipeline.records.selftest import Selftest
+    from pipeline.stages.evaluate.studio import EvaluateJob
 
 group = typer.Typer(
     no_args_is_help=True, help="What voices have to reach: find the limits of a base, and try the gate itself."
@@ -38,14 +41,10 @@ def calibrate(
         voxline gate calibrate --base nano ana ben cleo dora emil
     """
     from pipeline.cli.common import ConsoleReporter
-    from pipeline.cli.line import open_workspace
     from pipeline.jobs.calibrate import calibrate as find_limits
-    from pipeline.line.table import STAGES
-    from pipeline.line.walk import run_until
 
-    workspaces = [open_workspace(voice, {"voxline.base": base}, ConsoleReporter(quiet=as_json)) for voice in voices]
-    jobs = [one.measuring(STAGES["evaluate"], run_until(one, "finetune")) for one in workspaces]
-    found = find_limits(jobs, workspaces[0].base)
+    reporter = ConsoleReporter(quiet=as_json)
+    found = find_limits([trained(voice, {"voxline.base": base}, reporter) for voice in voices])
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
@@ -56,10 +55,17 @@ def calibrate(
 def selftest(
     voice: VoiceArgument,
     other: Annotated[
-        str | None,
-        typer.Option("--other", help="Another person's voice, which must not pass.", autocompletion=complete_voice),
+        list[str] | None,
+        typer.Option(
+            "--other",
+            help="Another person's voice, which must not pass; again for more.",
+            autocompletion=complete_voice,
+        ),
     ] = None,
-    whole: Annotated[bool, typer.Option("--whole", help="Break the adapter, too; a minute or more for each.")] = False,
+    whole: Annotated[
+        bool,
+        typer.Option("--whole", help="Break the adapter, too, and train good variants; a minute or more for each."),
+    ] = False,
     base: BaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -69,17 +75,13 @@ def selftest(
     voxline gate selftest ana --other ben --whole
     """
     from pipeline.cli.common import ConsoleReporter
-    from pipeline.cli.line import open_workspace
     from pipeline.errors import GateBlocked
     from pipeline.jobs.selftest import selftest as try_gate
-    from pipeline.line.table import STAGES
-    from pipeline.line.walk import run_until
 
-    opened = [
-        open_workspace(name, {"voxline.base": base}, ConsoleReporter(quiet=as_json)) for name in (voice, other) if name
-    ]
-    jobs = [one.measuring(STAGES["evaluate"], run_until(one, "finetune")) for one in opened]
-    found = try_gate(*jobs, whole=whole)
+    reporter = ConsoleReporter(quiet=as_json)
+    others = [trained(name, {"voxline.base": base}, reporter) for name in other or ()]
+    variants = trained_variants(voice, base, reporter) if whole else {}
+    found = try_gate(trained(voice, {"voxline.base": base}, reporter), others, variants, whole=whole)
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:
@@ -87,6 +89,28 @@ def selftest(
     if found.wrong:
         told = "; ".join(f"{one.name}: {'passes' if one.passed else 'is blocked'}" for one in found.wrong)
         raise GateBlocked(f"{len(found.wrong)} of {len(found.trials)} verdicts are wrong: {told}")
+
+
+def trained(voice: str, flags: Mapping[str, Any], reporter: Reporter) -> EvaluateJob:
+    """A voice ready to be measured; trained where that was not done before."""
+    from pipeline.cli.line import open_workspace
+    from pipeline.line.table import STAGES
+    from pipeline.line.walk import run_until
+
+    workspace = open_workspace(voice, flags, reporter)
+    return workspace.measuring(STAGES["evaluate"], run_until(workspace, "finetune"))
+
+
+def trained_variants(voice: str, base: str | None, reporter: Reporter) -> dict[str, Callable[[], EvaluateJob]]:
+    """The same voice, by what is different in its training; trained when it is asked for."""
+    from pipeline.cli.line import open_workspace
+    from pipeline.jobs.selftest import variant_flags
+
+    settings = open_workspace(voice, {"voxline.base": base}, reporter).settings.finetune
+    return {
+        name: partial(trained, voice, {"voxline.base": base, **flags}, reporter)
+        for name, flags in variant_flags(settings).items()
+    }
 
 
 def _show_trials(found: Selftest) -> None:

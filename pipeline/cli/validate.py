@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.common import JsonOption, RecordOption, RegistryOption, UntrustedOption, VoiceArgument, WorkOption
+from pipeline.cli.common import (
+    BaseOption,
+    JsonOption,
+    RecordOption,
+    RegistryOption,
+    UntrustedOption,
+    VoiceArgument,
+    WorkOption,
+)
 from pipeline.cli.terminal import print_json, tell
 
 if TYPE_CHECKING:
@@ -41,6 +49,11 @@ def validate(
             "--write-metadata", help="Write a metadata.csv that names the recordings, to fill in their texts."
         ),
     ] = False,
+    copies: Annotated[
+        bool,
+        typer.Option("--copies", help="Also let the voice's base draw three recordings: advice, which blocks nothing."),
+    ] = False,
+    base: BaseOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse what could not be measured.")] = False,
     record: RecordOption = False,
     registry: RegistryOption = None,
@@ -56,15 +69,18 @@ def validate(
         voxline validate recordings/ --language en --json
         voxline validate ana --report out/
         voxline validate ana --write-metadata
+        voxline validate ana --copies --base nano2
     """
     from pipeline.cli.common import ConsoleReporter, is_untrusted_here, require_trusted, resolve_settings
-    from pipeline.errors import VoiceRefused
+    from pipeline.errors import UsageError, VoiceRefused
     from pipeline.io.ci import summarise
     from pipeline.io.validation_report import headline, render_markdown
     from pipeline.line.verdict import tell_refused
 
     if record:
         require_trusted("validate --record", "leave --record out: the registry belongs to the protected branch")
+    if base is not None and not copies:
+        raise UsageError("--base: the same recordings are judged for every base", hint="with --copies it draws them")
     if write_metadata:
         _write_metadata(voice, language)
         return
@@ -88,6 +104,23 @@ def validate(
         if found.lacks_texts_only:
             hint = f"voxline validate {voice} --write-metadata writes the lines to fill in, where there are none"
         raise VoiceRefused(f"{found.voice}: {headline(found)}", hint=hint)
+    if copies:
+        _tell_copies(voice, {**flags, "voxline.base": base})
+
+
+def _tell_copies(voice: str, flags: dict[str, Any]) -> None:
+    """How well the base draws the recordings: what training will not change, said before it."""
+    from pipeline.cli.common import ConsoleReporter
+    from pipeline.cli.line import open_workspace
+    from pipeline.jobs.copies import judge_copies
+    from pipeline.line.walk import run_until
+
+    workspace = open_workspace(voice, flags, ConsoleReporter())
+    done = run_until(workspace, "extract")
+    extract, clips = done["extract"].as_input(), done["validate"].folder
+    found = judge_copies(workspace.voice.name, workspace.base, extract, clips, workspace.machine)
+    for line in found.lines:
+        workspace.reporter.log(f"{found.voice}: {line}")
 
 
 def _run(

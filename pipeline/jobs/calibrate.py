@@ -11,18 +11,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from models.loading.bases import Base, find_base
+from models.loading.bases import Base
 from pipeline.records.calibration import Calibration, CopyFloor, Limit, Loss, suggest
 from pipeline.records.metrics import METRICS, Metric, floored
 from pipeline.stages.evaluate.measures import Measuring, measure
 from pipeline.stages.evaluate.stage import listen
-from pipeline.stages.evaluate.studio import EvaluateJob, Studio
+from pipeline.stages.evaluate.studio import EvaluateJob, Studio, base_of
 
 LEAST_SHARE = 0.05  # of the metric's span: no limit lies nearer to the worst good voice, where nothing is in the way
 
 
-def calibrate(jobs: Sequence[EvaluateJob], base: Base) -> Calibration:
-    """Listen to every voice and hold it against the others. ``jobs``: of the stage evaluate, one for each voice."""
+def calibrate(jobs: Sequence[EvaluateJob]) -> Calibration:
+    """Listen to every voice and hold it against the others. ``jobs``: of the stage evaluate, one for each voice, on
+    the same base."""
+    base = base_of(jobs[0])
     takes = {job.voice: listen_to(job) for job in jobs}
     limits, absent = [], {}
     for metric in floored():
@@ -46,8 +48,7 @@ def calibrate(jobs: Sequence[EvaluateJob], base: Base) -> Calibration:
 
 def listen_to(job: EvaluateJob) -> Measuring:
     """One voice, measured by nobody yet."""
-    base = find_base(job.parameters["base"], job.machine.bases, job.machine.replaced_bases)
-    return listen(job, Studio(job, base))[1]
+    return listen(job, Studio(job, base_of(job)))[1]
 
 
 def _losses(metric: Metric, takes: Mapping[str, Measuring]) -> list[Loss]:

@@ -1,96 +1,169 @@
-"""The gate before voices whose verdict is known: a good voice, and the same voice broken in one way after another."""
+"""The gate before voices whose verdict is known: a good voice, and the same voice broken in one way after another.
+
+What is put before the gate is an `Offer`, measured when it is asked for; a program that keeps the numbers of each
+(`benchmarks/gate.py`) can judge them again by other limits.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.loading.bases import Base, find_base
+from models.speaking.rendering import Renderer
+from models.speaking.rendering import Utterance as Said
+from pipeline.jobs.broken_adapters import ADAPTER_MUTANTS, Change, write_broken
 from pipeline.records.adapter import ADAPTER_FOLDER
 from pipeline.records.metrics import METRICS
 from pipeline.records.quality import Floors
 from pipeline.records.selftest import Selftest, Trial
+from pipeline.records.settings import FinetuneSettings
 from pipeline.signal import gate
 from pipeline.signal.mutants import SOUND_MUTANTS, SoundMutant, swapped_words
-from pipeline.stages.evaluate.ears import RATE_HZ, Utterance
+from pipeline.stages.evaluate.ears import RATE_HZ, Ears, Utterance
 from pipeline.stages.evaluate.floors import explain
 from pipeline.stages.evaluate.measures import Measuring, measure
-from pipeline.stages.evaluate.stage import listen
-from pipeline.stages.evaluate.studio import EvaluateJob, Studio
+from pipeline.stages.evaluate.stage import ears_of, hear, listen
+from pipeline.stages.evaluate.studio import Casting, EvaluateJob, Studio, base_of, speak_sentences
 
 SWAPPED_SHARE = 0.2
-WEIGHTS_FILE = "adapter_model.safetensors"
+AS_IT_IS = "as it is"
+OTHER_SEEDS = (100, 200)
 
-Change = Callable[[str, Tensor, torch.Generator], Tensor]  # name, weight, chance
-
-
-def _louder(name: str, weight: Tensor, _: torch.Generator) -> Tensor:
-    return weight * 10 if ".lora_B." in name else weight
+Numbers = Mapping[str, gate.Measured]  # by the metric's id
 
 
-def _random(_: str, weight: Tensor, chance: torch.Generator) -> Tensor:
-    return torch.randn(weight.shape, generator=chance) * max(float(weight.float().std()), 0.05)
+@dataclass(frozen=True)
+class Offer:
+    """Something that is put before the gate. ``is_good``: it should pass. ``measure``: what the gate hears of it."""
+
+    name: str
+    is_good: bool
+    measure: Callable[[], Numbers]
 
 
-def _half(name: str, weight: Tensor, chance: torch.Generator) -> Tensor:
-    is_gone = ".lora_B." in name and bool(torch.rand(1, generator=chance) < 0.5)
-    return torch.zeros_like(weight) if is_gone else weight
+class Stand:
+    """A good voice on trial: heard when something is asked of it, and only once. ``seed``: of its first sentence."""
+
+    def __init__(self, job: EvaluateJob, seed: int = 0, ears: Ears | None = None) -> None:
+        self.job, self.seed, self._ears = job, seed, ears
+        self.base = base_of(job)
+
+    @property
+    def floors(self) -> Floors:
+        return explain(self.job.parameters["floors"], self.job.parameters["waived"], self.base)
+
+    @cached_property
+    def studio(self) -> Studio:
+        return Studio(self.job, self.base)
+
+    @cached_property
+    def ears(self) -> Ears:
+        return self._ears or ears_of(self.job, self.studio)
+
+    @cached_property
+    def takes(self) -> Measuring:
+        return listen(self.job, self.studio, self.ears, Casting(seed=self.seed))[1]
+
+    @cached_property
+    def numbers(self) -> Numbers:
+        return {id_: measure(metric, self.takes) for id_, metric in METRICS.items()}
+
+    def with_speech(self, spoken: Mapping[str, Utterance], **others: Any) -> Numbers:
+        """Other speech in the place of its own; all else stays measured. ``others``: what else is not its own."""
+        hear(self.job, self.ears, spoken.values())
+        changed = replace(self.takes, spoken=spoken, **others)
+        is_other = {"free_speech", *(["resynthesis"] if others else [])}
+        again = {id_: measure(metric, changed) for id_, metric in METRICS.items() if metric.evidence in is_other}
+        return {**self.numbers, **again}
+
+    def spoken_as(self, casting: Casting) -> dict[str, Utterance]:
+        """Its sentences by another cast."""
+        said = speak_sentences(self.studio, self.job, replace(casting, seed=casting.seed + self.seed))
+        return {one.name: Utterance.of(one) for one in said}
+
+    def with_adapter(self, folder: Path) -> Numbers:
+        """Another adapter in the place of its own, judged by all that is known of its recordings."""
+        finetune = replace(self.job.inputs["finetune"], folder=folder)
+        job = replace(self.job, inputs={**self.job.inputs, "finetune": finetune})
+        return Stand(job, self.seed, self.ears).numbers
+
+    def chance(self, name: str) -> np.random.Generator:
+        """The same for the same trial, whatever was tried before it."""
+        return np.random.default_rng([self.seed, zlib.crc32(name.encode())])
 
 
-def _shaken(_: str, weight: Tensor, chance: torch.Generator) -> Tensor:
-    return weight + torch.randn(weight.shape, generator=chance) * 2 * weight.float().std()
-
-
-ADAPTER_MUTANTS: dict[str, Change] = {
-    "adapter x 10": _louder,
-    "random adapter": _random,
-    "half the adapter's layers zero": _half,
-    "adapter with noise": _shaken,
-}
-
-
-def selftest(job: EvaluateJob, other: EvaluateJob | None = None, *, whole: bool = False, seed: int = 0) -> Selftest:
-    """Every trial of one voice that should pass.
+def offers(
+    stand: Stand,
+    others: Sequence[Stand] = (),
+    variants: Mapping[str, Callable[[], EvaluateJob]] | None = None,
+    *,
+    whole: bool = False,
+) -> Iterator[Offer]:
+    """All that is put before the gate in the place of one voice, in the order of the table.
 
     Args:
-        other: somebody else on the same base, whose speech and adapter must not pass for this voice's.
-        whole: break the adapter, too; the voice speaks again for each, which takes as long as an evaluation.
+        others: somebody else on the same base, who must not pass for this voice.
+        variants: what is this voice as well, trained a little differently: it should pass.
+        whole: what speaks again for each trial, too, which takes as long as an evaluation.
     """
-    base = find_base(job.parameters["base"], job.machine.bases, job.machine.replaced_bases)
-    floors = explain(job.parameters["floors"], job.parameters["waived"], base)
-    takes = _listen(job, base)
-    good = {id_: measure(metric, takes) for id_, metric in METRICS.items()}
-    trials = [_trial("as it is", good, floors, is_good=True)]
-    for half in (0, 1):
-        spoken = {name: one for number, (name, one) in enumerate(takes.spoken.items()) if number % 2 == half}
-        trials.append(_free_trial(f"sentences {half + 1}, {half + 3}, ...", takes, spoken, good, floors, is_good=True))
-    chance = np.random.default_rng(seed)
+    yield Offer(AS_IT_IS, True, lambda: stand.numbers)
+    for seed in OTHER_SEEDS if whole else ():
+        yield Offer(f"other seeds, {seed}", True, partial(_cast, stand, Casting(seed=seed)))
     for name, mutant in SOUND_MUTANTS.items():
-        spoken = {key: _broken(one, mutant, chance) for key, one in takes.spoken.items()}
-        trials.append(_free_trial(name, takes, spoken, good, floors))
-    trials.append(_free_trial("20 % of the words swapped", takes, _misread(takes, chance), good, floors))
-    if other is not None:
-        strange = _listen(other, base)
-        trials.append(_free_trial(f"somebody else: {other.voice}", takes, strange.spoken, good, floors))
+        yield Offer(name, False, partial(_broken_sound, stand, name, mutant))
+    yield Offer("20 % of the words swapped", False, partial(_misread, stand))
+    for other in others:
+        voice = other.job.voice
+        yield Offer(f"speech of {voice}", False, partial(_speech_of, stand, other))
+        if whole:
+            adapter = other.job.inputs["finetune"].folder
+            yield Offer(f"adapter of {voice}", False, partial(stand.with_adapter, adapter))
+            yield Offer(f"reference of {voice}", False, partial(_reference_of, stand, other))
+    for name, change in ADAPTER_MUTANTS.items() if whole else ():
+        yield Offer(name, False, partial(_broken_adapter, stand, change))
     if whole:
-        for name, change in ADAPTER_MUTANTS.items():
-            trials.append(_adapter_trial(name, change, job, base, floors, seed))
-    return Selftest(voice=job.voice, base=base.name, ears=tuple(takes.ears.digests), trials=tuple(trials))
+        yield Offer("tokens shuffled", False, partial(_shuffled, stand))
+    for name, train in (variants or {}).items():
+        yield Offer(name, True, partial(_variant, train, stand.seed))
 
 
-def _listen(job: EvaluateJob, base: Base) -> Measuring:
-    return listen(job, Studio(job, base))[1]
+def variant_flags(settings: FinetuneSettings) -> dict[str, dict[str, Any]]:
+    """Good variants that have to be trained: their name -> the settings in which they differ."""
+    epochs, heldout = settings.epochs, settings.heldout_clips
+    return {
+        "one epoch less": {"finetune.epochs": max(1, epochs - 1)},
+        "one epoch more": {"finetune.epochs": epochs + 1},
+        "other held-out clips": {"finetune.heldout_clips": heldout + 1},
+    }
 
 
-def _trial(name: str, measured: Mapping[str, gate.Measured], floors: Floors, *, is_good: bool = False) -> Trial:
-    checks = gate.judge_all(measured, floors)
+def selftest(
+    job: EvaluateJob,
+    others: Sequence[EvaluateJob] = (),
+    variants: Mapping[str, Callable[[], EvaluateJob]] | None = None,
+    *,
+    whole: bool = False,
+    seed: int = 0,
+) -> Selftest:
+    """Every trial of one voice that should pass."""
+    stand = Stand(job, seed)
+    offered = offers(stand, [Stand(other, seed) for other in others], variants, whole=whole)
+    trials = tuple(judged(offer.name, offer.measure(), stand.floors, is_good=offer.is_good) for offer in offered)
+    return Selftest(voice=job.voice, base=stand.base.name, ears=tuple(stand.ears.digests), trials=trials)
+
+
+def judged(name: str, numbers: Numbers, floors: Floors, *, is_good: bool) -> Trial:
+    """What the gate says to these numbers."""
+    checks = gate.judge_all(numbers, floors)
     return Trial(
         name=name,
         is_good=is_good,
@@ -99,23 +172,20 @@ def _trial(name: str, measured: Mapping[str, gate.Measured], floors: Floors, *, 
     )
 
 
-def _free_trial(
-    name: str,
-    takes: Measuring,
-    spoken: Mapping[str, Utterance],
-    good: Mapping[str, gate.Measured],
-    floors: Floors,
-    *,
-    is_good: bool = False,
-) -> Trial:
-    """Other speech in the place of the voice's own; all else stays measured."""
-    changed = replace(takes, spoken=spoken)
-    again = {
-        id_: replace(measure(metric, changed), old=good[id_].old)
-        for id_, metric in METRICS.items()
-        if metric.evidence == "free_speech"
-    }
-    return _trial(name, {**good, **again}, floors, is_good=is_good)
+# -- trials ---------------------------------------------------------------------------------------------------------
+
+
+def _variant(train: Callable[[], EvaluateJob], seed: int) -> Numbers:
+    return Stand(train(), seed).numbers
+
+
+def _cast(stand: Stand, casting: Casting) -> Numbers:
+    return stand.with_speech(stand.spoken_as(casting))
+
+
+def _broken_sound(stand: Stand, name: str, mutant: SoundMutant) -> Numbers:
+    chance = stand.chance(name)
+    return stand.with_speech({key: _broken(one, mutant, chance) for key, one in stand.takes.spoken.items()})
 
 
 def _broken(one: Utterance, mutant: SoundMutant, chance: np.random.Generator) -> Utterance:
@@ -124,31 +194,46 @@ def _broken(one: Utterance, mutant: SoundMutant, chance: np.random.Generator) ->
     return replace(one, wave=wave, sentence=sentence)
 
 
-def _misread(takes: Measuring, chance: np.random.Generator) -> dict[str, Utterance]:
+def _misread(stand: Stand) -> Numbers:
     """The same sound for other texts: what was said has a fifth of its words wrong."""
-    spoken = {}
-    for name, one in takes.spoken.items():
-        others = " ".join(other.text for key, other in takes.spoken.items() if key != name)
+    spoken, chance = {}, stand.chance("swapped")
+    for name, one in stand.takes.spoken.items():
+        others = " ".join(other.text for key, other in stand.takes.spoken.items() if key != name)
         spoken[name] = replace(one, text=swapped_words(one.text, others, SWAPPED_SHARE, chance))
-    return spoken
+    return stand.with_speech(spoken)
 
 
-def _adapter_trial(name: str, change: Change, job: EvaluateJob, base: Base, floors: Floors, seed: int) -> Trial:
+def _speech_of(stand: Stand, other: Stand) -> Numbers:
+    return stand.with_speech(other.takes.spoken)
+
+
+def _reference_of(stand: Stand, other: Stand) -> Numbers:
+    return _cast(stand, Casting(reference=other.studio.reference_sound()))
+
+
+def _broken_adapter(stand: Stand, change: Change) -> Numbers:
     with TemporaryDirectory() as made:
-        finetune = job.inputs["finetune"]
-        _write_broken(finetune.folder / ADAPTER_FOLDER, Path(made) / ADAPTER_FOLDER, change, seed)
-        broken = replace(job, inputs={**job.inputs, "finetune": replace(finetune, folder=Path(made))})
-        takes = _listen(broken, base)
-        return _trial(name, {id_: measure(metric, takes) for id_, metric in METRICS.items()}, floors)
+        write_broken(
+            stand.job.inputs["finetune"].folder / ADAPTER_FOLDER, Path(made) / ADAPTER_FOLDER, change, stand.seed
+        )
+        return stand.with_adapter(Path(made))
 
 
-def _write_broken(source: Path, target: Path, change: Change, seed: int) -> None:
-    chance = torch.Generator().manual_seed(seed)
-    for path in sorted(source.rglob("*")):
-        copy = target / path.relative_to(source)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        if path.name == WEIGHTS_FILE:
-            state = load_file(path)
-            save_file({name: change(name, state[name], chance).contiguous() for name in sorted(state)}, copy)
-        elif path.is_file():
-            copy.write_bytes(path.read_bytes())
+def _shuffled(stand: Stand) -> Numbers:
+    """Every sentence from its own tokens in another order, and held-out recordings likewise."""
+    spoken = stand.spoken_as(Casting(drawn_by=lambda renderer: _Shuffling(renderer, stand.seed)))
+    return stand.with_speech(spoken, pairs={**stand.takes.pairs, "adapted": stand.takes.pairs["shuffled"]})
+
+
+class _Shuffling:
+    """A renderer that is handed its tokens in another order."""
+
+    def __init__(self, renderer: Renderer, seed: int) -> None:
+        self._renderer, self._seed = renderer, seed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._renderer, name)
+
+    def render(self, tokens: Tensor, said: Said) -> Tensor:
+        order = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(self._seed))
+        return self._renderer.render(tokens[order], said)

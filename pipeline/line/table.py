@@ -117,7 +117,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             name="evaluate",
             settles="measured on held-out recordings: pass or block",
-            version="2",
+            version="3",
             entry="pipeline.stages.evaluate.stage:work",
             record="pipeline.records.quality:QualityReport",
             reads=("validate", "extract", "finetune"),

@@ -85,6 +85,7 @@ class Machine:
         threads: CPU threads for networks; 0 leaves the choice to torch.
         cache: folder of pulled bases. ``bases``: folder of the repository's own bases, beside those of the package.
         replaced_bases: bases of the package whose place an own one takes.
+        answers: the user's own file of what judges said of recordings; None: nothing is remembered, as for strangers.
     """
 
     device: str = "auto"
@@ -92,6 +93,7 @@ class Machine:
     cache: Path = Path("~/.cache/voxline")
     bases: Path = Path("bases")
     replaced_bases: tuple[str, ...] = ()
+    answers: Path | None = None
 
 
 class Publisher(Protocol):

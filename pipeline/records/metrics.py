@@ -163,6 +163,20 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             "free_speech",
+            "tempo",
+            "Length against its tokens",
+            "",
+            "limit",
+            useless=0.5,
+            perfect=0.0,
+            limit=0.03,
+            limit_source="the gate",
+            explained="how much longer or shorter sentences sound than their tokens last: a tape at another speed",
+            advice="what draws the sound runs at another rate than the tokens: nothing that recordings can change; tell"
+            " who runs voxline here",
+        ),
+        Metric(
+            "free_speech",
             "cer",
             "Character error rate",
             "",

@@ -126,7 +126,10 @@ def _against_base(metric: Metric, measured: Measured, floors: Floors) -> dict[st
     if told["status"] != "failed" or bare is None or _status(metric, bare.mean, told["limit"]) == "passed":
         return told
     why = f"the bare base scores {bare.mean:.3g} on these clips: training does not change how it draws them"
-    advice = "nothing you can train: record with less noise and echo, or take another --base"
+    advice = (
+        "nothing you can train: record with less noise and echo, or take another --base (voxline validate NAME --copies"
+        " says before training how well a base draws a voice)"
+    )
     return {**told, "status": "noted", "required": False, "explanation": why, "advice": advice}
 
 

@@ -20,8 +20,11 @@ from models.judges.distillmos import load_distillmos
 from models.judges.dnsmos import load_dnsmos
 from models.judges.ecapa import load_ecapa
 from models.judges.transcriber import load_recogniser
+from models.judges.whisper import ASKED as WHISPER_ASKED
 from models.judges.whisper import LANGUAGES, load_whisper
 from models.loading.networks import load_phone_recogniser
+from pipeline.io.answers import Answers
+from pipeline.io.artifacts.cache import file_digest
 from pipeline.io.artifacts.ears import ear_digests, ear_folder
 from pipeline.io.audio import resample
 from pipeline.records.phones import Language
@@ -32,6 +35,7 @@ from pipeline.stages.evaluate.studio import FreeSentence, Studio, Wave
 from pipeline.text.languages import known_language
 
 RATE_HZ = 16_000
+ASKED = 1  # to be raised when a network is asked in another way: what it said before is then asked again
 CENTROID_CLIPS = 12  # of the training clips, spread over all of them
 
 STRANGER_COSINE = 0.4  # ECAPA, of 14 voices: the same speaker 0.40 and more (one voice 0.33), strangers up to 0.36
@@ -47,6 +51,11 @@ class Utterance:
     symbols: tuple[str, ...]
     text: str
     sentence: FreeSentence | None = None
+
+    @classmethod
+    def of(cls, said: FreeSentence) -> Utterance:
+        """A sentence as a voice spoke it."""
+        return cls(resample(said.wave, said.sample_rate_hz, RATE_HZ), said.symbols, said.text, said)
 
     def lasts(self, seconds: float) -> bool:
         """Whether it is that long, and not silence."""
@@ -73,11 +82,15 @@ class Speaker:
 class Ears:
     """None: not here.
 
+    What a judge said of a recording is remembered by what it heard, beyond this run where ``recorded`` has a memory;
+    what it said of speech, for this run.
+
     Attributes:
         recogniser: the base's own, of phones. ``words``: what a recogniser of another lineage writes down.
         conditioning: GE2E, which conditions some bases. ``speaker``: ECAPA-TDNN, which conditions none.
         opinion: DNSMOS overall. ``listener``: DistillMOS.
         digests: ear -> digest of its weights.
+        judges: kind of answer -> which network gives it and how it is asked, of those whose answers may be kept.
     """
 
     language: Language
@@ -88,7 +101,9 @@ class Ears:
     speaker: Speaker | None = None
     listener: Callable[[Wave], float] | None = None
     digests: dict[str, str] = field(default_factory=dict)
-    _heard: dict[tuple[str, Utterance], object] = field(default_factory=dict)
+    judges: dict[str, str] = field(default_factory=dict)
+    recorded: Answers = field(default_factory=Answers)
+    spoken: Answers = field(default_factory=Answers)
 
     def listen(self, said: Iterable[Utterance], threads: int) -> None:
         """Hear all of it, several at a time; what was heard is then remembered."""
@@ -100,7 +115,8 @@ class Ears:
         """What was heard; None without a recogniser, or for less than a quarter of a second."""
         if self.words is None or not said.lasts(0.25):
             return None
-        return str(self._once("words", said, self.words))
+        words = self.words
+        return self._answers("words", said).text(self._judge("words"), said.wave, lambda: words(said.wave))
 
     def like(self, said: Utterance) -> float | None:
         """Cosine to the speaker's own clips by ECAPA; None without it, or for less than half a second."""
@@ -121,22 +137,35 @@ class Ears:
     def _likeness(self, kind: str, said: Utterance, speaker: Speaker | None) -> float | None:
         if speaker is None or not said.lasts(0.5):
             return None
-        vector = self._once(kind, said, speaker.embed)
-        return speaker.likeness(vector) if isinstance(vector, Tensor) else None
+        answers, judge = self._answers(kind, said), self._judge(kind)
+        return speaker.likeness(embedded(speaker.embed, said.wave, answers, judge))
 
     def _number(self, kind: str, said: Utterance, tool: Callable[[Wave], float]) -> float | None:
-        number = self._once(kind, said, tool) if said.lasts(0.5) else None
-        return number if isinstance(number, float) else None
+        if not said.lasts(0.5):
+            return None
+        return self._answers(kind, said).number(self._judge(kind), said.wave, lambda: tool(said.wave))
 
-    def _once(self, kind: str, said: Utterance, tool: Callable[[Wave], object]) -> object:
-        if (kind, said) not in self._heard:
-            self._heard[kind, said] = tool(said.wave)
-        return self._heard[kind, said]
+    def _answers(self, kind: str, said: Utterance) -> Answers:
+        return self.recorded if said.sentence is None and kind in self.judges else self.spoken
+
+    def _judge(self, kind: str) -> str:
+        return self.judges.get(kind, kind)
 
 
-def open_ears(studio: Studio, language: str, transcriber: str, threads: int) -> Ears:
-    """All that are here. ``transcriber``: a model of transformers that writes down words instead, or empty."""
+def embedded(embed: Embed, wave: Wave, answers: Answers, judge: str) -> Tensor:
+    """Who speaks, as a direction (D,); asked once."""
+    return torch.from_numpy(answers.vector(judge, wave, lambda: embed(wave).detach().numpy()))
+
+
+def open_ears(studio: Studio, language: str, transcriber: str, threads: int, recorded: Answers) -> Ears:
+    """All that are here.
+
+    Args:
+        transcriber: a model of transformers that writes down words instead, or empty.
+        recorded: what is known of recordings.
+    """
     digests = ear_digests(studio.cache)
+    judges = _judges(digests, language, is_whisper=not transcriber)
     rate_hz, training = studio.features.sample_rate_hz, _spread(studio.training)
     clips = {studio.features.clips[i].clip: resample(studio.wave(i), rate_hz, RATE_HZ) for i in training}
 
@@ -146,7 +175,7 @@ def open_ears(studio: Studio, language: str, transcriber: str, threads: int) -> 
     speaker = listener = None
     if "speaker" in digests:
         ecapa = load_ecapa(folder("speaker") / "ecapa.safetensors")
-        speaker = know_speaker(lambda wave: ecapa(torch.from_numpy(wave)), clips)
+        speaker = know_speaker(lambda wave: ecapa(torch.from_numpy(wave)), clips, recorded, judges["ecapa"])
     if "listener" in digests:
         mos = load_distillmos(folder("listener") / "distillmos.safetensors")
         listener = lambda wave: float(mos(torch.from_numpy(wave)))  # noqa: E731
@@ -159,7 +188,20 @@ def open_ears(studio: Studio, language: str, transcriber: str, threads: int) -> 
         speaker=speaker,
         listener=listener,
         digests=digests,
+        judges=judges,
+        recorded=recorded,
     )
+
+
+def _judges(digests: Mapping[str, str], language: str, *, is_whisper: bool) -> dict[str, str]:
+    """Kind of answer -> the network by its digest, and the way it is asked. GE2E is quicker asked than looked up."""
+    opinion = dnsmos_file()
+    found = {kind: digests[ear] for kind, ear in (("ecapa", "speaker"), ("distillmos", "listener")) if ear in digests}
+    if is_whisper and "words" in digests:
+        found["words"] = f"{digests['words']} {WHISPER_ASKED} {language}"
+    if opinion is not None:
+        found["dnsmos"] = file_digest(opinion)
+    return {kind: f"{kind} {ASKED} {digest}" for kind, digest in found.items()}
 
 
 def dnsmos() -> Callable[[Wave], float]:
@@ -181,9 +223,13 @@ def _spread(clips: Sequence[int]) -> Sequence[int]:
     return clips[::step][:CENTROID_CLIPS]
 
 
-def know_speaker(embed: Embed, clips: Mapping[str, Wave]) -> Speaker:
-    """The speaker of these clips, and which of them are somebody else's: nearer to strangers than to all the others."""
-    vectors = torch.stack([embed(clip) for clip in clips.values()])  # (clips, D), of length 1
+def know_speaker(embed: Embed, clips: Mapping[str, Wave], recorded: Answers | None = None, judge: str = "") -> Speaker:
+    """The speaker of these clips, and which of them are somebody else's: nearer to strangers than to all the others.
+
+    ``recorded``: what ``judge`` said of some of them already.
+    """
+    known = recorded or Answers()
+    vectors = torch.stack([embedded(embed, clip, known, judge) for clip in clips.values()])  # (clips, D), of length 1
     total = vectors.sum(0)
     others = total - vectors
     nearness = (vectors * others).sum(1) / others.norm(dim=1).clamp_min(1e-9)

@@ -130,6 +130,13 @@ def is_complete(sentence: FreeSentence) -> bool:
     return PHONES_PER_S[0] <= pace <= PHONES_PER_S[1] and level_dbfs > SILENT_DBFS and clipped < 0.01
 
 
+def tempo(said: Utterance, _: Ears) -> float | None:
+    """How far its length is from that of its tokens, as a share of it: a sound drawn at another rate is no voice's."""
+    if said.sentence is None or not said.sentence.asked_s:
+        return None
+    return abs(len(said.wave) / RATE_HZ / said.sentence.asked_s - 1)
+
+
 def character_errors(said: Utterance, ears: Ears) -> float | None:
     """Edits to get from what was heard to the text, in units that sound (`pipeline/text/listening.py`)."""
     heard = _heard_beside(said, ears)
@@ -209,6 +216,7 @@ MEASURES: dict[str, Callable[..., Any]] = {
     "resynthesis.pitch_correlation": pitch_correlation,
     "resynthesis.voicing_error": voicing_error,
     "free_speech.complete": completeness,
+    "free_speech.tempo": tempo,
     "free_speech.cer": character_errors,
     "free_speech.as_written": as_written,
     "free_speech.phone_errors": phone_errors,
@@ -281,7 +289,7 @@ def take(studio: Studio, clips: Resounded, spoken: Sequence[FreeSentence], ears:
     return Measuring(
         foundation=Foundation(studio.base.random_roles, studio.base.text.languages, ears.language),
         pairs={path: {clip: found[path] for clip, found in by_clip.items()} for path in PATHS},
-        spoken={one.name: Utterance(plain(one.wave), one.symbols, one.text, one) for one in spoken},
+        spoken={one.name: Utterance.of(one) for one in spoken},
         recorded=recorded,
         ears=ears,
     )

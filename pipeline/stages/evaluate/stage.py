@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 
-from models.loading.bases import find_base
 from pipeline.errors import TransientError
+from pipeline.io.answers import remembered
 from pipeline.io.audio import decode_listened, encode_audio
 from pipeline.io.files import write_atomically
 from pipeline.io.report import Sound, render_html
@@ -26,10 +26,19 @@ from pipeline.records.metrics import METRICS
 from pipeline.records.quality import DATA_FILE, JUNIT_FILE, REPORT_FILE, AudioFile, Check, QualityReport, Sample
 from pipeline.records.reference import REFERENCE_AUDIO, REFERENCE_FOLDER, REFERENCE_RECORD
 from pipeline.signal import gate
-from pipeline.stages.evaluate.ears import Speaker, open_ears
+from pipeline.stages.evaluate.ears import Ears, Speaker, Utterance, open_ears
 from pipeline.stages.evaluate.floors import explain
 from pipeline.stages.evaluate.measures import Measuring, Resounded, heard_faults, measure, take
-from pipeline.stages.evaluate.studio import EvaluateJob, Studio, Wave, resound, speak_sentences
+from pipeline.stages.evaluate.studio import (
+    AS_PUBLISHED,
+    Casting,
+    EvaluateJob,
+    Studio,
+    Wave,
+    base_of,
+    resound,
+    speak_sentences,
+)
 
 LIKENESS = "free_speech.likeness"
 
@@ -45,22 +54,42 @@ def single_threaded() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def listen(job: EvaluateJob, studio: Studio) -> tuple[Resounded, Measuring]:
+def listen(
+    job: EvaluateJob, studio: Studio, ears: Ears | None = None, casting: Casting = AS_PUBLISHED
+) -> tuple[Resounded, Measuring]:
     """The voice through every path and in sentences of its own, and everybody who listens to it.
+
+    Args:
+        ears: those that know its recordings already.
 
     Raises TransientError when stopped.
     """
-    language, clips = job.parameters["language"], {}
+    clips = {}
     for index in job.reporter.track(studio.heldout, description=f"{job.voice}: resynthesis"):
         if job.is_stopping():
             raise TransientError("stopped while measuring", hint="run again")
         clips[studio.features.clips[index].clip] = resound(studio, index, job.settings.seeds + index)
-    spoken = speak_sentences(studio, language, job)
-    threads = job.machine.threads or os.cpu_count() or 1
-    takes = take(studio, clips, spoken, open_ears(studio, language, job.settings.recogniser, threads))
-    with single_threaded():
-        takes.ears.listen([*takes.spoken.values(), *takes.recorded.values()], threads)
+    spoken = speak_sentences(studio, job, casting)
+    takes = take(studio, clips, spoken, ears or ears_of(job, studio))
+    hear(job, takes.ears, [*takes.spoken.values(), *takes.recorded.values()])
     return clips, takes
+
+
+def ears_of(job: EvaluateJob, studio: Studio) -> Ears:
+    """Everybody who listens to this voice."""
+    recorded = remembered(job.machine.answers)
+    return open_ears(studio, job.parameters["language"], job.settings.recogniser, _threads(job), recorded)
+
+
+def hear(job: EvaluateJob, ears: Ears, said: Iterable[Utterance]) -> None:
+    """Let every ear hear all of it, several sounds side by side; what was heard is then remembered."""
+    with single_threaded():
+        ears.listen(said, _threads(job))
+    ears.recorded.save()
+
+
+def _threads(job: EvaluateJob) -> int:
+    return job.machine.threads or os.cpu_count() or 1
 
 
 def work(job: EvaluateJob) -> QualityReport:
@@ -71,7 +100,7 @@ def work(job: EvaluateJob) -> QualityReport:
     clock = time.perf_counter()
     if job.machine.threads:
         torch.set_num_threads(job.machine.threads)
-    base = find_base(job.parameters["base"], job.machine.bases, job.machine.replaced_bases)
+    base = base_of(job)
     studio, floors = Studio(job, base), explain(job.parameters["floors"], job.parameters["waived"], base)
     clips, takes = listen(job, studio)
     rows = job.reporter.track(METRICS.values(), description=f"{job.voice}: measuring")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +15,12 @@ import torch
 
 from models.adapters.lora import adapters_off
 from models.clip_tensors import ClipTensors, unpack_clips
-from models.loading.bases import Base
+from models.loading.bases import Base, find_base
 from models.loading.family import family_of
 from models.loading.networks import choose_device, load_bert
 from models.loading.voices import AdapterFolders, load_resynthesizer, load_voice
 from models.phones.symbols import phones_to_ids
+from models.speaking.rendering import Renderer
 from models.speaking.resynthesis import Resynthesizer
 from models.speaking.voice import Manner, Reference, Sentence, Speech
 from pipeline.errors import TransientError
@@ -46,7 +47,7 @@ PATHS = ("copy", "bare_copy", "adapted", "bare", "shuffled")  # of a held-out cl
 
 @dataclass(frozen=True)
 class FreeSentence:
-    """One sentence that nobody recorded."""
+    """One sentence that nobody recorded. ``asked_s``: how long its tokens last; 0 where nothing was asked for."""
 
     name: str
     text: str
@@ -54,6 +55,24 @@ class FreeSentence:
     wave: Wave
     sample_rate_hz: int
     problems: tuple[str, ...]
+    asked_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Casting:
+    """Who speaks free sentences. By default the voice as it would be published; the gate's own tests put others there.
+
+    Attributes:
+        seed: of the first take. ``reference``: another one than the voice's.
+        drawn_by: what draws the sound, around the base's own renderer.
+    """
+
+    seed: int = 0
+    reference: Reference | None = None
+    drawn_by: Callable[[Renderer], Renderer] | None = None
+
+
+AS_PUBLISHED = Casting()
 
 
 class Inputs(TypedDict):
@@ -75,6 +94,11 @@ class Parameters(TypedDict):
 
 
 EvaluateJob = Job[EvaluateSettings, Inputs, Parameters]
+
+
+def base_of(job: EvaluateJob) -> Base:
+    """What the voice stands on."""
+    return find_base(job.parameters["base"], job.machine.bases, job.machine.replaced_bases)
 
 
 class Studio:
@@ -108,6 +132,17 @@ class Studio:
             clip, at = self.features.clips[index], read_at_rates(self.prepared / self.features.clips[index].file)
             self._clips[index] = self.recordings.complete(self.extracted[index], at, clip.frames)
         return self._clips[index]
+
+    def reference_sound(self) -> Reference:
+        """The same for the networks that speak here."""
+        clip, tensors = self.reference_clip(), self.clip(self.reference)
+        return Reference(
+            wave=tensors.wave,
+            sample_rate_hz=clip.sample_rate_hz,
+            phones=torch.tensor(phones_to_ids(list(clip.symbols), self.base.text.symbols)),
+            bert=tensors.bert,
+            speaker=None if clip.speaker is None else torch.tensor(clip.speaker),
+        )
 
     def reference_clip(self) -> ReferenceClip:
         """What is published for others to speak with."""
@@ -148,19 +183,14 @@ def resound(studio: Studio, index: int, seed: int) -> dict[str, Wave]:
     return {path: sounds[path].float().cpu().numpy() for path in PATHS}
 
 
-def speak_sentences(studio: Studio, language: str, job: EvaluateJob) -> list[FreeSentence]:
-    """The gate's sentences by the voice as it would be published."""
+def speak_sentences(studio: Studio, job: EvaluateJob, casting: Casting = AS_PUBLISHED) -> list[FreeSentence]:
+    """The gate's sentences. Raises TransientError when stopped."""
+    language = job.parameters["language"]
     folders = AdapterFolders(studio.adapter_folder / "text2semantic", studio.adapter_folder / "synthesizer")
     voice = load_voice(studio.base, studio.cache, studio.device, folders)
-    symbols = studio.base.text.symbols
-    clip = studio.reference_clip()
-    reference = Reference(
-        wave=studio.clip(studio.reference).wave,
-        sample_rate_hz=clip.sample_rate_hz,
-        phones=torch.tensor(phones_to_ids(list(clip.symbols), symbols)),
-        bert=studio.clip(studio.reference).bert,
-        speaker=None if clip.speaker is None else torch.tensor(clip.speaker),
-    )
+    if casting.drawn_by is not None:
+        voice.renderer = casting.drawn_by(voice.renderer)
+    symbols, reference = studio.base.text.symbols, casting.reference or studio.reference_sound()
     bert = load_bert(studio.base, studio.cache, studio.device)
     settings = job.settings
     texts = gate_sentences(language)[: settings.sentences]
@@ -169,13 +199,15 @@ def speak_sentences(studio: Studio, language: str, job: EvaluateJob) -> list[Fre
         phones = phonemize_for_synthesis(text, known_language(language))
         ids = torch.tensor(phones_to_ids(list(phones.symbols), symbols))
         sentence = Sentence(ids, bert.of(phones.bert_spans) if bert else None)
-        for seed in range(settings.seeds):
+        for seed in range(casting.seed, casting.seed + settings.seeds):
             if job.is_stopping():
                 raise TransientError("stopped while speaking", hint="run again")
             speech = voice.speak([sentence], reference, Manner(seed=seed))
             name = f"{len(spoken) + 1:02d}"
             sound = speech.wave.numpy()
-            spoken.append(FreeSentence(name, text, phones.symbols, sound, voice.sample_rate_hz, _problems(speech)))
+            asked_s = sum(len(one.attempts[-1].tokens) for one in speech.sentences) / voice.token_rate_hz
+            rate_hz, problems = voice.sample_rate_hz, _problems(speech)
+            spoken.append(FreeSentence(name, text, phones.symbols, sound, rate_hz, problems, asked_s))
     return spoken
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol, TypedDict, TypeVar
 
 from pipeline.errors import TransientError
+from pipeline.io.answers import remembered
 from pipeline.io.audio import AudioLimits, write_audio
 from pipeline.io.recordings import Folder, list_recordings, read_recording
 from pipeline.io.validation_report import ReportWriter
@@ -159,6 +160,9 @@ def work(job: Job[ValidateSettings, Inputs, Parameters]) -> ClipReport:
     settings, language, statement = job.settings, job.parameters["language"], job.parameters["statement"]
     left_out = frozenset([statement] if statement else [])
     folder = list_recordings(job.voice_folder, language, leave_out=left_out, needs_texts=True)
-    terms = Terms(settings, load_tools(settings, job.machine.cache), job.voice, language)
+    answers = remembered(job.machine.answers)
+    terms = Terms(settings, load_tools(settings, job.machine.cache, answers), job.voice, language)
     writer = ReportWriter(job.folder)
-    return validate_folder(folder, terms, writer, reporter=job.reporter, is_stopping=job.is_stopping)
+    report = validate_folder(folder, terms, writer, reporter=job.reporter, is_stopping=job.is_stopping)
+    answers.save()
+    return report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.errors import MissingExtraError, SettingsError
+from pipeline.io.answers import Answers
 from pipeline.io.audio import resample
 from pipeline.records.settings import ValidateSettings
 from pipeline.signal.clip_rules import Words
@@ -42,6 +43,7 @@ PARTIAL_STEP_FRAMES = 50
 RECOGNISED = ("en", "zh")
 LIKENESS_MAX_S = 30
 HEARD_AT_ONCE = 2  # recordings
+ASKED = 1  # to be raised when a network is asked in another way: what it said before is then asked again
 _SPECTRA = (ANALYSIS_RATE_HZ, WINDOW_SAMPLES, WINDOW_SAMPLES, HOP_SAMPLES)  # of `Frames`
 
 
@@ -88,18 +90,22 @@ class Terms:
     language: str | None = None
 
 
-def load_tools(settings: ValidateSettings, cache: Path) -> Tools:
-    """The networks that the settings ask for and this installation has; the others are named with the reason."""
+def load_tools(settings: ValidateSettings, cache: Path, answers: Answers | None = None) -> Tools:
+    """The networks that the settings ask for and this installation has; the others are named with the reason.
+
+    ``answers``: what DNSMOS and Whisper said of recordings before.
+    """
+    known = answers or Answers()
     absent: dict[str, str] = {}
     whisper = _begin_whisper(cache) if settings.acoustic else None  # comes while the others do
-    opinion = _load_dnsmos(absent) if settings.dnsmos else None
+    digests = tool_digests(settings, cache)
+    opinion = _load_dnsmos(absent, known, digests.get("dnsmos", "")) if settings.dnsmos else None
     embed = _load_embedder() if settings.speakers else None
     denoise = _load_denoiser(settings, cache, absent) if settings.denoise != "off" else None
     recognise = _load_recogniser(absent, cache) if settings.acoustic else None
     spell = _speller(absent) if recognise else None
     likeness = _load_likeness(cache) if denoise else None
-    digests = tool_digests(settings, cache)
-    listen = _listener(whisper, absent) if settings.acoustic else None
+    listen = _listener(whisper, absent, known, digests.get("whisper", "")) if settings.acoustic else None
     return Tools(opinion, embed, denoise, recognise, spell, absent, digests, _load_silero(), likeness, listen)
 
 
@@ -173,7 +179,7 @@ def _recogniser(cache: Path) -> PhoneListener:
     return PhoneListener(encoder, quick_dtype())
 
 
-def _load_dnsmos(absent: dict[str, str]) -> Callable[[Floats], Opinion] | None:
+def _load_dnsmos(absent: dict[str, str], known: Answers, digest: str) -> Callable[[Floats], Opinion] | None:
     path = dnsmos_file()
     if path is None:
         absent["dnsmos"] = "the package speechmos is not installed"
@@ -181,13 +187,15 @@ def _load_dnsmos(absent: dict[str, str]) -> Callable[[Floats], Opinion] | None:
     import torch
 
     from models.judges.dnsmos import load_dnsmos
+    from models.machine.precision import quick_dtype
 
-    network = load_dnsmos(path)
+    network, judge = load_dnsmos(path), f"opinion {ASKED} {digest} {quick_dtype()}"
 
-    def opinion(samples: Floats) -> Opinion:
-        return calibrated(np.stack([network(torch.from_numpy(window)).numpy() for window in own_windows(samples)]))
+    def ask(samples: Floats) -> list[float | None]:
+        raw = [network(torch.from_numpy(window)).numpy() for window in own_windows(samples)]
+        return list(astuple(calibrated(np.stack(raw))))
 
-    return opinion
+    return lambda samples: Opinion(*known.several(judge, samples, lambda: ask(samples)))
 
 
 def _load_embedder() -> Callable[[Floats], Floats]:
@@ -266,20 +274,26 @@ def _begin_whisper(cache: Path) -> Future[Whisper] | None:
 
 
 def _listener(
-    whisper: Future[Whisper] | None, absent: dict[str, str]
+    whisper: Future[Whisper] | None, absent: dict[str, str], known: Answers, digest: str
 ) -> Callable[[Floats, str, str], Words | None] | None:
     """The words of recordings. A front end that is not installed is noted when it is needed."""
     if whisper is None:
         absent["text_by_words"] = "no Whisper; `voxline artifacts pull whisper-base` fetches it (extra ears)"
         return None
+    from models.judges.whisper import ASKED as WHISPER_ASKED
     from models.judges.whisper import LANGUAGES, LONGEST_S
+
+    def ask(samples: Floats, language: str) -> tuple[str, float]:
+        heard = whisper.result().hear(samples, language)
+        return heard.text, heard.mean_logprob
 
     def listen(samples: Floats, text: str, language: str) -> Words | None:
         if language not in LANGUAGES or len(samples) > LONGEST_S * ANALYSIS_RATE_HZ:
             return None
-        heard = whisper.result().hear(samples, language)
+        judge = f"written {ASKED} {digest} {WHISPER_ASKED} {language}"
+        heard, sureness = known.several(judge, samples, lambda: ask(samples, language))
         try:
-            return Words(heard.text, heard.mean_logprob, compare(text, heard.text, known_language(language)))
+            return Words(heard, sureness, compare(text, heard, known_language(language)))
         except MissingExtraError as error:
             absent[f"text_by_words_{language}"] = error.message
             return None

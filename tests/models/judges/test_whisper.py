@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -91,3 +92,34 @@ def test_languages_that_were_not_tried_and_folders_of_something_else_are_refused
         whisper.hear(np.zeros(16_000, np.float32), "de")
     with pytest.raises(WeightsError, match="not a Whisper model for CTranslate2"):
         load_whisper(repository / "docs")
+
+
+def test_what_is_written_twice_and_was_said_once_is_asked_for_again(whisper, speech, monkeypatch):
+    once, model, asked = whisper.hear(speech, "en"), whisper._model, []
+
+    class BeginsAnew:
+        def __getattr__(self, name):
+            return getattr(model, name)
+
+        def generate(self, *arguments, **options):
+            told = model.generate(*arguments, **options)[0]
+            asked.append("no_repeat_ngram_size" in options)
+            again = 1 if asked[-1] else 2
+            return [
+                SimpleNamespace(
+                    sequences_ids=[told.sequences_ids[0] * again],
+                    scores=told.scores,
+                    no_speech_prob=told.no_speech_prob,
+                )
+            ]
+
+    monkeypatch.setattr(whisper, "_model", BeginsAnew())
+    assert whisper.hear(speech, "en").text == once.text
+    assert asked == [False, True]
+
+
+def test_words_without_end_are_not_waited_for(whisper):
+    chance = np.random.default_rng(0)
+    noise = np.repeat(chance.standard_normal(4000), 8).astype(np.float32) * 0.2  # a rumble of two seconds
+    found = whisper.hear(noise, "en")
+    assert len(found.text) < 300

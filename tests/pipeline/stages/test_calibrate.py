@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from models.loading.bases import find_base
 from pipeline.cli.gate import card_of
 from pipeline.jobs.calibrate import calibrate
 from pipeline.records.calibration import suggest
@@ -32,8 +31,7 @@ def test_a_limit_lies_half_way_to_the_nearest_wrong_speaker_or_just_beyond_the_g
 def test_voices_are_heard_in_their_own_place_and_in_every_other_s(walked, tmp_path):
     """Two names for one voice: a wrong speaker who cannot be told apart, so the distance is nothing."""
     job = walked.job(tmp_path, ("validate", "extract", "finetune"), EvaluateSettings(sentences=2), language="en")
-    base = find_base("tiny", walked.root / "bases")
-    found = calibrate([job, replace(job, voice="twin")], base)
+    found = calibrate([job, replace(job, voice="twin")])
     likeness = next(limit for limit in found.limits if limit.metric == "free_speech.similarity")
     assert {(one.spoken_by, one.judged_as) for one in likeness.wrong} == {(job.voice, "twin"), ("twin", job.voice)}
     assert likeness.distance == pytest.approx(0.0, abs=1e-6) and likeness.held_out == 2

@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from models.judges.ecapa import load_ecapa
+from pipeline.io.answers import remembered
 from pipeline.io.audio import read_audio, resample
 from pipeline.records.quality import Check
 from pipeline.signal.dnsmos import measure_dnsmos
-from pipeline.stages.evaluate.ears import Speaker, dnsmos, know_speaker
+from pipeline.stages.evaluate.ears import Ears, Speaker, Utterance, dnsmos, know_speaker
 from pipeline.stages.evaluate.stage import LIKENESS, _naming_strangers
+from pipeline.stages.evaluate.studio import FreeSentence
 
 SPEAKER, SOMEBODY_ELSE = "en_vctk_p226", "en_libri_2609"
 
@@ -64,3 +66,42 @@ def test_the_advice_for_an_unlike_voice_names_the_clips_that_are_somebody_else_s
     assert "another person: wavs/4.wav" in _naming_strangers(a_check("failed"), mixed).advice
     assert _naming_strangers(a_check("passed"), mixed).advice == "record more"
     assert _naming_strangers(a_check("failed"), None).advice == "record more"
+
+
+def test_a_recording_is_heard_once_for_all_runs_and_speech_in_each(tmp_path) -> None:
+    asked: list[str] = []
+
+    def embed(wave):
+        asked.append("ecapa")
+        return torch.tensor([float(wave[0]), 1.0]) / 3
+
+    def listening() -> Ears:
+        def heard(kind, answer):
+            return lambda wave: asked.append(kind) or answer(wave)
+
+        return Ears(
+            "en",
+            Speaker(embed, torch.ones(2)),
+            heard("dnsmos", lambda wave: float(wave[0]) / 3),
+            words=heard("words", lambda wave: f"heard {wave[0]}"),
+            speaker=Speaker(embed, torch.ones(2)),
+            listener=heard("distillmos", lambda wave: float(wave[0]) / 7),
+            judges={kind: f"{kind} 1" for kind in ("words", "ecapa", "distillmos", "dnsmos")},
+            recorded=remembered(tmp_path / "answers.json"),
+        )
+
+    wave = np.full(16_000, 0.1, np.float32)
+    recorded = Utterance(wave, (), "")
+    spoken = Utterance(wave * 2, (), "", FreeSentence("01", "", (), wave * 2, 16_000, ()))
+
+    def answers(ears: Ears, one: Utterance) -> tuple:
+        return ears.read(one), ears.like(one), ears.score(one), ears.grade(one)
+
+    cold = listening()
+    first = [answers(cold, one) for one in (recorded, spoken, recorded, Utterance(wave.copy(), (), ""))]
+    assert sorted(asked) == sorted(2 * ["words", "ecapa", "dnsmos", "distillmos"])
+    cold.recorded.save()
+    asked.clear()
+    warm = listening()
+    assert [answers(warm, one) for one in (recorded, spoken)] == first[:2]
+    assert sorted(asked) == sorted(["words", "ecapa", "dnsmos", "distillmos"]), "the speech alone"

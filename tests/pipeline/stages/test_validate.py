@@ -18,6 +18,7 @@ import soundfile
 from pipeline.cli.common import ConsoleReporter
 from pipeline.cli.main import run_command
 from pipeline.io import validation_report
+from pipeline.io.answers import remembered
 from pipeline.io.audio import encode_audio, read_audio, write_audio
 from pipeline.io.recordings import list_recordings
 from pipeline.io.validation_report import ReportWriter, plain_words, render_junit, render_markdown
@@ -522,7 +523,7 @@ def test_a_limiter_that_did_nothing_is_not_told(folder):
 
 
 @pytest.mark.slow
-def test_whisper_names_what_is_said_where_texts_lack_words_or_are_of_another_recording(folder, artifacts):
+def test_whisper_names_what_is_said_where_texts_lack_words_or_are_of_another_recording(folder, artifacts, monkeypatch):
     pytest.importorskip("ctranslate2")
     cache = artifacts("whisper-base").parent.parent
     header, *rows = csv.reader((folder / "metadata.csv").read_text(encoding="utf-8").splitlines())
@@ -530,10 +531,21 @@ def test_whisper_names_what_is_said_where_texts_lack_words_or_are_of_another_rec
     rows[2][1] = " ".join(rows[2][1].split()[:6])
     with (folder / "metadata.csv").open("w", encoding="utf-8", newline="") as table:
         csv.writer(table).writerows([header, *rows])
-    settings = QUICK.model_copy(update={"acoustic": True, "speech_min_s": 2.0})
-    tools = replace(load_tools(settings, cache), recognise=None, spell=None)  # no phones: the words alone
-    assert "whisper" in tools.digests
-    clips = run(folder, settings, tools).clips
+    settings = QUICK.model_copy(update={"acoustic": True, "dnsmos": True, "speech_min_s": 2.0})
+
+    def judged() -> ClipReport:
+        answers = remembered(folder.parent / "answers.json")
+        tools = load_tools(settings, cache, answers)
+        assert "whisper" in tools.digests
+        report = run(folder, settings, replace(tools, recognise=None, spell=None))  # no phones: the words alone
+        answers.save()
+        return report
+
+    cold = judged()
+    monkeypatch.setattr("models.judges.whisper.Whisper", lambda *_: pytest.fail("heard again"))
+    monkeypatch.setattr("models.judges.dnsmos.load_dnsmos", lambda *_: lambda _: pytest.fail("judged again"))
+    assert judged() == cold
+    clips = cold.clips
     found = {clip.clip.file_name: {one.code: one for one in clip.findings} for clip in clips}
     names = sorted(found)
     assert "heard: Good morning" in found[names[0]]["text_audio_mismatch"].detail
