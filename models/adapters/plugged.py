@@ -53,7 +53,8 @@ def read_low_rank(network: nn.Module, folder: Path | None) -> LowRank:
         a, b = state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"] * scale
         if a.dim() == 2:
             a, b = a.T, b.T
-        pairs[name] = (a.contiguous().to(device), b.contiguous().to(device))
+        # Copied: what is read lies in the file's own pages, and who changes the file would change the voice.
+        pairs[name] = (a.contiguous().to(device, copy=True), b.contiguous().to(device, copy=True))
     return LowRank(pairs)
 
 

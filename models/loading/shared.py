@@ -82,5 +82,6 @@ def write_prepared(prepared: PreparedReference, path: Path) -> None:
 
 def read_prepared(path: Path, device: torch.device) -> PreparedReference:
     """What `write_prepared` kept. Raises `models.errors.WeightsError` where it is damaged."""
-    tensors = {name: value.to(device) for name, value in read_weights(path).items()}
+    # Copied: what is read lies in the file's own pages, and who changes the file would change the voice.
+    tensors = {name: value.to(device, copy=True) for name, value in read_weights(path).items()}
     return PreparedReference(**{name: tensors.get(name) for name in TENSORS})  # type: ignore[arg-type]

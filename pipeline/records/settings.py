@@ -233,6 +233,9 @@ class ServeSettings(Record):
     deadline_s: float = Field(120.0, ge=1.0, description="Longest time from a request to the end of its answer.")
     drain_s: float = Field(30.0, ge=0.0, le=600.0, description="After SIGTERM, time for requests under way to end.")
     characters: int = Field(4096, ge=1, le=20_000, description="Longest text of one request.")
+    cache_mb: int = Field(
+        0, ge=0, description="Answers kept in memory; 0: none. Never those of voices whose consent has a scope."
+    )
     keys: str = Field("", description="File of API keys; empty: serve-keys.json in the user's configuration folder.")
 
 

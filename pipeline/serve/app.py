@@ -29,6 +29,7 @@ from pipeline.serve.bounds import BoundedBodies, BrokenOff, refusal_of_body
 from pipeline.serve.catalog import Catalog
 from pipeline.serve.doors import Doors, audit_line
 from pipeline.serve.encoders import Encoder, media_type
+from pipeline.serve.kept_answers import Answers, Kept, Whole
 from pipeline.serve.metrics import Metrics
 from pipeline.serve.pages import FILES, PAGE, REPORT, description_page, read_page
 from pipeline.serve.schema import OPENAI_MODELS, SpeechOptions, SpeechRequest, TimestampsRequest
@@ -55,6 +56,7 @@ class Server:
         self.catalog, self.worker, self.settings, self.doors = catalog, worker, settings, doors
         self.version, self.audit = version, audit
         self.metrics = Metrics()
+        self.answers = Answers(settings.cache_mb << 20)
         self.under_way = 0
         self.is_draining = False
 
@@ -104,6 +106,8 @@ class Server:
         """A speech whose first sound is there. Raises Refused."""
         self._check_text(asked.input)
         speech = await self.enter(asked, request.headers, len(asked.input))
+        if speech.remember(self.answers, asked.input, wants_words):
+            return speech
         try:
             await speech.begin(request, asked.input, wants_words)
         except BaseException as error:
@@ -263,6 +267,8 @@ class Speech:
         self.rate_hz = 0
         self.outcome = "broken_off"
         self.is_closed = False
+        self.kept: Kept | None = None
+        self._answers, self._name = Answers(0), ""
         self._events: AsyncIterator[Sound | SaidSentence] | None = None
 
     async def begin(self, request: Request, text: str, wants_words: bool) -> None:
@@ -274,6 +280,20 @@ class Speech:
             self._events = aiter(self.saying)
             self.first = await _unless_gone(request, self._first())
         self.server.metrics.first_sound.observe(time.monotonic() - self.clock)
+
+    def remember(self, answers: Answers, text: str, wants_words: bool) -> bool:
+        """Whether the same was said before and is still known; else it is kept when it has been said."""
+        if self.release.consent.scope:
+            return False
+        manner = (self.asked.language, self.asked.seed, self.asked.speed, self.asked.response_format)
+        self._answers = answers
+        self._name = Answers.name_of(self.served.voice, self.served.version, text, wants_words, *manner)
+        self.kept = answers.find(self._name)
+        if self.kept is None:
+            return False
+        self.text, self.rate_hz, self.samples = text, self.kept.rate_hz, self.kept.samples
+        self.sentences = list(self.kept.sentences)
+        return True
 
     async def ready(self) -> None:
         """Raises Refused where the worker takes too long to start."""
@@ -326,12 +346,21 @@ class Speech:
 
     async def file(self) -> AsyncIterator[bytes]:
         """The answer in its format, in pieces."""
-        encoder = Encoder(self.asked.response_format, self.rate_hz, self.tags)
+        if self.kept is not None:
+            self.outcome = "ok"
+            yield self.kept.content
+            return
+        encoder, whole = Encoder(self.asked.response_format, self.rate_hz, self.tags), Whole(self._answers)
         async for samples in self.sounds():
             if piece := await asyncio.to_thread(encoder.push, samples):
+                whole.add(piece)
                 yield piece
-        yield await asyncio.to_thread(encoder.end)
+        last = await asyncio.to_thread(encoder.end)
+        whole.add(last)
+        if self._name:
+            self._answers.keep(self._name, Kept(whole.content, self.rate_hz, self.samples, tuple(self.sentences)))
         self.outcome = "ok"
+        yield last
 
     async def events(self) -> AsyncIterator[bytes]:
         """The same as server-sent events, as OpenAI names them."""

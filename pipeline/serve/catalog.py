@@ -118,25 +118,31 @@ class Catalog:
     async def _go_round(self) -> None:
         while True:
             started = time.monotonic()
-            await self._round()
+            names = await self._look_round()
+            took_s = time.monotonic() - started
+            for name in names:
+                with suppress(Refused):
+                    await self._prepare(name, "production")
+                    self.first_round.set()  # somebody can speak; the others come one by one
             self.first_round.set()
-            await asyncio.sleep(max(self.poll_s, (time.monotonic() - started) / ROUND_SHARE))
+            await asyncio.sleep(max(self.poll_s, took_s / ROUND_SHARE))
 
-    async def _round(self) -> None:
+    async def _look_round(self) -> list[str]:
+        """Look at the production channel of every voice; their names."""
         try:
             names = await self._in_thread(self.registry.voices)
         except (PipelineError, OSError) as error:
             self._gone(str(error))
-            return
+            return []
         known = {name for name, _ in self._looks}
         if not names and known:  # voices retire, they do not vanish
             self._gone(f"{self.registry.url}: is empty, and held {len(known)} voices")
-            return
+            return []
         self.health.rounds += 1
         for name in names:
             with suppress(Refused):
                 await self._look(name, "production")
-                await self._prepare(name, "production")
+        return names
 
     async def _follow_used(self) -> None:
         while True:

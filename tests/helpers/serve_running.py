@@ -29,6 +29,7 @@ port = 0
 poll_s = 0.1
 rows = 8
 queue = 6
+cache_mb = 8
 characters = 2000
 """
 MOVER = Mover("Ana Perez", "", "", "")

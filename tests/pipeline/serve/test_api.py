@@ -14,6 +14,9 @@ import numpy as np
 import openai
 import pytest
 import soundfile
+from serve_running import wait_for
+
+from pipeline.records.voice import Consent
 
 pytestmark = pytest.mark.slow
 TEXT = "One. Two follows one, as always."
@@ -223,3 +226,23 @@ def test_a_client_that_leaves_frees_its_place(server):
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(f"{server.url}/v1/audio/speech", json={"voice": "ana", "input": long}, timeout=0.05)
     assert server.say().status_code == 200
+
+
+def test_what_was_said_before_is_known_unless_the_consent_has_a_scope(server):
+    """ana's consent has one; ivan's has none."""
+    release = server.publish("ivan", 30, consent=Consent(speaker="synthetic", granted_on="2026-01-09"))
+    wait_for(lambda: server.say("ivan").headers.get("x-voxline-version") == release.version)
+    seconds = "voxline_first_sound_seconds_count "
+
+    def made() -> str:
+        return server.get("/metrics").text.partition(seconds)[2].split()[0]
+
+    first, counted = server.say("ivan", TEXT), made()
+    again = server.say("ivan", TEXT)
+    assert again.content == first.content
+    assert again.headers["x-voxline-sample-rate"] == first.headers["x-voxline-sample-rate"]
+    assert made() == counted
+    assert server.say("ivan", TEXT, seed=5).content != first.content
+    counted = made()
+    server.say("ana", TEXT)
+    assert made() != counted
