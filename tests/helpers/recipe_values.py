@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -25,3 +26,26 @@ def quick_value(name: str, shape: Sequence[int], seed: int) -> Tensor:
         part *= np.float32(2.0**-23)
         part -= 1
     return torch.from_numpy(drawn).reshape(tuple(shape))
+
+
+class Scaled(Tensor):
+    """Numbers that are multiplied where they lie: to find room for as many again takes as long as to draw them."""
+
+    def __mul__(self, factor: float) -> Tensor:
+        return self.mul_(factor)
+
+    __rmul__ = __mul__
+
+
+def scaling_in_place(recipe: ModuleType) -> Callable[[str, Tensor, int], Tensor]:
+    """The recipe's `weight`, which is handed such numbers and hands on plain ones."""
+    rules = recipe.weight
+
+    def weight(name: str, tensor: Tensor, seed: int) -> Tensor:
+        drawn, recipe.value = recipe.value, lambda *what: drawn(*what).as_subclass(Scaled)
+        try:
+            return rules(name, tensor, seed).as_subclass(Tensor)
+        finally:
+            recipe.value = drawn
+
+    return weight

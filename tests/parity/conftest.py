@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +24,7 @@ from typing import Any
 
 import pytest
 import torch
-from recipe_values import quick_value
+from recipe_values import quick_value, scaling_in_place
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -128,11 +129,13 @@ class Fixture:
 
     def load(self, network: nn.Module) -> nn.Module:
         """Fill a network with the stored weights, strictly, or by the recipe; leaves it in eval mode."""
-        if self.weights:
-            network.load_state_dict(self.weights, strict=True)
-        else:
-            recipe().fill(network, self.seed)
+        network.load_state_dict(self.weights or self.made_weights(network), strict=True)
         return network.eval()
+
+    def made_weights(self, network: nn.Module) -> dict[str, Tensor]:
+        """The state dict that the recipe makes, by names and shapes."""
+        held = network.state_dict().items()
+        return {name: recipe().weight(name, value, self.seed).to(value.dtype) for name, value in held}
 
 
 _LOADED: dict[str, ModuleType] = {}
@@ -141,7 +144,7 @@ _LOADED: dict[str, ModuleType] = {}
 def recipe() -> ModuleType:
     """The module `recipe.py` beside the fixtures: weights and inputs from names, shapes and a seed.
 
-    Its own `value` is kept as `plain_value`.
+    Its own `value` and `weight` are kept as `plain_value` and `plain_weight`.
     """
     if "recipe" not in _LOADED:
         spec = importlib.util.spec_from_file_location("parity_recipe", PARITY / "recipe.py")
@@ -149,8 +152,18 @@ def recipe() -> ModuleType:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         module.plain_value, module.value = module.value, quick_value
+        module.plain_weight, module.weight = module.weight, scaling_in_place(module)
         _LOADED["recipe"] = module
     return _LOADED["recipe"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_initial_values() -> Iterator[None]:
+    """Networks begin with whatever lay in memory: all of it is overwritten, and full ones have a billion numbers."""
+    with pytest.MonkeyPatch.context() as patch:
+        for draw in ("uniform_", "normal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_"):
+            patch.setattr(nn.init, draw, lambda tensor, *how, **more: tensor)
+        yield
 
 
 @pytest.fixture(name="recipe")

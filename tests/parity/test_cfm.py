@@ -74,7 +74,7 @@ class Networks:
         key = json.dumps([config.model_dump(mode="json", exclude=set(RATES["v3"])), fixture.seed])
         if key != self.key:
             self.state = {}
-            self.key, self.state = key, fixture.load(without_initial_values(config)).state_dict()
+            self.key, self.state = key, fixture.made_weights(without_initial_values(config))
         network = without_initial_values(config)
         network.load_state_dict(self.state, assign=True)
         return network.eval()
