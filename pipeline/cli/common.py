@@ -143,7 +143,10 @@ BaseOption = Annotated[
     ),
 ]
 RegistryOption = Annotated[
-    str | None, typer.Option("--registry", help="Registry URL, e.g. file:registry.", show_default=False)
+    str | None,
+    typer.Option(
+        "--registry", help="Registry URL: file:FOLDER, git:REMOTE, s3://BUCKET or hf://ORG.", show_default=False
+    ),
 ]
 RecordOption = Annotated[
     bool,
@@ -269,7 +272,8 @@ def registry_of(settings: Settings, *, flag: str | None = None) -> Registry:
 
     trust = trust_of(settings.registry.trusted_keys, signer_here(), os.environ)
     with typed(flag):
-        return open_registry(settings.voxline.registry, root=repository_root(), trust=trust)
+        cache = settings.voxline.cache_folder
+        return open_registry(settings.voxline.registry, root=repository_root(), trust=trust, cache=cache)
 
 
 class ConsoleReporter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 # Extras without which no voice is trained; the others are worth a remark.
 NEEDED_EXTRAS = ("core", "audio", "train")
-EXTRAS = (*NEEDED_EXTRAS, "hub", "ears", "serve", "lang-en", "lang-zh", "lang-ja", "lang-ko", "lang-yue")
+EXTRAS = (*NEEDED_EXTRAS, "hub", "s3", "ears", "serve", "lang-en", "lang-zh", "lang-ja", "lang-ko", "lang-yue")
 REQUIREMENT = re.compile(r"([\w.-]+)(?:==([^\s;]+))?\s*(?:;.*extra == ['\"]([\w-]+)['\"])?")
 
 
@@ -38,6 +39,8 @@ def register(app: typer.Typer) -> None:
 def doctor(as_json: JsonOption = False) -> None:
     """Say what is installed, what processor, GPU, caches and bases there are, and what to do about the rest.
 
+    Asks the configured registry whether it can be used.
+
     Exit 0 when a voice can be trained with the default base, else 3.
 
         voxline doctor
@@ -47,7 +50,8 @@ def doctor(as_json: JsonOption = False) -> None:
     from pipeline.errors import SettingsError
 
     prepare_machine(resolve_settings().settings.voxline)
-    findings = [*_python(), *_packages(), *_processor(), *_gpu(), *_caches(), *_programs(), *_bases(), *_artifacts()]
+    parts = (_python, _packages, _processor, _gpu, _caches, _programs, _bases, _artifacts, _registry)
+    findings = [finding for part in parts for finding in part()]
     needed = [one for one in findings if one.state == "missing" and one.topic in ("python", "packages", "default base")]
     if as_json:
         print_json({"ready": not needed, "findings": [asdict(one) for one in findings]})
@@ -123,7 +127,6 @@ def _how_to_get(name: str, advice: str) -> str:
 
 def _processor() -> list[Finding]:
     """What the kernels say when they are tried, and what follows for the precision of networks."""
-    import os
     import platform
     from importlib.util import find_spec
 
@@ -237,3 +240,21 @@ def _artifacts() -> list[Finding]:
         advice = "" if here else f"voxline artifacts pull {artifact.name}"
         findings.append(Finding("artifacts", artifact.name, "ok" if here else "note", detail, advice))
     return findings
+
+
+def _registry() -> list[Finding]:
+    """Whether the configured registry can be reached, and whether it keeps publishers from overwriting each other."""
+    from pipeline.cli.common import registry_of, resolve_settings
+    from pipeline.errors import PipelineError
+
+    settings = resolve_settings().settings
+    try:
+        opened = registry_of(settings)
+        opened.backend.check()
+        detail = f"{len(opened.voices())} voices"
+    except PipelineError as error:
+        return [Finding("registry", "registry", "missing", error.message, error.hint)]
+    if not opened.backend.is_local or not os.environ.get("CI"):
+        return [Finding("registry", opened.url, "ok", detail)]
+    advice = "a folder of the job's machine goes with it unless it is mounted: docs/ci.md, git:"
+    return [Finding("registry", opened.url, "note", detail, advice)]

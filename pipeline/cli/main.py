@@ -18,6 +18,7 @@ from typer._click.exceptions import ClickException, NoArgsIsHelpError
 from pipeline.cli import (
     artifacts,
     bases,
+    cache,
     doctor,
     exchange,
     gate,
@@ -63,6 +64,7 @@ for module in (
     exchange,
     bases,
     artifacts,
+    cache,
     gate,
     pretrain,
     settings,

@@ -277,6 +277,23 @@ def collect(
     tell(f"{len(collected)} releases, {total_mb:.1f} MB {'would be removed' if dry_run else 'removed'}")
 
 
+@commands.command("reindex")
+def reindex(registry: RegistryOption = None) -> None:
+    """Make the index anew that lists and plans of a registry on another machine read. A folder needs none.
+
+    The index is never believed over the releases: without it, or with an old one, a list asks for more voices one by
+    one. Publishing keeps it; after many rollbacks and retirements it is worth making it anew.
+
+        voxline registry reindex
+    """
+    from pipeline.cli.common import require_trusted
+
+    require_trusted("writing to the registry", "do it from the protected branch")
+    opened = _open(registry)
+    count = opened.reindex()
+    tell(f"{opened.url}: a folder needs no index" if count is None else f"{opened.url}: {count} voices in the index")
+
+
 STYLES = {
     "publish": "green",
     "republish": "cyan",
@@ -296,7 +313,9 @@ def _open(url: str | None) -> Registry:
 def _must_be_published(opened: Registry, voice: str | None) -> None:
     from pipeline.errors import UsageError
 
-    if voice is not None and voice not in opened.voices():
+    if voice is None or voice in opened.voices():
+        return
+    if opened.backend.is_local or not opened.versions(voice):  # the Hub's lists come later than what they list
         raise UsageError(f"{voice}: was never published in {opened.url}", hint="voxline registry list")
 
 

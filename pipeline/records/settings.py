@@ -49,7 +49,10 @@ class GeneralSettings(Record):
 
     voices: str = Field("voices", description="Folder with one folder per voice.")
     work: str = Field("work", description="Folder for intermediate results; safe to delete.")
-    registry: str = Field("file:registry", description="Where releases are published: file:FOLDER.")
+    registry: str = Field(
+        "file:registry",
+        description="Where releases are published: file:FOLDER, git:REMOTE, s3://BUCKET/FOLDER or hf://ORGANISATION.",
+    )
     base: str = Field("nano", description="Base model of voices that name none.")
     bases: str = Field("bases", description="Folder of the repository's own bases, beside those of the package.")
     replaced_bases: tuple[str, ...] = Field(

@@ -76,12 +76,32 @@ class Backend(Protocol):
         """Names directly inside ``prefix``, sorted; of the files of a release only those that a folder shows."""
         ...
 
+    def tags(self) -> Mapping[str, str] | None:
+        """Of every voice, a tag of all its records, in few requests; None where reading them is as quick."""
+        ...
+
+    def tag(self, voice: str) -> str | None:
+        """The one of a voice, as ``tags`` tells it; None where that tells none."""
+        ...
+
+    def prepare(self, voices: list[str]) -> None:
+        """Told that the records of these voices are read next."""
+        ...
+
     def stage(self, prefix: str, files: Mapping[str, tuple[Path, str]]) -> Staged:
         """Bring a release's files to the registry, unseen. Raises TransientError when one is not what was announced."""
         ...
 
     def commit(self, voice: str, change: Change) -> bool:
         """Make a change of a voice; False, and nothing changed, when what it expects is not so any more."""
+        ...
+
+    def sweep(self, voice: str) -> None:
+        """Remove what publishers of a voice that died left behind."""
+        ...
+
+    def check(self) -> None:
+        """Raises what stands in the way of publishing, as far as that can be seen without publishing."""
         ...
 
     def release_folder(self, prefix: str, files: Mapping[str, ReleaseFile], *, anew: bool = False) -> Path:

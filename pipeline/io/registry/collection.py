@@ -35,6 +35,8 @@ def collect(channels: Channels, voice: str, since: datetime, *, dry_run: bool) -
         if is_gone:
             size_bytes = sum(told.size_bytes for told in release.files.values())
             yield Collected(voice, release.version, release.created_at, size_bytes)
+    if not dry_run:
+        channels.shelf.backend.sweep(voice)
 
 
 def _remove(channels: Channels, voice: str, version: str, since: datetime) -> bool:

@@ -59,6 +59,15 @@ class FolderBackend:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
+    def tags(self) -> Mapping[str, str] | None:
+        return None
+
+    def tag(self, voice: str) -> str | None:
+        return None
+
+    def prepare(self, voices: list[str]) -> None:
+        """Nothing: they lie here."""
+
     def stage(self, prefix: str, files: Mapping[str, tuple[Path, str]]) -> Staged:
         return Staged(prefix, files)  # copied under the lock, when nobody can remove what is half there
 
@@ -78,6 +87,13 @@ class FolderBackend:
             if change.removes is not None:
                 self._remove(change.removes)
             return True
+
+    def sweep(self, voice: str) -> None:
+        """Nothing: the next publisher does."""
+
+    def check(self) -> None:
+        if self.root.exists() and not os.access(self.root, os.W_OK):
+            raise SettingsError(f"{self.root}: cannot be written", hint="check its rights")
 
     def _tag(self, key: str) -> str | None:
         stored = self.get(key)

@@ -10,11 +10,13 @@ does not fit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 from pipeline.errors import PipelineError, SettingsError
 from pipeline.io.registry import listing, rollbacks
@@ -23,15 +25,35 @@ from pipeline.io.registry.chain import Finding, refusal_problem
 from pipeline.io.registry.channels import Channels, NewRelease
 from pipeline.io.registry.collection import Collected, collect
 from pipeline.io.registry.events import Events, Mover
+from pipeline.io.registry.downloads import Downloads
 from pipeline.io.registry.examination import examine
 from pipeline.io.registry.folder import FolderBackend
 from pipeline.io.registry.listing import VoiceState
 from pipeline.io.registry.releases import EVERYTHING, Releases, check_files
+from pipeline.io.registry.remote import Place, RemoteBackend
 from pipeline.io.registry.shelf import REFUSALS, SWAP_ATTEMPTS, Shelf, refusal_key
 from pipeline.io.registry.trust import Trust
 from pipeline.io.voices import check_name
 from pipeline.records.release import CHANNELS, Action, Channel, ChannelPointer, Event, Refusal, Release
 from pipeline.records.voice import is_voice_name
+
+
+# What stands before the colon, and how the whole is written.
+REMOTE = {"git": "git:REMOTE[#REF]", "s3": "s3://BUCKET/FOLDER", "hf": "hf://ORGANISATION"}
+
+Asked = ParamSpec("Asked")
+Answer = TypeVar("Answer")
+
+
+def one_look(method: Callable[Concatenate[Registry, Asked], Answer]) -> Callable[Concatenate[Registry, Asked], Answer]:
+    """What a method of the registry reads, it reads once; and nothing of it from before."""
+
+    @wraps(method)
+    def looking(registry: Registry, /, *args: Asked.args, **kwargs: Asked.kwargs) -> Answer:
+        with registry.backend.look():
+            return method(registry, *args, **kwargs)
+
+    return looking
 
 
 @dataclass(frozen=True)
@@ -65,30 +87,37 @@ class Registry:
 
     # Reading
 
+    @one_look
     def voices(self) -> list[str]:
         """Names of all voices that were ever published. What else lies in the folder is not ours."""
         return [name for name in self.backend.children("") if is_voice_name(name)]
 
+    @one_look
     def versions(self, voice: str) -> list[str]:
         """Versions of a voice, in no order that means anything; each is complete."""
         return self._releases.versions(voice)
 
+    @one_look
     def has(self, voice: str, version: str) -> bool:
         """Whether the registry holds this version completely."""
         return self._releases.has(voice, version)
 
+    @one_look
     def release(self, voice: str, version: str) -> Release:
         """The manifest of a version, as it lies there. Raises UsageError where there is none."""
         return self._releases.get(voice, version)
 
+    @one_look
     def pointer(self, voice: str, channel: Channel) -> ChannelPointer | None:
         """What a channel serves, or None when nothing was ever put on it."""
         return self._channels.pointer(voice, channel)
 
+    @one_look
     def history(self, voice: str) -> list[Event]:
         """Every move of the voice's channels, oldest first, including one whose event file is not written yet."""
         return self._channels.history(voice)
 
+    @one_look
     def resolve(self, voice: str, channel_or_version: str = "production") -> Release:
         """The manifest of the release that a channel serves, or that has this version, as it lies there: to be shown.
 
@@ -99,6 +128,7 @@ class Registry:
         check_name(voice)
         return self.release(voice, self._channels.served(voice, channel)[0] if channel else channel_or_version)
 
+    @one_look
     def verified(
         self, voice: str, channel_or_version: str = "production", *, below: tuple[str, ...] = EVERYTHING
     ) -> tuple[Release, Path]:
@@ -117,10 +147,12 @@ class Registry:
             return self._channels.verified(voice, channel, below)
         return self._releases.checked(voice, channel_or_version, self.history(voice), below)
 
+    @one_look
     def states(self) -> dict[str, VoiceState]:
-        """All voices at once, for ``plan``: a few small files for each, no release records."""
-        return {voice: listing.state_of(self._channels, voice) for voice in self.voices()}
+        """All voices at once, for ``plan``: a few small files for each, or an index of them, no release records."""
+        return listing.states(self._channels)
 
+    @one_look
     def trees(self, voice: str, state: VoiceState) -> dict[str, str]:
         """Git tree id -> content digest, of the releases on the voice's channels that recorded their tree."""
         return listing.trees(self._channels, voice, state)
@@ -129,6 +161,7 @@ class Registry:
         """Voices with a channel whose last move nobody trusted has signed; none where nobody is named."""
         return listing.not_trusted(self._channels, states)
 
+    @one_look
     def refusals(self) -> dict[str, Refusal]:
         """The last refusal of every voice that has one; with trusted keys, only those that are signed by one."""
         return {
@@ -140,6 +173,7 @@ class Registry:
 
     # Writing
 
+    @one_look
     def publish(
         self,
         voice: str,
@@ -174,9 +208,11 @@ class Registry:
             self._channels.last_event(voice, channel, present, "publish")  # refuse before anything is brought there
             new = NewRelease(*self._releases.staged(voice, release, files))
         action: Action = "publish" if new else "republish"
-        self._channels.move(voice, channel, release.version, action=action, mover=mover, new=new)
+        if self._channels.move(voice, channel, release.version, action=action, mover=mover, new=new):
+            listing.note(self._channels, voice)
         return self.release(voice, release.version)
 
+    @one_look
     def adopt(self, voice: str, version: str, source: str) -> Release:
         """Store another voice's release under this name: the folder was only renamed, so nothing has to be trained."""
         self.trust.check_can_write()
@@ -185,6 +221,7 @@ class Registry:
             self._releases.copy(voice, original, folder)
         return self.release(voice, version)
 
+    @one_look
     def republish(self, voice: str, version: str, *, channel: Channel, mover: Mover) -> Release | None:
         """Put a version that was published before on the channel, without training: a revert, or a renamed folder.
 
@@ -202,6 +239,7 @@ class Registry:
         self.move(voice, release.channel(channel), version, action="republish", mover=mover)
         return release
 
+    @one_look
     def move(self, voice: str, channel: Channel, version: str | None, *, action: Action, mover: Mover) -> Event | None:
         """Point a channel to a version, or to none. Returns None when it points there already.
 
@@ -212,11 +250,13 @@ class Registry:
         """
         return self._channels.move(voice, channel, version, action=action, mover=mover)
 
+    @one_look
     def promote(self, voice: str, version: str | None, mover: Mover) -> Event | None:
         """Put the candidate, or a named version, on production."""
         chosen = version or self.verified(voice, "candidate")[0].version
         return self.move(voice, "production", chosen, action="promote", mover=mover)
 
+    @one_look
     def rollback(self, voice: str, version: str | None, mover: Mover) -> Event | None:
         """Put production back to the newest version before that was not rolled back itself, or to a named one.
 
@@ -231,10 +271,12 @@ class Registry:
             return self.move(voice, "production", version, action="rollback", mover=mover)
         return rollbacks.roll_back(self._channels, voice, mover)
 
+    @one_look
     def version_before(self, voice: str, present: str | None) -> str:
         """What a rollback goes to from a version. Raises UsageError where there is none."""
         return rollbacks.version_before(self._channels, voice, present)
 
+    @one_look
     def retire(self, voice: str, mover: Mover) -> list[Event]:
         """Take a voice off all channels. Its releases stay until ``gc``, so this can be undone."""
         moved = []
@@ -244,6 +286,7 @@ class Registry:
                 moved.append(self.move(voice, channel, None, action="retire", mover=mover))
         return [event for event in moved if event is not None]
 
+    @one_look
     def sign(self, voice: str, mover: Mover) -> list[str]:
         """Stand for everything a voice has, as it is now, with our key: for what was written before there was one.
 
@@ -263,6 +306,7 @@ class Registry:
         versions = [version for version in self.versions(voice) if self._releases.sign(voice, version, keys)]
         return [*versions, *(channel for channel in CHANNELS if self._channels.sign(voice, channel, keys, mover))]
 
+    @one_look
     def refuse(self, refusal: Refusal) -> None:
         """Note that a version was tried and refused, in place of the voice's refusal before; signed where we can."""
         key, refusal = refusal_key(refusal.voice), self.trust.signed(refusal)
@@ -274,14 +318,21 @@ class Registry:
 
     # Upkeep
 
+    @one_look
+    def reindex(self) -> int | None:
+        """Make the index anew that lists and plans read; how many voices it has, or None where none is needed."""
+        return listing.reindex(self._channels)
+
     def verify(self, voice: str) -> list[str]:
         """What is wrong with a voice's releases, channels and events: a line for each damage, none when all is well."""
         return [finding.message for finding in self.examine(voice) if finding.is_damage]
 
+    @one_look
     def examine(self, voice: str) -> list[Finding]:
         """Everything there is to say about a voice's releases, channels and events; every file is read."""
         return examine(self._channels, voice)
 
+    @one_look
     def examine_refusals(self) -> list[Finding]:
         """Notes of refused versions that are not believed: what they name is tried again."""
         findings = []
@@ -295,26 +346,60 @@ class Registry:
                 findings.append(Finding(f"{REFUSALS}/{name} {problem}", is_damage=refusal.signature is not None))
         return findings
 
+    @one_look
     def collect(self, *, unused_days: int, now: datetime | None = None, dry_run: bool) -> list[Collected]:
         """Remove releases that no channel names and that no event of the last ``unused_days`` days names."""
         since = (now or datetime.now(UTC)) - timedelta(days=unused_days)
-        return [one for voice in self.voices() for one in collect(self._channels, voice, since, dry_run=dry_run)]
+        voices = self.voices()
+        self.backend.prepare(voices)
+        return [one for voice in voices for one in collect(self._channels, voice, since, dry_run=dry_run)]
 
 
-def open_registry(url: str, *, root: Path | None = None, trust: Trust | None = None) -> Registry:
-    """The registry at a URL; a relative ``file:`` path counts from ``root``. Creates nothing.
+def open_registry(
+    url: str, *, root: Path | None = None, trust: Trust | None = None, cache: Path | None = None
+) -> Registry:
+    """The registry at a URL; a relative path counts from ``root``. Creates nothing, and asks nobody yet.
+
+    Args:
+        cache: folder for what is downloaded; the user's own where none is named.
 
     Raises:
-        SettingsError: a scheme this installation cannot open.
+        SettingsError: an address that this installation cannot open.
     """
     scheme, separator, rest = url.partition(":")
-    if scheme != "file" or not separator or not rest:
+    here = root or Path()
+    if scheme == "file" and rest:
+        folder = Path("/" + rest.lstrip("/")) if rest.startswith("/") else here / rest
+        if folder.exists() and not folder.is_dir():
+            raise SettingsError(f"registry {url!r}: {folder} is not a folder")
+        return Registry(FolderBackend(folder), url, trust or Trust(), f"file:{folder.absolute()}")
+    if scheme not in REMOTE or not rest:
         meant = url if "/" in url and not separator else "registry"
-        raise SettingsError(f"registry {url!r}: only file:FOLDER can be opened", hint=f"--registry file:{meant}")
-    folder = Path("/" + rest.lstrip("/")) if rest.startswith("/") else (root or Path()) / rest
-    if folder.exists() and not folder.is_dir():
-        raise SettingsError(f"registry {url!r}: {folder} is not a folder")
-    return Registry(FolderBackend(folder), url, trust or Trust(), f"file:{folder.absolute()}")
+        kinds = ", ".join(("file:FOLDER", *REMOTE.values()))
+        raise SettingsError(f"registry {url!r}: none of {kinds}", hint=f"--registry file:{meant}")
+    kept = downloads_folder(cache or Path("~/.cache/voxline").expanduser())
+    place = _remote_place(scheme, rest, kept, here)
+    return Registry(RemoteBackend(place, Downloads(kept)), place.url, trust or Trust(), place.identity)
+
+
+def downloads_folder(cache: Path) -> Path:
+    """Where in a user's cache lies what came from registries."""
+    return cache / "registry"
+
+
+def _remote_place(scheme: str, rest: str, cache: Path, root: Path) -> Place:
+    """A place on another machine, by what stands before and behind the colon of its URL."""
+    if scheme == "s3":
+        from pipeline.io.registry.bucket_place import open_bucket
+
+        return open_bucket(rest, cache / "s3", os.environ)
+    if scheme == "hf":
+        from pipeline.io.registry.hub_place import open_hub
+
+        return open_hub(rest, os.environ)
+    from pipeline.io.registry.git_place import open_git
+
+    return open_git(rest, cache / "git", os.environ, root)
 
 
 def _as_channel(name: str) -> Channel | None:

@@ -83,14 +83,21 @@ class Releases:
     def _checked_folder(
         self, voice: str, version: str, release: Release, problem: str, below: tuple[str, ...] = EVERYTHING
     ) -> Path:
+        backend, prefix = self.shelf.backend, release_prefix(voice, version)
         wanted = {name: told for name, told in release.files.items() if is_below(name, below)}
-        folder = self.shelf.backend.release_folder(release_prefix(voice, version), {} if problem else wanted)
+        folder = backend.release_folder(prefix, {} if problem else wanted)
         if not problem:
-            with Digester(self.trust.digests) as digester:
-                problem = "; ".join(file_problems(folder, release.files, RECORD_FILE, digester, below=below))
+            problem = self._file_problems(folder, release, below)
+            if problem and not backend.is_local:  # what is here is a copy, which somebody may have damaged
+                folder = backend.release_folder(prefix, wanted, anew=True)
+                problem = self._file_problems(folder, release, below)
         if problem:
             raise NotTrusted(f"{voice}/{version}: {problem}", hint="voxline registry verify says all of it")
         return folder
+
+    def _file_problems(self, folder: Path, release: Release, below: tuple[str, ...]) -> str:
+        with Digester(self.trust.digests) as digester:
+            return "; ".join(file_problems(folder, release.files, RECORD_FILE, digester, below=below))
 
     def staged(self, voice: str, release: Release, files: Mapping[str, Path]) -> tuple[Release, Staged]:
         """A release as it will lie in the registry, and its files, ready for the commit that makes them visible.

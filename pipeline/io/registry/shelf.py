@@ -26,8 +26,10 @@ from pipeline.records.release import Channel, Event
 Kind = TypeVar("Kind", bound=Record)
 
 RECORD_FILE = "release.json"
-REFUSALS = ".refusals"  # a name that no voice can have, and that is not listed among them
+REFUSALS = ".refusals"  # names that no voice can have, and that are not listed among them
+INDEX_KEY = ".index/voices.json"
 SWAP_ATTEMPTS = 20
+DAMAGED = "voxline registry verify; a newer voxline may have written it"
 
 
 def releases_prefix(voice: str) -> str:
@@ -111,9 +113,9 @@ def _parse(kind: type[Kind], stored: Stored, source: str) -> Kind:
         record = kind.model_validate_json(stored.data)
         json.loads(stored.data, object_pairs_hook=_without_repetition)
     except ValidationError as error:
-        raise SettingsError(f"damaged: {describe(error, source)}", hint="voxline registry verify") from None
+        raise SettingsError(f"damaged: {describe(error, source)}", hint=DAMAGED) from None
     except KeyError as error:
-        raise SettingsError(f"damaged: {source}: key {error} is there twice", hint="voxline registry verify") from None
+        raise SettingsError(f"damaged: {source}: key {error} is there twice", hint=DAMAGED) from None
     return record
 
 
