@@ -84,6 +84,21 @@ def say(
         Literal["f32", "bf16", "int8"],
         typer.Option(help="bf16, int8: faster on a CPU, a little worse; docs/networks.md."),
     ] = "f32",
+    lines: Annotated[
+        Path | None,
+        typer.Option(
+            "--lines",
+            help="Say each line of a text file, or each row of a .csv or .tsv.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for --lines.", show_default=False)] = None,
+    audio_format: Annotated[Literal["wav", "flac", "ogg"], typer.Option("--format", help="Of --lines.")] = "wav",
+    timings: Annotated[
+        list[str] | None,
+        typer.Option(help="When what is said, for --lines: json, srt, vtt; may be repeated."),
+    ] = None,
+    play: Annotated[bool, typer.Option("--play", help="Play it, too: aplay, paplay, afplay or ffplay.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Speak a text with a published voice. Reads the registry and nothing else, except with --candidate.
@@ -94,10 +109,31 @@ def say(
         voxline say sample --text-file lines.txt -o lines.flac
         echo "Platform two." | voxline say sample - --seed 3 -o - | aplay
         voxline say ana "Hear why I was blocked." --candidate
+        voxline say sample --lines lines.csv --out spoken --format flac --timings srt
     """
     from pipeline.cli.common import ConsoleReporter, prepare_machine, registry_of, resolve_settings
 
+    if lines is not None:
+        given = {
+            "TEXT": text,
+            "--text-file": text_file,
+            "-o": output,
+            "--reference": reference,
+            "--candidate": candidate,
+        }
+        given |= {"--play": play, "--precision": precision != "f32"}
+        manner = {"seed": seed, "speed": speed, "language": language}
+        flags = {"voxline.registry": registry, "voxline.device": device}
+        _refuse_beside_lines(given)
+        _say_lines(voice, lines, out, (audio_format, timings or []), manner, channel, flags, as_json=as_json)
+        return
+    if out is not None or timings:
+        from pipeline.errors import UsageError
+
+        raise UsageError("--out and --timings belong to --lines", hint="-o FILE names the file of one text")
     words = _read_text(text, text_file)
+    if play:
+        _find_player()  # before anything is computed
     target = _choose_output(output, force=force, as_json=as_json)
     flags = {"voxline.registry": registry, "voxline.device": device}
     settings = resolve_settings(flags).settings
@@ -118,6 +154,84 @@ def say(
         print_json(spoken)
     else:
         _tell(spoken, to_stderr=target == STDOUT)
+    if play and target != STDOUT:
+        _play(target)
+
+
+def _refuse_beside_lines(given: Mapping[str, object]) -> None:
+    from pipeline.errors import UsageError
+
+    if names := [name for name, value in given.items() if value]:
+        raise UsageError(f"--lines takes no {' and no '.join(names)}", hint="voxline say VOICE --lines FILE --out DIR")
+
+
+def _say_lines(
+    voice: str,
+    path: Path,
+    out: Path | None,
+    written: tuple[Literal["wav", "flac", "ogg"], list[str]],
+    manner: Mapping[str, Any],
+    channel: str,
+    flags: Mapping[str, Any],
+    *,
+    as_json: bool,
+) -> None:
+    from dataclasses import asdict
+
+    from pipeline.cli.common import ConsoleReporter, prepare_machine, registry_of, resolve_settings
+    from pipeline.cli.serve import COPIES, worker_settings
+    from pipeline.errors import TextRefused, UsageError
+    from pipeline.serve.batch_files import TIMING_KINDS, Manner, Written, read_lines
+    from pipeline.serve.local_copies import verified_voice
+
+    if out is None:
+        raise UsageError("--lines needs a folder to write to", hint="--out DIR")
+    if unknown := [kind for kind in written[1] if kind not in TIMING_KINDS]:
+        raise UsageError(f"--timings {unknown[0]}", hint=f"one of {', '.join(TIMING_KINDS)}")
+    found = read_lines(path, Manner(voice, **manner))
+    settings = resolve_settings(flags).settings
+    machine = prepare_machine(settings.voxline)
+    registry = registry_of(settings, flag=flags["voxline.registry"])
+    names = dict.fromkeys(line.voice for line in found)
+    voices = {name: verified_voice(registry, name, channel, machine.cache / COPIES) for name in names}
+    from pipeline.serve.lines import speak_lines  # torch
+
+    target = Written(out, written[0], tuple(dict.fromkeys(written[1])))  # type: ignore[arg-type]
+    outcome = speak_lines(found, voices, target, worker_settings(settings, machine), ConsoleReporter(quiet=as_json))
+    if as_json:
+        print_json(asdict(outcome))
+    else:
+        told = f"{out}: {len(outcome.spoken)} spoken ({outcome.seconds:.1f} s), {len(outcome.known)} there already"
+        tell(told)
+        for name, problem in outcome.refused.items():
+            tell(f"  {name}: {problem}", style="red", stderr=True)
+    if outcome.refused:
+        raise TextRefused(
+            f"{len(outcome.refused)} of {len(found)} lines were not spoken", hint="mend them and run it again"
+        )
+
+
+PLAYERS = (("aplay", "-q"), ("paplay",), ("afplay",), ("ffplay", "-nodisp", "-autoexit", "-loglevel", "error"))
+
+
+def _find_player() -> list[str]:
+    import shutil
+
+    from pipeline.errors import UsageError
+
+    for name, *options in PLAYERS:
+        if program := shutil.which(name):
+            return [program, *options]
+    raise UsageError("--play: no player here", hint=f"install one of {', '.join(name for name, *_ in PLAYERS)}")
+
+
+def _play(path: Path) -> None:
+    import os
+    import subprocess
+
+    from pipeline.io.processes import child_environment
+
+    subprocess.run([*_find_player(), str(path)], check=False, env=child_environment(os.environ))
 
 
 def _read_text(text: str | None, text_file: Path | None) -> str:

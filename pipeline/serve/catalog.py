@@ -29,7 +29,7 @@ from pipeline.records.release import Channel, ChannelPointer, Event, Release, is
 from pipeline.records.serving import ServedVoice
 from pipeline.records.voice import is_voice_name
 from pipeline.serve.answers import Refused
-from pipeline.serve.local_copies import USED, copy_release
+from pipeline.serve.local_copies import USED, copy_release, served_voice
 
 ROUND_SHARE = 0.05  # of the time that rounds over all voices may take
 MAX_REPORT_BYTES = 64 * 2**20
@@ -305,15 +305,7 @@ class Catalog:
 
     def _verify_and_copy(self, name: str, way: str) -> tuple[Release, ServedVoice]:
         release, folder = self.registry.verified(name, way, below=USED)
-        copied = copy_release(release, folder, self.copies)
-        return release, ServedVoice(
-            voice=name,
-            version=release.version,
-            language=release.language,
-            base=release.base,
-            base_digest=release.base_digest,
-            folder=str(copied),
-        )
+        return release, served_voice(release, copy_release(release, folder, self.copies))
 
     # -- to be shown ----------------------------------------------------------------------------------------------
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline.errors import PipelineError, TransientError
+from pipeline.errors import ConsentError, PipelineError, TransientError
 from pipeline.io.files import disk_full_is_transient, read_regular
+from pipeline.io.registry.registry import Registry
 from pipeline.io.registry.trust import NotTrusted
 from pipeline.records.adapter import ADAPTER_FOLDER
 from pipeline.records.reference import REFERENCE_FOLDER
 from pipeline.records.release import Release, manifest_digest
+from pipeline.records.serving import ServedVoice
 
 USED = (ADAPTER_FOLDER, REFERENCE_FOLDER)  # what is read of a release
 MAX_FILE_BYTES = 2 * 2**30
@@ -49,6 +52,33 @@ def copy_release(release: Release, folder: Path, cache: Path) -> Path:
             if not target.is_dir():  # else another server of this user was quicker
                 raise TransientError(f"{target}: {error.strerror}") from error
     return target
+
+
+def verified_voice(registry: Registry, voice: str, channel: str, cache: Path) -> ServedVoice:
+    """A release, verified and copied, for who speaks it.
+
+    Raises:
+        ConsentError: the consent has expired since.
+        NotTrusted: it is not what was published.
+    """
+    release, folder = registry.verified(voice, channel, below=USED)
+    if release.consent.has_expired(datetime.now(UTC).date()):
+        raise ConsentError(
+            f"{voice}: consent expired on {release.consent.expires_on}", hint=f"voxline registry retire {voice}"
+        )
+    return served_voice(release, copy_release(release, folder, cache))
+
+
+def served_voice(release: Release, copied: Path) -> ServedVoice:
+    """What the one who speaks is told of a release."""
+    return ServedVoice(
+        voice=release.voice,
+        version=release.version,
+        language=release.language,
+        base=release.base,
+        base_digest=release.base_digest,
+        folder=str(copied),
+    )
 
 
 def _is_whole(path: Path, size_bytes: int, sha256: str) -> bool:

@@ -13,11 +13,26 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+from pipeline.io.processes import child_environment
 from pipeline.records.serving import Asked, Failure, SaidSentence, ServedVoice, WorkerSettings, WorkerState
 from pipeline.serve.wire import SIZES_BYTES, check_sizes, pack
 
 RESTART_S = (0.0, 0.5, 1.0, 2.0, 5.0)  # before another start, after so many that did not get ready
 STOP_S = 5.0
+COMPUTING = (
+    "OMP_",
+    "GOMP_",
+    "KMP_",
+    "MKL_",
+    "CUDA_",
+    "NVIDIA_",
+    "PYTHON",
+    "TORCH",
+    "ATEN_",
+    "ONEDNN_",
+    "DNNL_",
+    "XDG_",
+)
 
 
 class SayingFailed(Exception):
@@ -129,7 +144,7 @@ class Worker:
         command = [sys.executable, "-m", "pipeline.serve.worker", str(theirs.fileno())]
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
-                *command, pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL, env=dict(os.environ)
+                *command, pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL, env=_environment()
             )
         self.starts += 1
         reader, self._writer = await asyncio.open_connection(sock=ours)
@@ -179,3 +194,9 @@ class Worker:
         self._sayings.clear()
         for saying in sayings:
             saying.events.put_nowait(Failure(code="worker_failed", message="the worker ended; ask again"))
+
+
+def _environment() -> dict[str, str]:
+    """What libraries that compute are told by; no secret."""
+    computing = tuple(name for name in os.environ if name.startswith(COMPUTING))
+    return child_environment(os.environ, also=computing)
