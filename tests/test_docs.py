@@ -70,7 +70,7 @@ def test_every_setting_that_a_page_names_exists(page: Path) -> None:
 
 
 # Pages whose tables of shapes and figures are still to be made narrow.
-WIDE = {"nano.md", "nano2.md", "evaluation.md", "networks.md"}
+WIDE = {"nano.md", "nano2.md", "networks.md"}
 
 
 def test_tables_can_be_read_in_a_terminal_of_a_hundred_columns(page: Path) -> None:

@@ -402,32 +402,34 @@ def advice_of(check_id: str) -> str:
 
 
 def metrics_table() -> str:
-    """The rows for the docs, as Markdown."""
-    lines = [
-        "| check | measures | decides | a base's card | raised by | clear loss |",
-        "|---|---|---|---|---|---|",
-    ]
+    """The rows for the docs, as Markdown: what decides, what is measured, and what else there is to say."""
+    lines = ["| check | passes when | card | clear loss |", "|---|---|---|---|"]
     for metric in METRICS.values():
-        card = f"`{metric.floor}`" if metric.floor else ""
-        raised = f"`gate.{metric.setting}`" if metric.setting else ""
         loss = "" if metric.clear_loss is None else f"{metric.clear_loss:g}"
-        lines.append(f"| `{metric.id}` | {metric.title} | {_decides(metric)} | {card} | {raised} | {loss} |")
-    return "\n".join(lines) + "\n"
+        card = f"`{metric.floor}`" if metric.floor else ""
+        lines.append(f"| `{metric.id}` | {_decides(metric)} | {card} | {loss} |")
+    lines += ["", "| check | measures | unit |", "|---|---|---|"]
+    lines += [f"| `{metric.id}` | {metric.title} | {metric.unit} |" for metric in METRICS.values()]
+    told = [line for metric in METRICS.values() for line in _remarks(metric)]
+    return "\n".join([*lines, "", *(f"- {line}" for line in told)]) + "\n"
 
 
 def _decides(metric: Metric) -> str:
-    word = "at least" if metric.higher_is_better else "at most"
-    sign = "-" if metric.higher_is_better else "+"
-    told = {
-        "limit": f"mean {word} {metric.limit:g}",
-        "base": f"mean {word} {metric.limit:g}, where the bare base has that",
-        "recordings": f"mean {word} that of the recordings {sign} {metric.limit:g}",
-        "bare": f"interval of the change against the bare base {word} {metric.limit:g}",
-        "shuffled": f"interval of the gain over shuffled tokens {word} {metric.limit:g}",
-        "nothing": "nothing; shown",
+    word, sign = ("at least", "-") if metric.higher_is_better else ("at most", "+")
+    return {
+        "limit": f"{word} {metric.limit:g}",
+        "base": f"{word} {metric.limit:g}, if the bare base has that",
+        "recordings": f"{word} the recordings' {sign} {metric.limit:g}",
+        "bare": f"change {word} {metric.limit:g} against the bare base",
+        "shuffled": f"gain {word} {metric.limit:g} over shuffled tokens",
+        "nothing": "always; shown",
     }[metric.against]
+
+
+def _remarks(metric: Metric) -> Iterator[str]:
+    if metric.setting:
+        yield f"`{metric.id}`: settings can raise it, `gate.{metric.setting}`."
     if metric.stands_for:
-        told += f"; only where `{metric.stands_for}` was not measured"
+        yield f"`{metric.id}` decides only where `{metric.stands_for}` was not measured."
     if metric.agrees_with:
-        told += f"; blocks together with `{metric.agrees_with}`"
-    return told
+        yield f"`{metric.id}` blocks only together with `{metric.agrees_with}`; alone it asks for a person."
