@@ -13,6 +13,7 @@ import torch
 from models.adapters.lora import adapter_parameters
 from models.loading.bases import find_base
 from models.speaking.resynthesis import VitsResynthesizer
+from pipeline.io.answers import Answers
 from pipeline.io.audio import resample
 from pipeline.records.metrics import METRICS
 from pipeline.records.quality import Check, Floor, Floors
@@ -188,7 +189,7 @@ SAID = "The children carried their lanterns along the narrow path."
     ],
 )
 def test_what_a_listener_would_miss_besides_single_sounds_is_told(heard, fault) -> None:
-    ears = replace(DEAF, words=lambda speech: heard)
+    ears = replace(DEAF, words=lambda speech: heard, spoken=Answers())
     said = Utterance(np.ones(16_000, dtype=np.float32), (), SAID)
     assert measures.heard_faults(said, ears) == fault
     assert measures.as_written(said, ears) == float(not fault)
@@ -201,7 +202,7 @@ def test_ears_hear_a_clip_once_whoever_asks_and_however_many_listen_at_a_time() 
         heard.append(len(speech))
         return "hello"
 
-    ears = replace(DEAF, words=words)
+    ears = replace(DEAF, words=words, spoken=Answers())
     clips = [Utterance(np.ones(16_000 + number, dtype=np.float32), (), "Hello.") for number in range(6)]
     ears.listen(clips, threads=2)
     assert sorted(heard) == [16_000 + number for number in range(6)]
