@@ -164,3 +164,25 @@ def test_rooms_of_models_import_downwards_in_the_order_of_their_table():
             if other in rooms and other != room and (room not in rooms or rooms.index(other) < rooms.index(room)):
                 wrong.append(f"{module} imports {imported}")
     assert wrong == []
+
+
+MOST_PARAMETERS = 6
+# Still to be given a record; none is to be added.
+ASKING_FOR_MORE = {
+    "pipeline.io.registry.channels.move",
+    "pipeline.io.registry.events.next_event",
+    "pipeline.serve.app.__init__",
+    "pipeline.serve.running.run",
+}
+
+
+def test_no_function_below_the_command_line_takes_more_than_six_things():
+    """What decides together is handed over together, as a record with a name."""
+    found = set()
+    for module, path in modules().items():
+        for node in [] if module.startswith("pipeline.cli") else ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                taken = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                count = sum(one.arg not in ("self", "cls") for one in taken)
+                found |= {f"{module}.{node.name}"} if count > MOST_PARAMETERS else set()
+    assert found <= ASKING_FOR_MORE
