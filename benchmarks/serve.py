@@ -145,7 +145,7 @@ def upstreams_way(registry: Registry, voices: list[str], requests: int) -> Row:
     release, folder = registry.verified(voices[0])
     base = find_base(release.base, REPOSITORY / "bases", ())
     reference = read_reference(folder / "reference", base.text.symbols)
-    adapters = AdapterFolders(folder / "adapter" / "text2semantic", folder / "adapter" / "synthesizer")
+    adapters = AdapterFolders.inside(folder / "adapter")
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     first, made, began = [], 0.0, time.monotonic()
     for number in range(requests):

@@ -16,11 +16,10 @@ from models.adapters.plugged import LowRank, Plug, read_low_rank
 from models.encoders.bert import BertFeatures
 from models.loading.bases import Base
 from models.loading.family import Loaded, family_of
-from models.loading.networks import load_bert, load_speaker_encoder, load_text2semantic
-from models.loading.voices import AdapterFolders, SpeakerVector
+from models.loading.networks import load_bert, load_text2semantic
+from models.loading.voices import AdapterFolders, join
 from models.speaking.options import VoiceOptions
 from models.speaking.rendering import PreparedReference
-from models.speaking.voice import Voice
 from models.text2semantic.rows import PluggedDecoder, Rows
 from models.weights import read_weights
 
@@ -48,16 +47,13 @@ class SharedBase:
     """
 
     def __init__(self, base: Base, cache: Path, device: torch.device, most_rows: int) -> None:
-        self.base, family = base, family_of(base)
+        self.base = base
         self._text2semantic: Any = load_text2semantic(base, cache).to(device)
-        self._synthesizer = family.network(base, cache)
+        self._synthesizer = family_of(base).network(base, cache)
         self._plug = Plug(self._synthesizer)
         loaded = Loaded(base, self._synthesizer.to(device), cache, device)
-        renderer = family.renderer(loaded, VoiceOptions(keeps_modules=True))
         decoder = PluggedDecoder(self._text2semantic)
-        speaker = load_speaker_encoder(base, cache)
-        embed = None if speaker is None else SpeakerVector(speaker.to(device))
-        self.voice = Voice(decoder, renderer, family.listener(loaded).hear, embed)
+        self.voice = join(decoder, loaded, VoiceOptions(keeps_modules=True))
         self.rows = Rows(decoder, decoder.config.sampling, most_rows)
         self.bert: BertFeatures | None = load_bert(base, cache, device)
 

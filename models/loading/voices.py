@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.adapters.lora import load_adapter, merge_adapter
 from models.configs.speaker import FbankConfig
@@ -26,6 +27,11 @@ class AdapterFolders:
     text2semantic: Path | None = None
     synthesizer: Path | None = None
 
+    @classmethod
+    def inside(cls, folder: Path) -> "AdapterFolders":
+        """As training leaves them."""
+        return cls(folder / "text2semantic", folder / "synthesizer")
+
 
 def load_voice(
     base: Base,
@@ -36,17 +42,19 @@ def load_voice(
 ) -> Voice:
     """Base plus adapters, merged. Raises `models.errors.ModelsError` where weights are missing or do not fit."""
     adapters, options = adapters or AdapterFolders(), options or VoiceOptions()
-    text2semantic = load_text2semantic(base, cache)
-    _adapt(text2semantic, adapters.text2semantic)
-    family = family_of(base)
-    synthesizer = family.network(base, cache)
-    _adapt(synthesizer, adapters.synthesizer)
-    loaded = Loaded(base, synthesizer.to(device), cache, device)
-    renderer = family.renderer(loaded, options)
+    text2semantic, synthesizer = load_text2semantic(base, cache), family_of(base).network(base, cache)
+    for network, folder in ((text2semantic, adapters.text2semantic), (synthesizer, adapters.synthesizer)):
+        if folder is not None:
+            merge_adapter(network, folder)
     decoder = Decoder(text2semantic.to(device), options.text2semantic_weights)
-    speaker = load_speaker_encoder(base, cache)
-    embed = None if speaker is None else SpeakerVector(speaker.to(device))
-    return Voice(decoder, renderer, family.listener(loaded).hear, embed)
+    return join(decoder, Loaded(base, synthesizer.to(device), cache, device), options)
+
+
+def join(decoder: Decoder, loaded: Loaded[Any], options: VoiceOptions) -> Voice:
+    """What chooses tokens and what makes sound of them, with what else of the base a voice needs."""
+    family, speaker = family_of(loaded.base), load_speaker_encoder(loaded.base, loaded.cache)
+    embed = None if speaker is None else _SpeakerVector(speaker.to(loaded.device))
+    return Voice(decoder, family.renderer(loaded, options), family.listener(loaded).hear, embed)
 
 
 def load_resynthesizer(base: Base, cache: Path, device: torch.device, adapter: Path) -> Resynthesizer:
@@ -58,12 +66,7 @@ def load_resynthesizer(base: Base, cache: Path, device: torch.device, adapter: P
     return family.resynthesizer(loaded)
 
 
-def _adapt(network: nn.Module, folder: Path | None) -> None:
-    if folder is not None:
-        merge_adapter(network, folder)
-
-
-class SpeakerVector:
+class _SpeakerVector:
     """16 kHz speech (N,) -> the vector (speaker_dim,) that v2Pro is conditioned on."""
 
     def __init__(self, encoder: SpeakerEncoder) -> None:

@@ -141,7 +141,7 @@ def _say(
     check_scripts(saying.text, known, base.text.languages, base.name)
     device = prepare_device(machine.device, machine.threads)
     options, differences = choose_options(saying.precision, device)
-    folders = AdapterFolders(speaker.adapter / "text2semantic", speaker.adapter / "synthesizer")
+    folders = AdapterFolders.inside(speaker.adapter)
     networks = load_voice(base, machine.cache, device, folders, options)
     bert = load_bert(base, machine.cache, networks.decoder.device)
     sentences, notes = read_sentences(saying.text, known, base.text.symbols, bert)

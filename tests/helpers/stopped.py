@@ -46,7 +46,7 @@ class Stopped:
     @property
     def adapters(self) -> AdapterFolders:
         folder = self.folder("finetune") / "adapter"
-        return AdapterFolders(folder / "text2semantic", folder / "synthesizer")
+        return AdapterFolders.inside(folder)
 
 
 def describe_base(folder: Path, changes: Mapping[str, Any], without: tuple[str, ...] = ("synthesizer",)) -> None:

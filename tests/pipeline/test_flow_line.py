@@ -131,7 +131,7 @@ def test_it_speaks_with_its_adapters_at_any_speed_whole_or_in_pieces(stopped: St
         stopped.base,
         stopped.work,
         torch.device("cpu"),
-        AdapterFolders(folder / "text2semantic", folder / "synthesizer"),
+        AdapterFolders.inside(folder),
     )
     clips = [stopped.clip(index) for index in range(3)]
     reference = Reference(clips[0].wave, stopped.base.sample_rate_hz, clips[0].phones.long())

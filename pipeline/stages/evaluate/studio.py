@@ -186,7 +186,7 @@ def resound(studio: Studio, index: int, seed: int) -> dict[str, Wave]:
 def speak_sentences(studio: Studio, job: EvaluateJob, casting: Casting = AS_PUBLISHED) -> list[FreeSentence]:
     """The gate's sentences. Raises TransientError when stopped."""
     language = job.parameters["language"]
-    folders = AdapterFolders(studio.adapter_folder / "text2semantic", studio.adapter_folder / "synthesizer")
+    folders = AdapterFolders.inside(studio.adapter_folder)
     voice = load_voice(studio.base, studio.cache, studio.device, folders)
     if casting.drawn_by is not None:
         voice.renderer = casting.drawn_by(voice.renderer)

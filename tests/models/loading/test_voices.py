@@ -59,7 +59,7 @@ def folders(base: Base, tmp_path_factory: pytest.TempPathFactory) -> AdapterFold
                 if "lora_B" in key:
                     parameter.normal_(std=0.3)
         save_adapter(network, root / name, base.name)
-    return AdapterFolders(root / "text2semantic", root / "synthesizer")
+    return AdapterFolders.inside(root)
 
 
 def said(
