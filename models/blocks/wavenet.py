@@ -8,11 +8,6 @@ from torch import Tensor, nn
 
 from models.blocks.weight_norm import NormedConv1d
 from models.configs.synthesizer import SynthesizerConfig
-from models.sound.harmonics import PITCH_CHANNELS, Harmonics, pitch_latent
-from models.sound.pitch import PitchTracker
-from models.sound.spectrogram import compress, float32_region
-
-PITCH_LOG_STD = -3.5  # of measured pitch and voicing: about one percent of F0
 
 
 class WaveNet(nn.Module):
@@ -59,36 +54,13 @@ class WaveNetEncoder(nn.Module):
 
 
 class PosteriorEncoder(WaveNetEncoder):
-    """Spectrogram -> mean and log standard deviation of the latent: (B, F, T) -> twice (B, inter, T), float32.
-
-    With `skip`, a linear path from the compressed magnitude is added to the mean; started from a PCA
-    (`Synthesizer.set_pca`), it makes z carry the spectrum from the first step on. With `pitch`, the first two channels
-    are pitch and voicing, measured, and the skip sees the spectrum without its harmonics.
-    """
+    """Spectrogram -> mean and log standard deviation of the latent: (B, F, T) -> twice (B, inter, T), float32."""
 
     def __init__(self, config: SynthesizerConfig) -> None:
         bins, inter = config.spectrogram.bins, config.inter_channels
         super().__init__(bins, config.hidden_channels, 2 * inter, config.posterior_layers, config.gin_channels)
-        self.magnitude = config.magnitude
-        self.skip = nn.Conv1d(bins, inter, 1) if config.posterior_skip else None
-        self.tracker = PitchTracker(config.spectrogram) if config.pitch else None
-        self.harmonics = Harmonics(config.spectrogram) if config.pitch else None
 
-    def stats(self, spec: Tensor, mask: Tensor, g: Tensor, pitch: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """m and logs of z; spec is the linear magnitude (B, F, T).
-
-        `pitch` (B, 2, T): the pitch channels, where they have been measured over more than these frames.
-        """
-        if self.harmonics is not None and self.tracker is not None:
-            if pitch is None:
-                pitch = pitch_latent(self.tracker.track(spec))
-            spec = spec * (-self.harmonics.comb(pitch)).exp()
-        seen = compress(spec, self.magnitude)
-        m, logs = self(seen, mask, g).float().chunk(2, dim=1)
-        if self.skip is not None:
-            with float32_region(seen):  # rounding here would be audible: it is the whole spectrum
-                m = m + self.skip(seen) * mask
-        if pitch is not None:
-            m = torch.cat([pitch * mask, m[:, PITCH_CHANNELS:]], dim=1)
-            logs = torch.cat([torch.full_like(pitch, PITCH_LOG_STD), logs[:, PITCH_CHANNELS:]], dim=1)
+    def stats(self, spec: Tensor, mask: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        """m and logs of z; spec is the linear magnitude (B, F, T)."""
+        m, logs = self(spec, mask, g).float().chunk(2, dim=1)
         return m, logs

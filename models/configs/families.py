@@ -32,7 +32,7 @@ FAMILIES: dict[str, FamilyRow] = {
     row.name: row
     for row in (
         FamilyRow("v2", _VITS),
-        FamilyRow("v2pro", _VITS),  # v2 with a speaker vector; nano is one of them
+        FamilyRow("v2pro", _VITS),  # v2 with a speaker vector
         FamilyRow("v3", _FLOW_MATCHING, roles=("synthesizer", "text2semantic", "content", "vocoder")),
         FamilyRow(
             "fargan",

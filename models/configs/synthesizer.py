@@ -4,7 +4,7 @@ Defaults are those of GPT-SoVITS v2; what a base changes stands in its base.yaml
 """
 
 from math import prod
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -32,18 +32,6 @@ class MelConfig(SpectrogramConfig):
     f_max_hz: float | None = None  # None: half the sample rate
 
 
-class MagnitudeConfig(StrictConfig):
-    """How magnitudes are compressed before a network sees or predicts them.
-
-    `linear` is upstream's posterior encoder; `power` is magnitude ** exponent, `log` is ln(max(magnitude, floor)),
-    `soft_log` is ln(magnitude + floor), which spends nothing on what is far below the floor.
-    """
-
-    kind: Literal["linear", "power", "log", "soft_log"] = "linear"
-    exponent: float = Field(default=0.3, gt=0, le=1)
-    floor: float = Field(default=1e-3, gt=0)
-
-
 class HifiGanDecoderConfig(StrictConfig):
     """HiFi-GAN v1 type decoder: transposed convolutions up to the wave (docs/networks/synthesizer.md)."""
 
@@ -66,28 +54,6 @@ class HifiGanDecoderConfig(StrictConfig):
         if len(self.resblock_kernel_sizes) != len(self.resblock_dilation_sizes):
             raise ValueError("resblock_kernel_sizes and resblock_dilation_sizes have different lengths")
         return self
-
-
-class IstftDecoderConfig(StrictConfig):
-    """ConvNeXt blocks at the frame rate and an inverse-STFT head; n_fft and hop are the spectrogram's.
-
-    The head predicts the compressed magnitude (`SynthesizerConfig.magnitude`) and a phase; a fixed number of
-    Griffin-Lim rounds, which have no weights and pass gradients, repairs the phase before the last inverse STFT.
-    """
-
-    kind: Literal["istft"] = "istft"
-    channels: PositiveInt = 256
-    hidden_channels: PositiveInt = 768
-    n_blocks: PositiveInt = 7
-    kernel_size: PositiveInt = 7
-    magnitude_skip: bool = True  # linear path latent -> compressed magnitude, set from a PCA (`set_pca`)
-    griffin_lim_rounds_training: int = Field(default=3, ge=0)
-    griffin_lim_rounds_synthesis: int = Field(default=24, ge=0)
-    griffin_lim_momentum: float = Field(default=0.9, ge=0, lt=1)  # 0.9 beat 0, 0.5 and 1.2 by 0.3 PESQ at 24 rounds
-    source_filter: bool = False  # predicted latents, with pitch: phases of harmonics and noise, no Griffin-Lim rounds
-
-
-DecoderConfig = Annotated[HifiGanDecoderConfig | IstftDecoderConfig, Field(discriminator="kind")]
 
 
 class SynthesizerConfig(StrictConfig):
@@ -118,17 +84,12 @@ class SynthesizerConfig(StrictConfig):
     posterior_layers: PositiveInt = 16
     flow_steps: PositiveInt = 4
     flow_layers: PositiveInt = 4
-    magnitude: MagnitudeConfig = MagnitudeConfig()  # what the posterior encoder sees
-    posterior_skip: bool = False  # linear path magnitude -> latent beside the posterior encoder, set from a PCA
     noise_scale: float = Field(default=0.5, ge=0)  # of the prior's deviation, where a caller does not say
-    prior_contrast: bool = False  # at synthesis the prior's mean is spread to the variance of speech, by a stored gain
-    # z begins with pitch and voicing, and harmonics are drawn from them (`models/sound/harmonics.py`)
-    pitch: bool = False
-    decoder: DecoderConfig = HifiGanDecoderConfig()
+    decoder: HifiGanDecoderConfig = HifiGanDecoderConfig()
 
     @model_validator(mode="after")
     def _numbers_fit(self) -> "SynthesizerConfig":
-        if isinstance(self.decoder, HifiGanDecoderConfig) and self.decoder.hop_samples != self.spectrogram.hop_samples:
+        if self.decoder.hop_samples != self.spectrogram.hop_samples:
             raise ValueError(
                 f"decoder.upsample_rates multiply to {self.decoder.hop_samples},"
                 f" but spectrogram.hop_samples is {self.spectrogram.hop_samples}"
@@ -137,8 +98,6 @@ class SynthesizerConfig(StrictConfig):
             raise ValueError(f"style_bins is {self.style_bins}, but the spectrogram has {self.spectrogram.bins} bins")
         if self.hidden_channels % self.n_heads or self.mrte_hidden % self.mrte_heads:
             raise ValueError("hidden_channels and mrte_hidden must be multiples of their number of heads")
-        if self.pitch and (not self.posterior_skip or self.decoder.kind != "istft"):
-            raise ValueError("pitch needs posterior_skip and an istft decoder")
         if self.inter_channels % 2:
             raise ValueError(f"inter_channels is {self.inter_channels}; the flow splits it in halves")
         return self

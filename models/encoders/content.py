@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.blocks.convnext import ConvNeXtBlock
 from models.configs.content import ContentConfig, HubertConfig, PhoneEncoderConfig
 from models.encoders.hubert import Hubert, read_hubert
 from models.errors import WeightsError
 from models.sound.pitch import PitchTracker
 from models.sound.spectrogram import MelSpectrogram, float32_region
-from models.synthesizer.wave_heads import ConvNeXtBlock
 
 HOP_SAMPLES = 320  # 20 ms at 16 kHz, HuBERT's frame
 MAX_FRAMES = 1500  # of one pass of the transformer, 30 s; longer speech is encoded in pieces

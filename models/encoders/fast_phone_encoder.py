@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.blocks.convnext import ConvNeXtBlock
 from models.encoders.content import MAX_FRAMES, PhoneEncoder
 from models.encoders.hubert import Encoder, FeatureProjection, Layer
 from models.sound.spectrogram import LOG_FLOOR
-from models.synthesizer.wave_heads import ConvNeXtBlock
 
 _HOPS = 2  # spectra per frame
 _LEAST_HOPS = 100  # of the last piece of a long recording

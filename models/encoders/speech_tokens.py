@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.blocks.convnext import ConvNeXtBlock
 from models.configs.speech_tokens import SpeechTokensConfig
 from models.encoders.content import HOP_SAMPLES, MelFrontEnd
 from models.encoders.hubert import Hubert
 from models.sound.spectrogram import float32_region
-from models.synthesizer.wave_heads import ConvNeXtBlock
 
 
 class FiniteScalarQuantizer(nn.Module):

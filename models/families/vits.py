@@ -1,4 +1,4 @@
-"""v2 and v2Pro: one network from tokens to wave, a VAE with a flow prior; nano is one of them."""
+"""v2 and v2Pro: one network from tokens to wave, a VAE with a flow prior."""
 
 from pathlib import Path
 
@@ -10,9 +10,7 @@ from models.blocks.weight_norm import unfold_state_dict
 from models.configs.synthesizer import SynthesizerConfig
 from models.errors import ConfigError
 from models.learners.discriminator import Discriminator
-from models.learners.prior import PriorLearner
-from models.learners.prior_loss import can_judge_prior
-from models.learners.vits import Learner, SynthesizerLearner
+from models.learners.vits import SynthesizerLearner
 from models.loading.bases import Base
 from models.loading.family import Exported, Family, Loaded
 from models.loading.listening import ContentListener, grid_of
@@ -49,10 +47,8 @@ def _listener(loaded: Loaded[Synthesizer]) -> ContentListener:
     return ContentListener(content, loaded.network, grid_of(loaded.network), loaded.device)
 
 
-def _learner(loaded: Loaded[Synthesizer]) -> Learner:
-    """By its prior alone, where that can be judged; else with the discriminator, where the base has one."""
-    if can_judge_prior(loaded.network):
-        return PriorLearner(loaded.network, loaded.device)
+def _learner(loaded: Loaded[Synthesizer]) -> SynthesizerLearner:
+    """With the discriminator, where the base has one."""
     discriminator = load_discriminator(loaded.base, loaded.cache)
     judge = discriminator.to(loaded.device) if discriminator is not None else None
     return SynthesizerLearner(loaded.network, judge, loaded.device)

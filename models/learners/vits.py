@@ -19,14 +19,12 @@ from models.learners.critic import Critic
 from models.learners.discriminator import Discriminator
 from models.learners.losses import MelLoss, StftLoss, kl_loss
 from models.sound.masks import take_slices
-from models.sound.spectrogram import compress
 from models.synthesizer.tokens import TrainingBatch
 from models.synthesizer.vits import NO_NOISE, Synthesizer
 from models.text2semantic.network import Text2Semantic, TextAndTokens
 
 MEL_WEIGHT = 45.0  # of the family's own recipe (docs/networks/synthesizer.md)
 STFT_WEIGHT = 5.0
-MAGNITUDE_WEIGHT = 5.0
 
 
 @dataclass(frozen=True)
@@ -126,9 +124,6 @@ class SynthesizerLearner:
             sound = MEL_WEIGHT * mel + self.critic.loss(target, out.wave, share)
         else:
             sound = MEL_WEIGHT * mel + STFT_WEIGHT * self.stft(out.wave[:, 0], target[:, 0])
-        if out.magnitude is not None:
-            wanted = compress(take_slices(batch.spec, out.starts, length), config.magnitude)
-            sound = sound + MAGNITUDE_WEIGHT * F.l1_loss(out.magnitude.float(), wanted)
         return StepLoss((sound + prior) * share, {"decoder": float(mel.detach())})
 
     @torch.no_grad()

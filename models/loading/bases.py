@@ -34,6 +34,13 @@ from models.errors import ConfigError, WeightsError
 
 BASES = Path(__file__).resolve().parents[1] / "bases"
 MAX_YAML_BYTES = 256 * 1024
+# Numbers that only a decoder of earlier versions had. Gone, they still count: a base without them keeps its digest.
+_DIGESTED_STILL = {
+    "magnitude": {"kind": "linear", "exponent": 0.3, "floor": 1e-3},
+    "posterior_skip": False,
+    "prior_contrast": False,
+    "pitch": False,
+}
 
 
 def _inside(name: str) -> str:
@@ -151,6 +158,9 @@ class Base(StrictConfig):
         told = self.model_dump(mode="json", exclude={"name", "description", "license", "gate"})
         if not self.networks:
             del told["networks"]  # digests from before families had networks of their own stay what they were
+        for numbers in (told["synthesizer"], (told["cfm"] or {}).get("encoder")):
+            if numbers:
+                numbers.update(_DIGESTED_STILL)
         for role, file in self.weights.items():
             if file.repository is None:
                 told["weights"][role]["sha256"] = _file_sha256(self.folder / file.path, self.name)

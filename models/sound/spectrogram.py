@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.configs.synthesizer import MagnitudeConfig, MelConfig, SpectrogramConfig
+from models.configs.synthesizer import MelConfig, SpectrogramConfig
 
 LOG_FLOOR = 1e-5
 SCALED_MIN, SCALED_MAX = -12.0, 2.0  # range of log mels that v3 and v4 map to [-1, 1]
@@ -47,63 +47,6 @@ class Spectrogram(nn.Module):
                 return_complex=True,
             )
             return torch.sqrt(spectrum.real.square() + spectrum.imag.square() + 1e-8)
-
-
-class InverseSpectrogram(nn.Module):
-    """The way back from `models.sound.spectrogram.Spectrogram`, frame t covering the same samples; float32.
-
-    Plain tensor operations without a look at values, so that it can be captured in a CUDA graph
-    (`torch.istft` checks its window on the host).
-    """
-
-    window: Tensor
-
-    def __init__(self, config: SpectrogramConfig) -> None:
-        super().__init__()
-        self.config = config
-        edge = (config.n_fft - config.win_samples) // 2
-        window = F.pad(torch.hann_window(config.win_samples), (edge, config.n_fft - config.win_samples - edge))
-        self.register_buffer("window", window, persistent=False)
-
-    def forward(self, magnitude: Tensor, phase: Tensor, rounds: int, momentum: float) -> Tensor:
-        """(B, F, T) each -> (B, N): Griffin-Lim rounds with momentum, the magnitude kept, then the wave."""
-        spectrum = magnitude * phase
-        previous = torch.zeros_like(spectrum)
-        for _ in range(rounds):
-            rebuilt = self.analyse(self.overlap_add(spectrum))
-            moved = rebuilt + momentum * (rebuilt - previous)
-            previous = rebuilt
-            # The 1 % of the magnitude bounds the gradient where two frames cancel each other.
-            size = torch.sqrt(moved.real.square() + moved.imag.square() + (0.01 * magnitude).square() + 1e-12)
-            spectrum = moved * (magnitude / size)
-        padding = (self.config.n_fft - self.config.hop_samples) // 2
-        samples = magnitude.shape[-1] * self.config.hop_samples
-        return self.overlap_add(spectrum)[:, padding : padding + samples]
-
-    def analyse(self, wave: Tensor) -> Tensor:
-        """Spectrum of a wave that already has its padding: (B, (T-1) * hop + n_fft) -> (B, F, T), complex."""
-        frames = wave.unfold(-1, self.config.n_fft, self.config.hop_samples)  # (B, T, n_fft)
-        return torch.fft.rfft(frames * self.window).transpose(1, 2)
-
-    def misfit(self, wave: Tensor, magnitude: Tensor) -> Tensor:
-        """How far the magnitudes of a wave (B, N) are from these (B, F, T), as a share of them: (B,)."""
-        padding = (self.config.n_fft - self.config.hop_samples) // 2
-        apart = self.analyse(F.pad(wave, (padding, padding))).abs() - magnitude
-        return apart.flatten(1).norm(dim=1) / magnitude.flatten(1).norm(dim=1).clamp(min=1e-9)
-
-    def overlap_add(self, spectrum: Tensor) -> Tensor:
-        """The wave whose spectrum is nearest: (B, F, T) -> (B, (T-1) * hop + n_fft)."""
-        frames = torch.fft.irfft(spectrum.transpose(1, 2), n=self.config.n_fft) * self.window  # (B, T, n_fft)
-        weights = self.window.square().expand(1, frames.shape[1], -1)
-        return self._add(frames) / self._add(weights).clamp(min=1e-3)
-
-    def _add(self, frames: Tensor) -> Tensor:
-        """Sum frames at their places, as `parts` shifted hops: (B, T, n_fft) -> (B, (T-1) * hop + n_fft)."""
-        hop, n_fft, count = self.config.hop_samples, self.config.n_fft, frames.shape[1]
-        parts = math.ceil(n_fft / hop)
-        split = F.pad(frames, (0, parts * hop - n_fft)).unflatten(2, (parts, hop))  # (B, T, parts, hop)
-        shifted = [F.pad(split[:, :, i], (0, 0, i, parts - 1 - i)) for i in range(parts)]  # (B, T + parts - 1, hop)
-        return torch.stack(shifted).sum(0).flatten(1)[:, : (count - 1) * hop + n_fft]
 
 
 class MelSpectrogram(nn.Module):
@@ -165,25 +108,3 @@ def scale_mel(log_mel: Tensor) -> Tensor:
 def unscale_mel(scaled: Tensor) -> Tensor:
     """The inverse of `scale_mel`."""
     return (scaled + 1) / 2 * (SCALED_MAX - SCALED_MIN) + SCALED_MIN
-
-
-def compress(magnitude: Tensor, config: MagnitudeConfig) -> Tensor:
-    """Magnitude -> what the networks see of it."""
-    if config.kind == "power":
-        return magnitude.clamp(min=config.floor).pow(config.exponent)
-    if config.kind == "log":
-        return magnitude.clamp(min=config.floor).log()
-    if config.kind == "soft_log":
-        return (magnitude + config.floor).log()
-    return magnitude
-
-
-def expand(compressed: Tensor, config: MagnitudeConfig) -> Tensor:
-    """Compressed -> magnitude, never negative."""
-    if config.kind == "power":
-        return compressed.clamp(min=config.floor**config.exponent).pow(1 / config.exponent)
-    if config.kind == "log":
-        return compressed.clamp(max=12.0).exp()
-    if config.kind == "soft_log":
-        return (compressed.clamp(max=12.0).exp() - config.floor).clamp(min=0)
-    return compressed.clamp(min=0)

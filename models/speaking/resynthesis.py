@@ -38,7 +38,7 @@ class VitsResynthesizer:
 
     @torch.inference_mode()
     def copy(self, clip: ClipTensors) -> Tensor:
-        return self.network.redraw(self._rows(clip.acoustic_features), self._condition(clip))[0, 0]
+        return self.network.copy_synthesis(self._rows(clip.acoustic_features), self._condition(clip))[0, 0]
 
     @torch.inference_mode()
     def speak(self, tokens: Tensor, clip: ClipTensors, reference: ClipTensors, seed: int) -> Tensor:

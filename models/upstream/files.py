@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from models.configs.synthesizer import HifiGanDecoderConfig, SynthesizerConfig
+from models.configs.synthesizer import SynthesizerConfig
 from models.configs.text2semantic import Text2SemanticConfig
 from models.errors import WeightsError, shorten
 from models.upstream.torch_archive import read_torch_archive
@@ -229,10 +229,6 @@ def synthesizer_config(encoder: SynthesizerConfig, version: Version) -> dict[str
 
     v3 and v4 carry the numbers of v2's decoder, which they do not have: their constructor asks for them.
     """
-    if not isinstance(encoder.decoder, HifiGanDecoderConfig):
-        raise WeightsError(
-            f"GPT-SoVITS has no decoder of the kind {encoder.decoder.kind}; this base cannot be exported"
-        )
     decoder, spectrogram = encoder.decoder, encoder.spectrogram
     return {
         "train": {"segment_size": encoder.segment_frames * spectrogram.hop_samples, "text_low_lr_rate": 0.4},

@@ -43,6 +43,7 @@ def find_candidate(voice: str, flags: Mapping[str, Any], registry: Registry) -> 
 
 def _trained_here(workspace: Workspace) -> tuple[Speaker, str] | None:
     from pipeline.io.speakers import Speaker
+    from pipeline.line.run_stage import voxline_version
     from pipeline.line.walk import find_until
     from pipeline.records.adapter import ADAPTER_FOLDER
     from pipeline.records.reference import REFERENCE_FOLDER
@@ -59,6 +60,7 @@ def _trained_here(workspace: Workspace) -> tuple[Speaker, str] | None:
         language=workspace.voice.manifest.language,
         base=workspace.base.name,
         base_digest=workspace.base.digest,
+        voxline_version=voxline_version(),
         consent=workspace.voice.manifest.consent,
         adapter=trained.folder / ADAPTER_FOLDER,
         reference=evaluated.folder / REFERENCE_FOLDER,

@@ -20,7 +20,7 @@ def pretrain(
     threads: Annotated[int, typer.Option("--threads", help="CPU threads; 0 leaves the choice to torch.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
 ) -> None:
-    """Train a base from scratch: content encoder, quantizer, posterior, synthesizer, text-to-semantic network.
+    """Train a base from scratch: content encoder, quantizer, acoustic model, text-to-semantic network.
 
     However a run was stopped, it continues from its last checkpoint.
 

@@ -16,6 +16,7 @@ class Speaker:
     """Who speaks.
 
     Attributes:
+        voxline_version: which made the release; it has that base.
         adapter, reference: folders with the trained adapters and the clip to be prompted with.
         is_published: it passed its gate and is in a registry.
     """
@@ -25,6 +26,7 @@ class Speaker:
     language: str
     base: str
     base_digest: str
+    voxline_version: str
     consent: Consent
     adapter: Path
     reference: Path
@@ -45,6 +47,7 @@ def published_speaker(registry: Registry, voice: str, channel: str = "production
         language=release.language,
         base=release.base,
         base_digest=release.base_digest,
+        voxline_version=release.voxline_version,
         consent=release.consent,
         adapter=folder / ADAPTER_FOLDER,
         reference=folder / REFERENCE_FOLDER,

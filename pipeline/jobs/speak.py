@@ -31,6 +31,7 @@ from pipeline.io.speakers import Speaker
 from pipeline.records.job import Machine, Reporter
 from pipeline.records.phones import Language
 from pipeline.records.reference import REFERENCE_AUDIO, REFERENCE_RECORD, ReferenceClip
+from pipeline.records.release import made_by
 from pipeline.records.spoken import Spoken, SpokenPart
 from pipeline.signal.speaker import speaker_mel
 from pipeline.text.frontend import is_silent, phonemize, phonemize_for_synthesis
@@ -130,7 +131,7 @@ def _say(
         raise SettingsError(
             f"{speaker.voice} {speaker.version} was trained on another base {base.name}"
             f" ({speaker.base_digest[:12]}, here {base.digest[:12]})",
-            hint="train the voice again, or check out the revision that has that base",
+            hint=f"{made_by(speaker.voxline_version)} speaks it; here, train it again: voxline run {speaker.voice}",
         )
     if saying.references and not family_of(base).takes_several:
         raise UsageError(

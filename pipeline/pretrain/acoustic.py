@@ -33,13 +33,18 @@ Rows = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
 @dataclass(frozen=True)
 class HeardClip:
-    """One recording: what is said in it, its features (2 T, 20), their statistics (40,) and its prosody (2 T, 2)."""
+    """One recording: what is said in it, its features (2 T, 20), their statistics (40,) and its prosody (2 T, 2).
+
+    What was spoken by another synthesizer says nothing about how speakers differ.
+    """
 
     speaker: str
     spoken: Spoken
     features: Tensor
     own: Tensor
     prosody: Tensor
+    weight: float = 1.0
+    synthetic: bool = False
 
     @property
     def frames(self) -> int:
@@ -79,7 +84,7 @@ def heard_clip(
     cut = Spoken(spoken.tokens[:frames], spoken.phones[:frames], spoken.places[:frames])
     rows = torch.from_numpy(features[: AT_ONCE * frames].copy())
     own = statistics(rows)
-    return HeardClip(clip.speaker, cut, rows, own, prosody_of(rows, own))
+    return HeardClip(clip.speaker, cut, rows, own, prosody_of(rows, own), clip.weight, clip.synthetic)
 
 
 class Passages:
@@ -97,7 +102,7 @@ class Passages:
         for index, clip in enumerate(clips):
             self.of_speaker.setdefault(clip.speaker, []).append(index)
         counts = np.array([len(self.of_speaker[clip.speaker]) for clip in clips])
-        weights = np.array([min(clip.frames, 4 * self.frames) for clip in clips]) / np.sqrt(counts)
+        weights = np.array([clip.weight * min(clip.frames, 4 * self.frames) for clip in clips]) / np.sqrt(counts)
         self.weights = weights / weights.sum()
 
     def batch(self, rng: np.random.Generator) -> Passage:
@@ -188,7 +193,7 @@ def train_acoustic(network: AcousticModel, clips: HeardClips, run: Run) -> None:
     """The stage `acoustic`."""
     stage, device = run.stage, run.device
     passages = Passages(clips.training, stage)
-    network.set_typical(torch.stack([clip.own for clip in clips.training]))
+    network.set_typical(torch.stack([clip.own for clip in clips.training if not clip.synthetic]))
     as_they_are = stage.model_copy(update={"options": {}})
     kept = Passages(clips.held_out, as_they_are) if clips.held_out else None
 

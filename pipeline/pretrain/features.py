@@ -1,4 +1,4 @@
-"""What is computed once per clip and used by several stages: speaker vectors and semantic tokens."""
+"""What is computed once per clip and used by several stages: semantic tokens."""
 
 from pathlib import Path
 
@@ -8,31 +8,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.encoders.content import PhoneEncoder
-from models.encoders.ge2e import embed_speaker
 from models.synthesizer.tokens import SemanticTokens
 from models.text2semantic.guidance import TextGuide
 from models.text2semantic.transcribed import follow_text
 from pipeline.pretrain.prepare import Clip, Corpus
-from pipeline.signal.speaker import speaker_mel
 from pipeline.text.frontend import phonemize
 from pipeline.text.languages import known_language
 from pipeline.text.symbols import symbol_ids
 
 FULL_STOPS = (".", "?", "!", "\u3002")
-
-
-def speaker_vector(wave: NDArray[np.float32]) -> NDArray[np.float32]:
-    """GE2E vector of a clip, (256,), as extraction computes it."""
-    vector: NDArray[np.float32] = embed_speaker(torch.from_numpy(speaker_mel(wave))).numpy()
-    return vector
-
-
-def speaker_vectors(corpus: Corpus, path: Path) -> NDArray[np.float32]:
-    """One vector per clip of the corpus, (clips, 256), cached in `path`."""
-    if not path.exists():
-        np.save(path, np.stack([speaker_vector(corpus.wave(clip)) for clip in corpus.clips]))
-    vectors: NDArray[np.float32] = np.load(path)
-    return vectors
 
 
 @torch.no_grad()

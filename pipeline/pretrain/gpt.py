@@ -63,8 +63,8 @@ class Spans:
             if clip.phones and not clip.guessed and "gpt" in clip.uses and part in ("all", part_of(clip))
         ]
         self.clips, self.tokens = [clip for clip, _ in rows], [row for _, row in rows]
-        seconds = np.array([clip.samples for clip in self.clips], dtype=np.float64)
-        self.weights = seconds / seconds.sum()
+        weights = np.array([clip.weight * clip.samples for clip in self.clips], dtype=np.float64)
+        self.weights = weights / weights.sum()
 
     def batch(self, rng: np.random.Generator, progress: float) -> GptBatch:
         """`progress` 0 to 1 lengthens the stretches from about 2 s to LONGEST_S."""

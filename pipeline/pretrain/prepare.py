@@ -39,6 +39,8 @@ class Clip:
     samples: int
     phones: list[Phone] = field(default_factory=list)
     guessed: bool = False  # the text is a recogniser's
+    weight: float = 1.0  # of its source in the recipe
+    synthetic: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,10 @@ def read_sources(recipe: Recipe, data_root: Path) -> Iterator[tuple[Clip, NDArra
             if line["speaker"] in recipe.exclude_speakers or float(line["seconds"]) > MAX_CLIP_S:
                 continue
             text = line["text"] or texts.get(line["file"], "")
-            clip = Clip(line["file"], line["speaker"], line["language"], text, source.uses, 0, 0)
+            clip = Clip(
+                line["file"], line["speaker"], line["language"], text, source.uses, 0, 0,
+                weight=source.weight, synthetic=source.synthetic,
+            )  # fmt: skip
             yield clip, read_clip(manifest.parent / line["file"])
 
 

@@ -19,6 +19,8 @@ class Source(_Strict):
     manifest: Path  # relative to the data root
     uses: tuple[Literal["content", "synthesizer", "gpt"], ...] = ("content", "synthesizer", "gpt")
     transcripts: Path | None = None  # texts that the manifest lacks (`file|text`), relative to the recipe
+    weight: PositiveFloat = 1.0  # how often its clips are drawn, against those of a source with 1
+    synthetic: bool = False  # spoken by another synthesizer: teaches words and melody, not how speakers differ
 
     def beside(self, recipe: Path) -> "Source":
         """With the place of its transcripts, which the recipe's file knows."""
@@ -49,8 +51,6 @@ class Recipe(_Strict):
     sources: tuple[Source, ...]
     exclude_speakers: tuple[str, ...] = ()
     held_out_voices: tuple[Path, ...] = ()  # voice folders below the data root: measured on, never trained on
-    contrast_channels: PositiveInt = 60  # of the latent whose prior is spread to the variance of speech, at most
-    contrast_limit: float = Field(default=2.0, ge=1)  # by this factor
     stages: dict[str, Stage]
 
 

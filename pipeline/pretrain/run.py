@@ -15,27 +15,21 @@ from models.loading.bases import BASES, Base, load_base
 from models.loading.networks import build_network
 from models.synthesizer.fargan_synthesizer import FarganSynthesizer
 from models.synthesizer.tokens import SemanticTokens
-from models.synthesizer.vits import Synthesizer
 from models.text2semantic.guidance import TextGuide
 from models.text2semantic.network import Text2Semantic
 from pipeline.errors import SettingsError
 from pipeline.pretrain.acoustic import HeardClip, HeardClips, fargan_features, heard_clip, train_acoustic
 from pipeline.pretrain.content import train_content
-from pipeline.pretrain.discriminators import Contest, train_discriminators
-from pipeline.pretrain.features import clip_symbols, clip_tokens, speaker_vectors
+from pipeline.pretrain.features import clip_symbols, clip_tokens
 from pipeline.pretrain.gpt import Spans, set_guide, train_gpt
 from pipeline.pretrain.loop import CHECKPOINT, Run, load_network
-from pipeline.pretrain.posterior import train_posterior
 from pipeline.pretrain.prepare import Corpus, prepare
 from pipeline.pretrain.quantizer import fit_quantizer
 from pipeline.pretrain.recipe import Recipe, Stage
-from pipeline.pretrain.synthesizer import TokenSegments, pitch_tracks, set_contrast, train_synthesizer
 
 CODEBOOK = "codebook.safetensors"
 SPREADING_EVERY = 8  # clip: enough to measure how much recordings vary
 RECIPES = "recipes/"
-# Stages that a recipe has or has not: what a base is trained by is what its recipe tells the steps of.
-OF_SOME_BASES = {"posterior", "synthesizer", "discriminators", "acoustic"}
 
 
 class Pretraining:
@@ -52,15 +46,14 @@ class Pretraining:
         self.stages: dict[str, Callable[[], None]] = {
             "content": self.content,
             "quantizer": self.quantizer,
-            "posterior": self.posterior,
-            "synthesizer": self.synthesizer,
-            "discriminators": self.discriminators,
             "acoustic": self.acoustic,
             "gpt": self.gpt,
             "export": self.export,
         }
-        for name in OF_SOME_BASES - recipe.stages.keys():
-            del self.stages[name]
+        unknown = recipe.stages.keys() - self.stages.keys()
+        if unknown:
+            known = ", ".join(self.stages)
+            raise SettingsError(f"the recipe tells of stages {', '.join(sorted(unknown))}; there are {known}")
 
     def stage(self, name: str) -> Stage:
         if name not in self.recipe.stages:
@@ -90,28 +83,8 @@ class Pretraining:
         for stale in self.work.glob("prepare/*/*tokens.npz"):
             stale.unlink()
 
-    def posterior(self) -> None:
-        train, held_out = self.corpora
-        vectors = speaker_vectors(train, self.work / "prepare/train/vectors.npy")
-        network = self._new_vits().to(self.device)
-        train_posterior(network, train, vectors, held_out, self.run("posterior"))
-
-    def synthesizer(self) -> None:
-        network = self._new_vits()
-        load_network(network, self.work / "posterior")
-        self._load_codebook(network)
-        run = self.run("synthesizer")
-        segments = [self._segments(name, network, run.stage) for name in ("train", "held_out")]
-        train_synthesizer(network.to(self.device), segments[0], segments[1], run)
-
-    def discriminators(self) -> None:
-        network, run = self._new_vits(), self.run("discriminators")
-        load_network(network, self.work / "synthesizer")
-        segments = [self._segments(name, network, run.stage) for name in ("train", "held_out")]
-        train_discriminators(Contest(network).to(self.device), segments[0], segments[1], run)
-
     def acoustic(self) -> None:
-        network, run = self._new_fargan(), self.run("acoustic")
+        network, run = self._new_synthesizer(), self.run("acoustic")
         self._set_reader(network)
         clips = HeardClips(*(self._heard(name, network) for name in ("train", "held_out")))
         train_acoustic(network.acoustic.to(self.device), clips, run)
@@ -140,7 +113,7 @@ class Pretraining:
         folder.mkdir(parents=True, exist_ok=True)
         for role, stage, network in (
             ("content", "content", self._new_encoder()),
-            ("synthesizer", self._sounding(), self._new_synthesizer()),
+            ("synthesizer", "acoustic", self._new_synthesizer()),
             ("text2semantic", "gpt", self._new_text2semantic()),
         ):
             if not (self.work / stage / CHECKPOINT).exists():
@@ -149,24 +122,15 @@ class Pretraining:
             state = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
             save_file(state, folder / f"{role}.safetensors", {"step": str(steps)})
 
-    def _sounding(self) -> str:
-        """The last stage of those that make sound."""
-        return next(name for name in ("acoustic", "discriminators", "synthesizer") if name in self.stages)
-
     def _finish(self, network: nn.Module, stage: str) -> int:
         """Put a stage's weights in, and what is measured with them; how many steps they were trained."""
         if isinstance(network, FarganSynthesizer):
             self._set_reader(network)
             steps = load_network(network.acoustic, self.work / stage)
-            network.eval().set_spreading(
-                [(one.spoken, one.own, one.features) for one in self._heard("train", network)[::SPREADING_EVERY]]
-            )
+            recorded = [one for one in self._heard("train", network) if not one.synthetic]
+            network.eval().set_spreading([(one.spoken, one.own, one.features) for one in recorded[::SPREADING_EVERY]])
             return steps
-        steps = load_network(network, self.work / stage, "synthesizer." if stage == "discriminators" else "")
-        if isinstance(network, Synthesizer) and network.config.prior_contrast:
-            recipe, segments = self.recipe, self._segments("train", network, self.stage("synthesizer"))
-            set_contrast(network, segments, recipe.contrast_channels, recipe.contrast_limit, recipe.seed)
-        return steps
+        return load_network(network, self.work / stage)
 
     def _set_reader(self, network: FarganSynthesizer) -> None:
         self._load_codebook(network)
@@ -185,17 +149,6 @@ class Pretraining:
                 heard = heard_clip(network, clip, torch.from_numpy(said), clip_symbols(clip), rows)
                 found += [heard] if heard else []
         return found
-
-    def _segments(self, name: str, network: Synthesizer, stage: Stage) -> TokenSegments:
-        corpus = self.corpora[0 if name == "train" else 1]
-        return TokenSegments(
-            corpus,
-            speaker_vectors(corpus, self._cached(name, "vectors.npy")),
-            clip_tokens(self._encoder(), network, corpus, self._cached(name, "said_tokens.npz"), self._guide(network)),
-            pitch_tracks(corpus, self._cached(name, "pitch.npz")),
-            stage,
-            self.base.hop_samples,
-        )
 
     def _guide(self, network: SemanticTokens) -> TextGuide | None:
         """The guide as the stage gpt will set it, where the base has one; `network` has the codebook."""
@@ -216,22 +169,13 @@ class Pretraining:
         load_network(encoder, self.work / "content")
         return encoder.eval()
 
-    def _new_synthesizer(self) -> SemanticTokens:
+    def _new_synthesizer(self) -> FarganSynthesizer:
         torch.manual_seed(self.recipe.seed)
         network = build_network(self.base, "synthesizer")
-        assert isinstance(network, SemanticTokens)
-        return network
-
-    def _new_vits(self) -> Synthesizer:
-        network = self._new_synthesizer()
-        if not isinstance(network, Synthesizer):
-            raise SettingsError(f"base {self.base.name} of family {self.base.family} has no such stage: see {RECIPES}")
-        return network
-
-    def _new_fargan(self) -> FarganSynthesizer:
-        network = self._new_synthesizer()
         if not isinstance(network, FarganSynthesizer):
-            raise SettingsError(f"base {self.base.name} of family {self.base.family} has no such stage: see {RECIPES}")
+            raise SettingsError(
+                f"base {self.base.name} of family {self.base.family} is not trained here: see {RECIPES}"
+            )
         return network
 
     def _new_text2semantic(self) -> Text2Semantic:

@@ -158,6 +158,11 @@ class Release(Record):
         return "candidate" if self.review == "required" else wanted
 
 
+def made_by(voxline_version: str) -> str:
+    """Who has the base of a release, where the voxline that asks has another one of that name."""
+    return f"voxline {voxline_version}" if voxline_version else "the voxline that published it"
+
+
 class Event(Record):
     """One move of a channel: who, when, from which version to which, and from which commit and pipeline.
 

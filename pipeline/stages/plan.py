@@ -27,7 +27,15 @@ from pipeline.io.voices import MANIFEST_FILE, check_consent, parse_manifest
 from pipeline.io.yaml import parse_table
 from pipeline.records.metrics import minima
 from pipeline.records.plan import FOLDER_DELETED, Change, Plan, PlanEntry
-from pipeline.records.release import ChannelPointer, Refusal, judges_digest, recipe_digest, release_version
+from pipeline.records.release import (
+    ChannelPointer,
+    Refusal,
+    Release,
+    judges_digest,
+    made_by,
+    recipe_digest,
+    release_version,
+)
 from pipeline.records.settings import GeneralSettings
 from pipeline.records.voice import VoiceManifest
 
@@ -38,6 +46,8 @@ class FoundVoice:
 
     Attributes:
         judges: what a verdict on this version would rest on.
+        base: name and digest of its base.
+        content: digest of its folder.
         needs_review: its candidates wait for a person instead of going to production, whatever the gate says.
         problem: why voice.yaml cannot be used; the run will say the same and stop there.
         consent_problem: why the voice may not be used.
@@ -46,6 +56,8 @@ class FoundVoice:
     name: str
     version: str | None = None
     judges: str = ""
+    base: tuple[str, str] = ("", "")
+    content: str = ""
     needs_review: bool = False
     problem: str = ""
     consent_problem: str = ""
@@ -58,6 +70,7 @@ def decide(
     *,
     elsewhere: Mapping[str, str] | None = None,
     refusals: Mapping[str, Refusal] | None = None,
+    served: Mapping[str, Release] | None = None,
 ) -> list[PlanEntry]:
     """The core: what to do for every voice, in order of name. Reads nothing.
 
@@ -67,6 +80,7 @@ def decide(
         states: the registry.
         elsewhere: voices that another repository published -> its name; never retired from here.
         refusals: what was tried last and refused; the same again is skipped.
+        served: manifests of versions on production that are not those of head.
     """
     holders = {version: voice for voice, state in states.items() for version in state.versions}
     untouched: Change = "unchanged" if changes else "unknown"
@@ -74,7 +88,8 @@ def decide(
     for name in sorted({*found, *changes, *states}):
         change, state = changes.get(name, untouched), states.get(name)
         if name in found:
-            entries.append(_decide_present(found[name], change, state, holders, (refusals or {}).get(name)))
+            one = _decide_present(found[name], change, state, holders, (refusals or {}).get(name))
+            entries.append(_with_base_told(one, found[name], (served or {}).get(name)))
         elif state is not None and _is_served(state):
             entries.append(_decide_gone(name, change, state, (elsewhere or {}).get(name, "")))
         elif change == "deleted":
@@ -128,6 +143,17 @@ def _decide_present(
     if refusal is not None and (refusal.version, refusal.judges) == (version, voice.judges):
         return answer("skip", f"refused on {refusal.at:%Y-%m-%d}: {refusal.reason}", is_refused=True)
     return answer("train", _why_train(change, production))
+
+
+def _with_base_told(entry: PlanEntry, voice: FoundVoice, served: Release | None) -> PlanEntry:
+    """Where a voice trains for no other reason than its base: which one, and who still speaks what is published."""
+    if entry.action != "train" or entry.change in ("added", "renamed", "changed") or served is None:
+        return entry
+    name, digest = voice.base
+    if (served.content_digest, served.base) != (voice.content, name) or served.base_digest == digest:
+        return entry
+    told = f"base {name} is another one ({digest[:12]}) than that of {served.version} ({served.base_digest[:12]})"
+    return entry.model_copy(update={"reason": f"{told}, which {made_by(served.voxline_version)} speaks"})
 
 
 def _held_back(version: str, state: VoiceState | None) -> str:
@@ -200,15 +226,16 @@ class Identifier:
     flags: Mapping[str, Any]
     code: str = ""
     governing: Governing | None = None
-    _known: dict[str, tuple[str, str, str, bool]] = field(default_factory=dict)
+    _known: dict[str, tuple[tuple[str, str], str, str, bool]] = field(default_factory=dict)
 
     def identify(self, name: str, manifest: VoiceManifest, content: str, source: str) -> FoundVoice:
         """A readable voice with its version. Raises SettingsError."""
         base, recipe, judges, is_candidate = self._shared(manifest.settings_overrides(), source)
         needs_review = is_candidate or manifest.review == "required"
-        return FoundVoice(name, release_version(content, base, recipe), judges, needs_review)
+        version = release_version(content, base[1], recipe)
+        return FoundVoice(name, version, judges, base, content, needs_review)
 
-    def _shared(self, overrides: dict[str, Any], source: str) -> tuple[str, str, str, bool]:
+    def _shared(self, overrides: dict[str, Any], source: str) -> tuple[tuple[str, str], str, str, bool]:
         key = json.dumps(overrides, sort_keys=True, default=str)
         if key not in self._known:
             resolved = resolve(
@@ -222,7 +249,7 @@ class Identifier:
             base = load_known_base(settings.voxline.base, self.root, settings.voxline, self.governing)
             forbid_below_card(resolved, base, source)
             self._known[key] = (
-                base.digest,
+                (base.name, base.digest),
                 recipe_digest(settings),
                 judges_digest(settings, self.code),
                 settings.publish.channel == "candidate",
@@ -316,9 +343,23 @@ def make_plan(
                 states,
                 elsewhere=elsewhere,
                 refusals={} if retries_refused else registry.refusals(),
+                served=_served(registry, states, found),
             )
         ),
     )
+
+
+def _served(
+    registry: Registry, states: Mapping[str, VoiceState], found: Mapping[str, FoundVoice]
+) -> dict[str, Release]:
+    """What production serves of the voices whose folders say another version."""
+    pointers = {name: state.production for name, state in states.items() if name in found}
+    versions = {name: pointer.version for name, pointer in pointers.items() if pointer and pointer.version}
+    return {
+        name: registry.release(name, version)
+        for name, version in versions.items()
+        if version not in (found[name].version, None) and registry.has(name, version)
+    }
 
 
 def _trust_note(voices: list[str]) -> str:

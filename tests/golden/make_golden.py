@@ -51,8 +51,6 @@ def compute() -> dict[str, Tensor]:
     from models.configs.synthesizer import (
         DiscriminatorConfig,
         HifiGanDecoderConfig,
-        IstftDecoderConfig,
-        MagnitudeConfig,
         MelConfig,
         ScaleLayer,
         SpectrogramConfig,
@@ -90,24 +88,9 @@ def compute() -> dict[str, Tensor]:
         upsample_initial_channel=16,
         upsample_kernel_sizes=(16, 16),
     )
-    power = MagnitudeConfig(kind="power", exponent=0.3, floor=1e-5)
     variants = {
         "v2": SynthesizerConfig(**sizes, decoder=hifigan),
         "v2pro": SynthesizerConfig(**{**sizes, "gin_channels": 10}, speaker_dim=6, decoder=hifigan),
-        "istft": SynthesizerConfig(
-            **sizes,
-            magnitude=power,
-            posterior_skip=True,
-            # Few rounds: what many rounds make of invented magnitudes depends on the last bit of an FFT.
-            decoder=IstftDecoderConfig(
-                channels=12,
-                hidden_channels=20,
-                n_blocks=2,
-                griffin_lim_rounds_training=1,
-                griffin_lim_rounds_synthesis=2,
-                griffin_lim_momentum=0.5,
-            ),
-        ),
     }
     spec = pseudo_random("spec", (2, 129, 16)).abs() * 3
     lengths, text_lengths = torch.tensor([16, 12]), torch.tensor([7, 5])
@@ -141,8 +124,6 @@ def compute() -> dict[str, Tensor]:
             f"{name}.frames": frames,
             f"{name}.copy": network.copy_synthesis(spec[:1], ge),
         }
-        if out.magnitude is not None:
-            results[f"{name}.magnitude"] = out.magnitude
 
     layers = tuple(ScaleLayer(channels=8, kernel_size=5, stride=2, groups=g) for g in (1, 4))
     judge = fill(Discriminator(DiscriminatorConfig(periods=(2, 3), scale_layers=layers, period_channels=(4, 8))))

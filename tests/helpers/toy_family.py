@@ -25,7 +25,7 @@ from models.loading.bases import Base
 from models.loading.family import Family, Loaded
 from models.loading.networks import load_network
 from models.loading.recordings import AtRate, RecordingFeatures
-from models.sound.spectrogram import InverseSpectrogram, Spectrogram
+from models.sound.spectrogram import Spectrogram
 from models.speaking.options import VoiceOptions
 from models.speaking.rendering import PreparedReference, Utterance
 from models.text2semantic.guidance import TextGuide
@@ -48,7 +48,7 @@ class Reader(nn.Module):
 
     def __init__(self, config: ReaderConfig) -> None:
         super().__init__()
-        self.spectrogram, self.inverse = Spectrogram(GRID), InverseSpectrogram(GRID)
+        self.spectrogram = Spectrogram(GRID)
         self.register_buffer("codebook", torch.randn(config.spectra, GRID.bins))
         self.embed = nn.Embedding(config.spectra, config.width)
         self.out = nn.Linear(config.width, 2 * GRID.bins)
@@ -65,8 +65,9 @@ class Reader(nn.Module):
 
     def sound(self, spectrum: Tensor) -> Tensor:
         """Log spectrum (F, T) -> (N,)."""
-        magnitude = spectrum.clamp(max=5.0).exp()[None]
-        return self.inverse(magnitude, torch.ones_like(magnitude, dtype=torch.complex64), 2, 0.0)[0]
+        frames = torch.fft.irfft(spectrum.T.clamp(max=5.0).exp()).roll(HOP, 1) * self.spectrogram.window  # (T, 2 HOP)
+        first, second = F.pad(frames[:, :HOP], (0, 0, 0, 1)), F.pad(frames[:, HOP:], (0, 0, 1, 0))
+        return (first + second).flatten()[HOP // 2 : -HOP // 2]
 
 
 class ToyListener:

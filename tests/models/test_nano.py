@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from models.encoders.ge2e import embed_speaker
+from models.families.fargan import FARGAN
+from models.learners.vits import Text2SemanticLearner
 from models.loading.bases import BASES, load_base
-from models.loading.networks import load_content_encoder, load_synthesizer, load_text2semantic
-from models.sound.spectrogram import Spectrogram
+from models.loading.networks import load_content_encoder, load_text2semantic
+from models.sound.fargan_analysis import analyse
+from models.speaking.fargan import vocode
+from models.synthesizer.acoustic import statistics
 from models.text2semantic.attempts import Effort, Task, find_misreadings, generate_checked, listen
 from models.text2semantic.decoding import Decoder, Request
+from models.text2semantic.transcribed import follow_text
 from pipeline.io.audio import read_audio
 from pipeline.signal.quality import stoi
-from pipeline.signal.speaker import speaker_mel
 from pipeline.text.frontend import phonemize
 from pipeline.text.symbols import symbol_ids
 
@@ -30,15 +33,11 @@ def base():
 
 @pytest.fixture(scope="module")
 def synthesizer(base):
-    return load_synthesizer(base, CACHE)
+    return FARGAN.network(base, CACHE)
 
 
 def recording(shared, name="en_vctk_p226/wavs/p226_003.wav", seconds=4):
     return read_audio(shared / "data" / "voices" / name).mono[: 16000 * seconds]
-
-
-def speaker_of(wave):
-    return embed_speaker(torch.from_numpy(speaker_mel(wave)))[None]
 
 
 def test_every_network_has_weights_and_all_fit_in_25_megabytes(base):
@@ -46,27 +45,26 @@ def test_every_network_has_weights_and_all_fit_in_25_megabytes(base):
     assert sum(path.stat().st_size for path in (BASES / "nano").glob("*.safetensors")) <= 25e6
 
 
-@torch.no_grad()
-def test_an_unheard_speaker_comes_back_from_the_latent(base, synthesizer, shared):
-    wave = recording(shared)
-    spec = Spectrogram(base.synthesizer.spectrogram)(torch.from_numpy(wave)[None])
-    copy = synthesizer.copy_synthesis(spec, synthesizer.condition(spec, speaker=speaker_of(wave)))[0, 0].numpy()
-    assert stoi(wave[: len(copy)], copy, 16000) > 0.88
+SPOONS = "Six spoons of fresh snow peas, five thick slabs of blue cheese, and maybe a snack for her brother Bob."
 
 
 @torch.no_grad()
-def test_tokens_carry_what_is_said(base, synthesizer, shared):
-    wave, other = recording(shared), recording(shared, "en_vctk_p226/wavs/p226_005.wav")
-    spectrogram = Spectrogram(base.synthesizer.spectrogram)
-    ge = synthesizer.condition(spectrogram(torch.from_numpy(other)[None]), speaker=speaker_of(other))
-    tokens = synthesizer.extract_tokens(load_content_encoder(base, CACHE)(torch.from_numpy(wave)[None]))
-    text = torch.tensor([symbol_ids([","])])
-    shuffled = tokens[..., torch.randperm(tokens.shape[-1], generator=torch.Generator().manual_seed(0))]
+def test_tokens_and_phones_carry_what_is_said(base, synthesizer, text2semantic, shared):
+    wave, other = recording(shared, seconds=8), recording(shared, "en_vctk_p226/wavs/p226_005.wav")
+    phones, who = task_of(SPOONS, "en").phones, statistics(analyse(torch.from_numpy(other)))
+    content = load_content_encoder(base, CACHE)(torch.from_numpy(wave)[None])[0]
+    said = follow_text(content[:, : content.shape[1] // 2 * 2], phones, text2semantic.guide, 2)
+    tokens = synthesizer.extract_tokens(said[None])[0, 0]
+    order = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(0))
     scores = []
-    for codes in (tokens, shuffled):
-        spoken = synthesizer.decode(codes, text, ge)[0, 0].numpy()
+    for codes, text in ((tokens, phones), (tokens[order], phones[torch.randperm(len(phones))])):
+        spoken = torch.cat(list(vocode(synthesizer.speak(synthesizer.lay(codes, text), who)))).numpy()
         scores.append(stoi(wave[: len(spoken)], spoken, 16000))
     assert scores[0] > scores[1] + 0.25
+
+
+def test_its_text_to_semantic_network_is_not_fine_tuned(text2semantic):
+    assert Text2SemanticLearner(text2semantic, torch.device("cpu")).rate_factor == 0
 
 
 def test_a_longer_text_makes_longer_speech_and_most_attempts_end(base):

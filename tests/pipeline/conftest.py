@@ -339,11 +339,9 @@ synthesizer:
   posterior_layers: 2
   flow_steps: 2
   flow_layers: 1
-  magnitude: {kind: log, floor: 0.01}
-  posterior_skip: true
   decoder:
-    {kind: istft, channels: 32, hidden_channels: 64, n_blocks: 2,
-     griffin_lim_rounds_training: 1, griffin_lim_rounds_synthesis: 2}
+    {resblock_kernel_sizes: [3], resblock_dilation_sizes: [[1]], upsample_rates: [10, 8, 4],
+     upsample_kernel_sizes: [16, 16, 8], upsample_initial_channel: 32}
 text2semantic: {vocab_size: 33, hidden_dim: 32, heads: 2, layers: 2, feedforward_dim: 64, bert_dim: 0,
   sampling: {min_tokens: 6, max_tokens: 60}}
 content: {kind: phones, channels: 32, front_blocks: 1, layers: 1, heads: 2, feedforward: 32}
@@ -376,7 +374,7 @@ sentences = 1
 
 @pytest.fixture(scope="session")
 def write_tiny_base() -> Callable[[Path], Path]:
-    """Put ``bases/tiny/base.yaml`` into a repository, the shape of nano in a few thousand random numbers.
+    """Put ``bases/tiny/base.yaml`` into a repository, the shape of v2Pro in a few thousand random numbers.
 
     And a pipeline.toml that is content with ten seconds of speech.
     """

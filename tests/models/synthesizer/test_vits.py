@@ -1,9 +1,8 @@
-"""What the synthesizer promises beyond upstream's numbers: batches, adapters, inverse-STFT decoder, precision."""
+"""What the synthesizer promises beyond upstream's numbers: batches, adapters, precision."""
 
 from __future__ import annotations
 
 import copy
-import math
 
 import pytest
 import torch
@@ -12,8 +11,6 @@ from torch import Tensor
 from models.adapters.lora import adapter_parameters, inject, merge
 from models.configs.synthesizer import (
     HifiGanDecoderConfig,
-    IstftDecoderConfig,
-    MagnitudeConfig,
     MelConfig,
     SpectrogramConfig,
     SynthesizerConfig,
@@ -21,7 +18,6 @@ from models.configs.synthesizer import (
 from models.errors import ConfigError, WeightsError
 from models.learners.losses import kl_loss
 from models.loading.bases import list_bases, load_base
-from models.sound.spectrogram import InverseSpectrogram, Spectrogram
 from models.synthesizer.tokens import TrainingBatch
 from models.synthesizer.vits import NO_NOISE, Noise, StreamPiece, Synthesizer
 from models.weights import load_weights
@@ -55,23 +51,16 @@ HIFIGAN = HifiGanDecoderConfig(
     upsample_initial_channel=16,
     upsample_kernel_sizes=(16, 16),
 )
-POWER = MagnitudeConfig(kind="power", exponent=0.3, floor=1e-5)
-ISTFT = IstftDecoderConfig(channels=24, hidden_channels=48, n_blocks=2, griffin_lim_rounds_synthesis=16)
 
 
-def build(kind: str = "hifigan", **changes: object) -> Synthesizer:
+def build(**changes: object) -> Synthesizer:
     torch.manual_seed(3)
-    options = {"decoder": HIFIGAN} if kind == "hifigan" else istft_options()
-    network = Synthesizer(SynthesizerConfig(**{**SIZES, **options, **changes}))
+    network = Synthesizer(SynthesizerConfig(**{**SIZES, "decoder": HIFIGAN, **changes}))
     with torch.no_grad():  # a fresh flow is the identity, and would hide its mistakes
         for name, parameter in network.flow.named_parameters():
             if ".post." in name:
                 parameter.normal_(0, 0.3)
     return network.eval()
-
-
-def istft_options() -> dict[str, object]:
-    return {"decoder": ISTFT, "magnitude": POWER, "posterior_skip": True}
 
 
 def tokens(rows: int, count: int) -> tuple[Tensor, Tensor]:
@@ -85,14 +74,6 @@ def batch() -> TrainingBatch:
     codes, text = tokens(2, 10)
     spec = torch.rand(2, 129, 20, generator=generator) * 3
     return TrainingBatch(spec, torch.tensor([20, 14]), text, torch.tensor([9, 6]), codes)
-
-
-def harmonic_wave(seconds: float = 1.5, f0_hz: float = 140.0) -> Tensor:
-    """A vowel-like tone whose pitch glides: (N,)."""
-    time = torch.arange(int(seconds * 16000)) / 16000
-    phase = 2 * math.pi * f0_hz * (time + 0.1 * time.square())
-    partials = [torch.sin(k * phase) * math.exp(-k / 8) for k in range(1, 25)]
-    return 0.1 * torch.stack(partials).sum(0) * (0.6 + 0.4 * torch.sin(2 * math.pi * 3 * time))
 
 
 def test_the_encoder_does_not_see_padding() -> None:
@@ -133,10 +114,9 @@ def test_streaming_everything_at_once_is_plain_decoding() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["hifigan", "istft"])
-def test_an_adapter_acts_in_eval_mode_and_merging_it_changes_nothing(kind: str) -> None:
+def test_an_adapter_acts_in_eval_mode_and_merging_it_changes_nothing() -> None:
     """The three failures that peft has had: no effect, an effect only in training, a merge that differs."""
-    network = build(kind).remove_weight_norm()
+    network = build().remove_weight_norm()
     codes, text = tokens(1, 10)
     ge = network.condition(torch.rand(1, 129, 12))
     bare = network.decode(codes, text, ge, NO_NOISE)
@@ -155,7 +135,7 @@ def test_an_adapter_acts_in_eval_mode_and_merging_it_changes_nothing(kind: str) 
 
 @pytest.mark.parametrize("part", ["enc_p", "flow", "dec"])
 def test_every_adapted_part_gets_a_gradient(part: str) -> None:
-    network = build("istft").remove_weight_norm()
+    network = build().remove_weight_norm()
     inject(network, network.adaptable_modules([part]), rank=2)
     with torch.no_grad():
         for parameter in adapter_parameters(network):
@@ -173,7 +153,6 @@ def test_transposed_grouped_and_dilated_convolutions_stay_frozen() -> None:
     assert "dec.conv_pre" in hifigan and "enc_p.encoder2.attn_layers.0.conv_q" in hifigan
     dilated = [name for name in hifigan if ".convs1.1" in name]  # of dilation 3 in these sizes
     assert not dilated and "dec.resblocks.0.convs1.0" in hifigan
-    assert not [name for name in build("istft").adaptable_modules() if "depthwise" in name]
 
 
 def test_before_folding_an_adapter_is_refused() -> None:
@@ -182,50 +161,8 @@ def test_before_folding_an_adapter_is_refused() -> None:
         inject(network, ["flow.flows.0.enc.in_layers.0"], rank=2)
 
 
-def test_a_pca_start_already_speaks() -> None:
-    """Random networks around it, no training: the copy follows the spectrum of the recording."""
-    network = build("istft", inter_channels=48)
-    wave = harmonic_wave()
-    spec = Spectrogram(SPECTROGRAM)(wave[None])
-    ge = network.condition(spec)
-
-    def error() -> float:
-        copied = network.copy_synthesis(spec, ge)[:, 0]
-        return ((Spectrogram(SPECTROGRAM)(copied) - spec).norm() / spec.norm()).item()
-
-    untrained = error()
-    assert network.set_pca(spec[0].T) > 0.9
-    assert error() < 0.2 < untrained
-
-
-def test_a_pca_start_needs_its_linear_paths() -> None:
-    with pytest.raises(ConfigError, match="posterior_skip"):
-        build().set_pca(torch.rand(50, 129))
-
-
-def test_more_griffin_lim_rounds_keep_closer_to_the_magnitude() -> None:
-    spec = Spectrogram(SPECTROGRAM)(harmonic_wave()[None])
-    inverse = InverseSpectrogram(SPECTROGRAM)
-    phase = torch.polar(torch.ones_like(spec), torch.rand(spec.shape) * 6.28)
-    errors = []
-    for rounds in (0, 4, 32):
-        again = Spectrogram(SPECTROGRAM)(inverse(spec, phase, rounds, 0.9))
-        errors.append(((again - spec).norm() / spec.norm()).item())
-    assert errors[0] > 2 * errors[1] > 2 * errors[2]
-
-
-def test_the_inverse_spectrogram_gives_a_wave_back_exactly() -> None:
-    wave = harmonic_wave()[None]
-    padded = torch.nn.functional.pad(wave[:, None], (88, 88), mode="reflect")[:, 0]
-    inverse = InverseSpectrogram(SPECTROGRAM)
-    spectrum = inverse.analyse(padded)
-    again = inverse(spectrum.abs(), spectrum / spectrum.abs().clamp(min=1e-9), 0, 0.0)
-    torch.testing.assert_close(again, wave, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("kind", ["hifigan", "istft"])
-def test_a_training_step_in_bfloat16_stays_near_float32(kind: str) -> None:
-    network, rows = build(kind), batch()
+def test_a_training_step_in_bfloat16_stays_near_float32() -> None:
+    network, rows = build(), batch()
     noise, uniform = torch.randn(2, 16, 20), torch.tensor([0.2, 0.7])
     exact = network(rows, noise=noise, uniform=uniform)
     with torch.autocast("cpu", torch.bfloat16):
@@ -254,9 +191,9 @@ def test_the_decoder_arranged_for_a_cpu_computes_the_same(rates: tuple[int, ...]
     assert 0 < (half - before).norm() / (before - before.mean()).norm() < 0.05
 
 
-def test_bfloat16_is_not_offered_where_it_gains_nothing() -> None:
+def test_a_decoder_is_arranged_once() -> None:
     with pytest.raises(ConfigError, match="bfloat16"):
-        build("istft").prepare_for_inference("bfloat16")
+        build().prepare_for_inference().prepare_for_inference("bfloat16")
 
 
 def test_a_network_can_be_copied() -> None:

@@ -7,8 +7,9 @@ import soundfile
 import torch
 
 from models.configs.text2semantic import GuideConfig
+from models.families.fargan import FARGAN
 from models.loading.bases import load_base
-from models.loading.networks import load_content_encoder, load_synthesizer, load_text2semantic
+from models.loading.networks import load_content_encoder, load_text2semantic
 from models.phones.symbols import load_symbols, phones_to_ids
 from models.text2semantic.guidance import SILENCE, States, TextReader
 from models.text2semantic.laying import _stretches, lay_evenly, lay_out, lay_text
@@ -35,7 +36,7 @@ def laid(shared, guide, phones):
     samples, _ = soundfile.read(shared / "data/voices/en_vctk_p226/wavs/p226_003.wav", dtype="float32")
     content = load_content_encoder(load_base("nano"), Path())(torch.from_numpy(samples)[None])[0]
     said = follow_text(content[:, : content.shape[1] // 2 * 2], phones, guide, 2)
-    tokens = load_synthesizer(load_base("nano"), Path()).extract_tokens(said[None])[0, 0]
+    tokens = FARGAN.network(load_base("nano"), Path()).extract_tokens(said[None])[0, 0]
     found = lay_text(tokens, phones, guide, 2)
     assert found is not None and len(found.symbols) == 2 * len(tokens)
     return found

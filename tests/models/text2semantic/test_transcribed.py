@@ -8,8 +8,9 @@ import pytest
 import soundfile
 import torch
 
+from models.families.fargan import FARGAN
 from models.loading.bases import load_base
-from models.loading.networks import load_content_encoder, load_synthesizer, load_text2semantic
+from models.loading.networks import load_content_encoder, load_text2semantic
 from models.phones.symbols import phones_to_ids
 from models.text2semantic.coverage import compare
 from models.text2semantic.transcribed import _arrivals, _places, follow_text
@@ -38,7 +39,7 @@ def ids_of(text: str, language: str = "en") -> torch.Tensor:
 
 
 def error_rate(content, text, guide) -> float:
-    tokens = load_synthesizer(load_base("nano"), Path()).extract_tokens(content[None])[0, 0]
+    tokens = FARGAN.network(load_base("nano"), Path()).extract_tokens(content[None])[0, 0]
     return compare(tokens.tolist(), guide.classes_of(text), guide.said.double().numpy()).error_rate
 
 

@@ -19,7 +19,7 @@ import models.speaking.voice
 from models.adapters.lora import is_adapted
 from models.encoders.ge2e import embed_speaker
 from models.loading.bases import find_base, load_base
-from models.speaking.resynthesis import VitsResynthesizer
+from models.speaking.fargan import FarganResynthesizer
 from models.speaking.voice import Reference
 from models.text2semantic.decoding import Decoder
 from pipeline.cli.line import open_workspace
@@ -88,8 +88,8 @@ def computed_once() -> Iterator[None]:
         return asked
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(VitsResynthesizer, "copy", once(VitsResynthesizer.copy))
-        patch.setattr(VitsResynthesizer, "speak", once(VitsResynthesizer.speak))
+        patch.setattr(FarganResynthesizer, "copy", once(FarganResynthesizer.copy))
+        patch.setattr(FarganResynthesizer, "speak", once(FarganResynthesizer.speak))
         patch.setattr(models.speaking.voice, "generate_checked", once(models.speaking.voice.generate_checked))
         patch.setattr(quality, "mel_cepstral_distortion", once(quality.mel_cepstral_distortion))
         yield
@@ -107,7 +107,7 @@ def numbers_of(thing: Any) -> Iterator[bytes]:
         for name, value in sorted(thing.state_dict().items()):
             yield name.encode()
             yield value.double().sum().numpy().tobytes()
-    elif isinstance(thing, VitsResynthesizer | Decoder):
+    elif isinstance(thing, FarganResynthesizer | Decoder):
         yield from numbers_of(thing.network)
     elif is_dataclass(thing):
         for field in fields(thing):

@@ -7,7 +7,10 @@ import shutil
 
 import pytest
 
-from models.loading.bases import BASES, find_base, find_shadows
+from models.loading.bases import BASES, find_base, find_shadows, load_base
+
+CARD = load_base("nano").gate.floors
+PESQ, STOI = CARD["pesq_wb"], CARD["stoi"]
 
 LOW = """\
 display_name: Low
@@ -33,7 +36,7 @@ def test_a_voice_below_the_bases_card_is_refused_whatever_pipeline_toml_holds(li
     line.commit()
     told = voxline("validate", "low")
     assert told.code == 3
-    assert "voices/low/voice.yaml: gate.pesq_wb_min = 1.0 is weaker than 2.2 of base nano" in told.err
+    assert f"voices/low/voice.yaml: gate.pesq_wb_min = 1.0 is weaker than {PESQ} of base nano" in told.err
     (entry,) = json.loads(voxline("plan", "--json", "--all").out)["entries"]
     assert "is weaker than" in entry["reason"]
 
@@ -45,14 +48,14 @@ def test_null_erases_nothing_and_a_higher_value_counts(line, voxline):
         3.9,
         "voices/high/voice.yaml",
     )
-    assert (found["gate.stoi_min"]["value"], found["gate.stoi_min"]["source"]) == (0.89, "floor of base nano")
+    assert (found["gate.stoi_min"]["value"], found["gate.stoi_min"]["source"]) == (STOI, "floor of base nano")
 
 
 def test_settings_show_the_refused_value_beside_the_one_in_force(line, voxline):
     line.write_voice("low", manifest=LOW % (1.0, 0.0))
     found = shown(voxline, "--voice", "low")
-    assert (found["gate.pesq_wb_min"]["value"], found["gate.pesq_wb_min"]["refused"]) == (2.2, 1.0)
-    assert (found["gate.stoi_min"]["value"], found["gate.stoi_min"]["refused"]) == (0.89, 0.0)
+    assert (found["gate.pesq_wb_min"]["value"], found["gate.pesq_wb_min"]["refused"]) == (PESQ, 1.0)
+    assert (found["gate.stoi_min"]["value"], found["gate.stoi_min"]["refused"]) == (STOI, 0.0)
     told = voxline("settings", "--voice", "low", "--explain").out
     assert "refused, weaker" in " ".join(told.split())
     (line.root / "pipeline.toml").write_text("[gate]\npesq_wb_min = 3.8\n")
@@ -63,7 +66,7 @@ def test_settings_show_the_refused_value_beside_the_one_in_force(line, voxline):
 def test_pipeline_toml_below_the_card_does_not_lower_it_either(line, voxline):
     (line.root / "pipeline.toml").write_text("[gate]\npesq_wb_min = 2.0\nstoi_min = 0.99\n")
     found = shown(voxline)
-    assert (found["gate.pesq_wb_min"]["value"], found["gate.pesq_wb_min"]["refused"]) == (2.2, 2.0)
+    assert (found["gate.pesq_wb_min"]["value"], found["gate.pesq_wb_min"]["refused"]) == (PESQ, 2.0)
     assert (found["gate.stoi_min"]["value"], found["gate.stoi_min"]["source"]) == (0.99, "pipeline.toml")
 
 
@@ -88,20 +91,20 @@ def shadow(line):
     folder = line.root / "bases" / "nano"
     shutil.copytree(BASES / "nano", folder)
     card = folder / "base.yaml"
-    text = card.read_text().replace("pesq_wb: 2.2", "pesq_wb: 1.0").replace("stoi: 0.89", "stoi: 0.0")
+    text = card.read_text().replace(f"pesq_wb: {PESQ}", "pesq_wb: 1.0").replace(f"stoi: {STOI}", "stoi: 0.0")
     card.write_text(text.replace("  waived:\n", "  waived:\n    copy_synthesis.pesq_wb: because I say so\n"))
     return folder
 
 
 def test_a_base_in_the_tree_does_not_take_the_place_of_the_packages(line, voxline, shadow):
     told = json.loads(voxline("bases", "show", "nano", "--json").out)
-    assert (told["gate"]["pesq_wb"], told["gate"]["stoi"]) == (2.2, 0.89)
+    assert (told["gate"]["pesq_wb"], told["gate"]["stoi"]) == (PESQ, STOI)
     assert list(told["gate"]["waived"]) == ["free_speech.cer"]
     assert told["from"] == "voxline"
     listed = voxline("bases", "list")
     assert "bases/nano is not used: voxline has a base of that name" in listed.err
     assert find_shadows(shadow.parent) == ["nano"]
-    assert shown(voxline)["gate.pesq_wb_min"]["value"] == 2.2
+    assert shown(voxline)["gate.pesq_wb_min"]["value"] == PESQ
 
 
 def test_pipeline_toml_can_name_a_base_that_the_tree_replaces(line, voxline, shadow):

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.families.fargan import FARGAN
 from models.loading.bases import load_base
-from models.loading.networks import load_content_encoder, load_synthesizer, load_text2semantic
+from models.loading.networks import load_content_encoder, load_text2semantic
 from models.phones.phone_classes import sounds_of_symbols
 from pipeline.pretrain.features import clip_tokens
 from pipeline.pretrain.prepare import ALL_USES, Clip, Corpus, read_clip
@@ -20,7 +21,7 @@ TEXT = "Six spoons of fresh snow peas, five thick slabs of blue cheese, and mayb
 @pytest.fixture(scope="module")
 def networks():
     base, cache = load_base("nano"), Path("none")
-    return load_content_encoder(base, cache), load_synthesizer(base, cache), load_text2semantic(base, cache).guide
+    return load_content_encoder(base, cache), FARGAN.network(base, cache), load_text2semantic(base, cache).guide
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from models.synthesizer.fargan_synthesizer import FarganSynthesizer
 from pipeline.cli.main import run_command
 from pipeline.errors import SettingsError
 from pipeline.pretrain.align import Aligner, Phone
@@ -40,6 +39,7 @@ from pipeline.pretrain.prepare import (
 from pipeline.pretrain.quantizer import cluster
 from pipeline.pretrain.recipe import Recipe, Source, Stage, read_recipe
 from pipeline.pretrain.run import Pretraining
+from pipeline.stages.evaluate.studio import gate_sentences
 
 PHONES = [
     Phone("HH", 0.3, 0.4, 0), Phone("AH0", 0.4, 0.5, 0), Phone("L", 0.5, 0.6, 0), Phone("OW1", 0.6, 0.8, 0),
@@ -53,29 +53,50 @@ def clip(**changes) -> Clip:
     return dataclasses.replace(whole, **changes)
 
 
-def test_the_committed_recipe_is_valid_and_keeps_the_test_speakers_out(repository):
+def test_the_committed_recipe_has_its_stages_and_hears_no_judged_voice(repository, tmp_path):
     recipe = read_recipe(repository / "recipes" / "nano.yaml")
-    assert recipe.base == "nano"
-    kept_out = {"bdl", "kathleen", "cathy", "S0252", "367", "1998", "3080", "3331", "p226", "533"}
-    assert kept_out <= set(recipe.exclude_speakers)
-    assert set(recipe.stages) == {"content", "posterior", "synthesizer", "gpt"}
-
-
-def test_the_recipe_of_the_base_in_the_making_has_its_stages_and_hears_no_judged_voice(repository, tmp_path):
-    recipe = read_recipe(repository / "recipes" / "nano2.yaml")
     pretraining = Pretraining(recipe, tmp_path, tmp_path, torch.device("cpu"))
+    assert recipe.base == "nano"
     assert list(pretraining.stages) == ["content", "quantizer", "acoustic", "gpt", "export"]
-    assert isinstance(pretraining._new_synthesizer(), FarganSynthesizer)
-    with pytest.raises(SettingsError, match="no such stage"):
-        pretraining._new_vits()
-    assert {"slt", "LJ", "S0150", "p225"} <= set(recipe.exclude_speakers)
-    (source,) = recipe.sources
-    assert len(read_transcripts(source.transcripts)) > 200
+    kept_out = {"bdl", "kathleen", "cathy", "S0252", "367", "1998", "3080", "3331", "p226", "533"}
+    assert kept_out | {"slt", "LJ", "S0150", "p225"} <= set(recipe.exclude_speakers)
+    corpus, spoken = recipe.sources
+    assert len(read_transcripts(corpus.transcripts)) > 200 and not corpus.synthetic
+    assert spoken.synthetic and "content" not in spoken.uses
+
+
+def test_a_base_that_is_not_trained_here_and_a_stage_that_there_is_not_are_told(repository, tmp_path):
+    recipe = read_recipe(repository / "recipes" / "nano.yaml")
+    with pytest.raises(SettingsError, match="gpt-sovits-v2"):
+        Pretraining(recipe.model_copy(update={"base": "gpt-sovits-v2"}), tmp_path, tmp_path, torch.device("cpu"))
+    stages = {**recipe.stages, "posterior": recipe.stages["gpt"]}
+    with pytest.raises(SettingsError, match="stages posterior; there are content, quantizer"):
+        Pretraining(recipe.model_copy(update={"stages": stages}), tmp_path, tmp_path, torch.device("cpu"))
+
+
+def test_sentences_to_be_spoken_are_in_the_recipe_and_no_judged_clip_says_one(repository, shared):
+    lines = (repository / "recipes" / "mandarin_sentences.txt").read_text(encoding="utf-8").splitlines()
+    sentences = {line.rstrip("\u3002") for line in lines if not line.startswith("#")}
+    judged = (shared / "data/voices/zh_aishell_S0150/metadata.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert len(sentences) > 600 and not sentences & {line.rsplit("|", 1)[1] for line in judged}
+    assert not sentences & {one.rstrip("\u3002") for one in gate_sentences("zh")}
+
+
+def test_what_another_synthesizer_said_is_weighed_and_marked(tmp_path):
+    pytest.importorskip("pocketsphinx", reason="the aligner is an optional package")
+    noise = np.random.default_rng(0).standard_normal(16000) * 0.1
+    soundfile.write(tmp_path / "a.wav", noise, 16000)
+    (tmp_path / "m.csv").write_text("file|speaker|language|text|seconds|license\na.wav|ana|xx||1.0|CC0-1.0\n")
+    sources = (Source(manifest="m.csv"), Source(manifest="m.csv", synthetic=True, weight=3.0))
+    recipe = Recipe(base="nano", sources=sources, stages={})
+    write_corpus(read_sources(recipe, tmp_path), tmp_path / "corpus")
+    clips = load_corpus(tmp_path / "corpus").clips
+    assert [(one.synthetic, one.weight) for one in clips] == [(False, 1.0), (True, 3.0)]
 
 
 def test_no_excluded_or_held_out_speaker_is_left_in_the_manifest_that_is_trained_on(repository, shared):
     recipe = read_recipe(repository / "recipes" / "nano.yaml")
-    lines = [line for source in recipe.sources for line in read_manifest(shared / "data" / source.manifest)]
+    lines = list(read_manifest(shared / "data" / recipe.sources[0].manifest))
     trained = {line["speaker"] for line in lines} - set(recipe.exclude_speakers)
     held_out = {voice.name.rsplit("_", 1)[1] for voice in recipe.held_out_voices}
     assert len(trained) > 200 and not held_out & trained

@@ -334,6 +334,29 @@ def test_a_change_of_recipe_or_base_makes_a_new_version(line):
     assert line.actions() == {"ana": "skip"}
 
 
+def test_a_voice_on_a_base_that_became_another_is_trained_at_the_next_push_and_says_who_speaks_the_old_one(
+    line, make_release, make_weights, tmp_path
+):
+    line.write_voice("ana")
+    line.commit()
+    served = line.publish("ana")
+    content, recipe = served.content_digest, served.recipe_digest
+    old = make_release("ana", None, content_digest=content, recipe_digest=recipe, voxline_version="0.0.7")
+    assert old.base_digest != served.base_digest
+    line.registry.publish("ana", old, {"adapter/a.safetensors": make_weights(tmp_path / "w")}, actor="x")
+    assert line.actions() == {"ana": "republish"}  # the registry holds one on the base that is here
+    shutil.rmtree(line.root / "registry" / "ana" / "releases" / served.version)
+    entry = line.planned()["ana"]
+    assert (entry.action, entry.published) == ("train", old.version)
+    assert f"base {served.base} is another one ({served.base_digest[:12]})" in entry.reason
+    assert f"than that of {old.version} ({old.base_digest[:12]}), which voxline 0.0.7 speaks" in entry.reason
+    (line.root / "pipeline.toml").write_text("[finetune]\nrank = 32\n")
+    assert "which voxline 0.0.7 speaks" in line.planned()["ana"].reason
+    line.write_voice("ana", sound=b"take two")
+    line.commit("another sound")
+    assert "content, base or recipe differ" in line.planned()["ana"].reason
+
+
 def test_a_damaged_memory_is_only_a_memory(line, monkeypatch):
     line.write_voice("ana")
     line.commit()

@@ -153,11 +153,12 @@ def test_a_base_that_changed_since_is_not_spoken_on(walked, what, registry, tmp_
     other.mkdir(parents=True)
     text = (walked.root / "bases" / "tiny" / "base.yaml").read_text()
     (other / "base.yaml").write_text(text.replace("segment_frames: 16", "segment_frames: 18"))
-    with pytest.raises(SettingsError, match="another base"):
+    with pytest.raises(SettingsError, match="another base") as told:
         speak(
             published_speaker(registry, "ana"), Saying("Hello."), output=tmp_path / "a.wav",
             machine=Machine("cpu", 1, tmp_path, tmp_path / "bases"),
         )  # fmt: skip
+    assert told.value.hint.endswith("speaks it; here, train it again: voxline run ana")
     assert not (tmp_path / "a.wav").exists()
 
 
