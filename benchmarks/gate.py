@@ -66,6 +66,7 @@ def measured(names: list[str], arguments: argparse.Namespace) -> tuple[Kept, dic
         variants = {
             told: partial(trained, name, {**flags, **changed}, reporter)
             for told, changed in variant_flags(settings).items()
+            if not arguments.no_training
         }
         for seed in arguments.seed:
             stand, stranger = Stand(job, seed), Stand(other, seed)
@@ -260,6 +261,7 @@ def main() -> None:
     parser.add_argument("--base", help="as the voices name it, else")
     parser.add_argument("--sentences", type=int, default=12)
     parser.add_argument("--seed", type=int, nargs="+", default=[0])
+    parser.add_argument("--no-training", action="store_true", help="leave out variants that have to be trained")
     parser.add_argument("--no-listening", action="store_true", help="judge what is kept, and leave out the rest")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/evaluation.md")
     arguments = parser.parse_args()

@@ -44,7 +44,8 @@ def verdict_sentence(report: QualityReport) -> str:
     if report.passed:
         heard = f"{_count(heldout, 'recording')} that training never saw and {_count(sentences, 'new sentence')}"
         held = f"{'all ' if len(required) > 1 else ''}{_count(len(required), 'required check')} hold, on {heard}"
-        return f"Passed, but a person should listen: {held}." if report.review else f"Passed: {held}."
+        waits = f"Passed, but waits on channel candidate for a person to listen: {held}."
+        return waits if report.review else f"Passed: {held}."
     if not blocking:
         return f"Blocked: {'; '.join(report.reasons) or 'nothing required was checked'}."
     more = f", and {_count(len(blocking) - 1, 'more check')}" if len(blocking) > 1 else ""

@@ -214,7 +214,8 @@ def test_the_verdict_is_one_sentence() -> None:
 
     heard = "1 recording that training never saw and 4 new sentences"
     assert told(a_check(), a_check()) == f"Passed: all 2 required checks hold, on {heard}."
-    assert told(a_check(), review=("odd",)) == f"Passed, but a person should listen: 1 required check hold, on {heard}."
+    waits = "Passed, but waits on channel candidate for a person to listen"
+    assert told(a_check(), review=("odd",)) == f"{waits}: 1 required check hold, on {heard}."
     assert told(a_check("failed", 1.0), a_check("failed", 2.0), a_check("not_measured", None)) == (
         "Blocked by PESQ-WB: 1.00, at least 3.5 is asked for, and 2 more checks."
     )
@@ -464,3 +465,9 @@ def test_control_characters_of_a_file_name_do_not_break_the_xml() -> None:
     check = a_check("failed", 1.0).model_copy(update={"per_clip": {"wavs/\x07bell\x00.wav": 1.0}})
     suite = ElementTree.fromstring(render_junit(a_report(check)))
     assert "bell" in (suite.find("testcase/failure").text or "")
+
+
+def test_a_voice_that_waits_for_a_person_does_not_look_like_one_that_passed(adapter: AdapterRecord) -> None:
+    pages = [render_html(a_report(a_check(), **changes), adapter, {}, "1.0") for changes in ({}, {"review": ("odd",)})]
+    assert ['class="verdict review"' in page for page in pages] == [False, True]
+    assert ['class="verdict passed"' in page for page in pages] == [True, False]
