@@ -133,6 +133,16 @@ def _quantiles(values: list[float]) -> tuple[float, float]:
     return round(statistics.median(ordered), 3), round(ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))], 3)
 
 
+def soak(server: Server, voices: list[str], seconds: float) -> list[float]:
+    """Memory of the worker, ten times while four users speak with all voices."""
+    found = []
+    for _ in range(10):
+        asyncio.run(closed_loop(server.url, 4, voices, seconds / 10))
+        found.append(round(server.resident_mb(), 1))
+        print(f"soak: {found[-1]} MB", flush=True)
+    return found
+
+
 def upstreams_way(registry: Registry, voices: list[str], requests: int) -> Row:
     """One voice at a time: the base, the voice's weights merged into it, then the sentence; on all cores."""
     import torch
@@ -167,12 +177,17 @@ def main() -> None:
     parser.add_argument("--users", type=int, nargs="+", default=[1, 4, 16, 32])
     parser.add_argument("--voices", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--swaps", type=int, default=8, help="requests in upstream's way, before and after")
+    parser.add_argument(
+        "--registered", type=int, default=0, help="voices that are published besides and never asked for"
+    )
+    parser.add_argument("--soak", type=float, default=0, help="seconds of four users over all voices, memory noted")
     parser.add_argument("--output", type=Path, default=RESULTS)
     given = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="voxline-serve-"))
     try:
         source, target = open_registry(given.registry, root=Path.cwd()), open_registry("file:registry", root=root)
-        names = copy_voice(source, given.voice, target, max(given.voices))
+        count = max(given.voices)
+        names = copy_voice(source, given.voice, target, count + given.registered)[:count]
         load_before = os.getloadavg()
         rows = [upstreams_way(target, names[:8], given.swaps)]
         server = Server(root)
@@ -181,7 +196,10 @@ def main() -> None:
             for voices in given.voices:
                 rows.append(asyncio.run(closed_loop(server.url, users, names[:voices], given.seconds)))
                 print(rows[-1], flush=True)
+        if given.soak:
+            told["soak_mb"] = soak(server, names, given.soak)
         told |= {
+            "registered": count + given.registered,
             "worker_mb_ended": round(server.resident_mb(), 1),
             "resident_voices": server.metric("resident_voices"),
             "mb_per_voice": round(server.metric("resident_bytes") / 2**20 / server.metric("resident_voices"), 3),

@@ -9,9 +9,10 @@ was verified and copied goes on speaking.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -74,6 +75,7 @@ class _Look:
 
     pointer: ChannelPointer | None
     at: float
+    tag: str | None = None  # of all that the voice has, where the registry tells that
 
 
 @dataclass
@@ -100,6 +102,8 @@ class Catalog:
         self._ready: dict[tuple[str, str], ServedVoice] = {}  # verified and copied
         self._last_good: dict[tuple[str, Channel], str] = {}  # channel -> version that was verified on it
         self._running: dict[object, asyncio.Task[Any]] = {}
+        self._tags: Mapping[str, str] | None = None
+        self._tags_at = -math.inf
         self._tasks: list[asyncio.Task[None]] = []
         self.first_round = asyncio.Event()
 
@@ -180,7 +184,12 @@ class Catalog:
     async def _look_once(self, name: str, channel: Channel) -> _Look:
         before = self._looks.get((name, channel))
         try:
-            pointer = await self._in_thread(self.registry.pointer, name, channel)
+            tags = await self._once("tags", self._recent_tags)
+            tag = None if tags is None else tags.get(name, "")
+            if tag is not None and before is not None and before.tag == tag:
+                pointer = before.pointer  # nothing of the voice has changed
+            else:
+                pointer = await self._in_thread(self.registry.pointer, name, channel)
         except (PipelineError, OSError) as error:
             self._gone(str(error))
             if before is None:
@@ -191,18 +200,27 @@ class Catalog:
             return before
         if pointer is not None:
             self._answered()
-        look = _Look(pointer, time.monotonic())
+        look = _Look(pointer, time.monotonic(), tag)
         self._looks[name, channel] = look
         unknown = [key for key, one in self._looks.items() if one.pointer is None]
         for key in unknown[:-UNKNOWN_KEPT]:
             del self._looks[key]
         return look
 
+    async def _recent_tags(self) -> Mapping[str, str] | None:
+        """One request that tells which voices have changed, where the registry is elsewhere; None: look at each."""
+        if time.monotonic() - self._tags_at > self.poll_s:
+            self._tags = await self._in_thread(self.registry.backend.tags)
+            self._tags_at = time.monotonic()
+        return self._tags
+
     async def _recent(self, name: str, channel: Channel) -> _Look:
         """A look that is not older than a poll, unless the registry is too slow for a request to wait."""
         look = self._looks.get((name, channel))
         if look is not None and time.monotonic() - look.at <= max(1.0, 2 * self.poll_s):
             return look
+        if look is not None and not self.health.is_reachable:
+            return look  # whoever follows it tells when it is back
         waited = asyncio.ensure_future(self._look(name, channel))
         done, _ = await asyncio.wait({waited}, timeout=PATIENCE_S)
         if done:

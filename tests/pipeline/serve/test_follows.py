@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -175,6 +176,52 @@ def test_a_registry_that_fails_from_the_start_is_told_as_temporary(registry, tmp
     object.__setattr__(failing, "fails", True)
     catalog = Catalog(failing, tmp_path)
     assert asked(catalog, "ana") == "registry_unreachable"
+
+
+def test_a_registry_elsewhere_is_asked_for_what_has_changed_alone(registry, tmp_path, repository):
+    """In Git one request tells the state of all voices; a voice is read again when it has another."""
+    remote = tmp_path / "registry.git"
+    subprocess.run(["git", "init", "-q", "--bare", remote], check=True)
+    there = open_registry(f"git:{remote}", root=tmp_path, cache=tmp_path / "cache")
+    root = Path(registry.place.removeprefix("file:")).parent
+    first = publish_voice(there, root, repository, "ana", 1)
+    reading = CountingRegistry(there.backend, there.url, there.trust, there.place)
+    catalog = Catalog(reading, tmp_path / "copies", poll_s=0.05)
+
+    async def ask() -> None:
+        assert (await catalog.find("ana"))[0].version == first.version
+        read = reading.read
+        for _ in range(3):
+            await asyncio.sleep(1.1)
+            assert (await catalog.find("ana"))[0].version == first.version
+        assert reading.read == read
+        second = await asyncio.to_thread(publish_voice, there, root, repository, "ana", 2)
+        await asyncio.sleep(1.1)
+        assert (await catalog.find("ana"))[0].version == second.version
+        await asyncio.to_thread(there.retire, "ana", MOVER)
+        await asyncio.sleep(1.1)
+        with pytest.raises(Refused) as refused:
+            await catalog.find("ana")
+        assert refused.value.code == "voice_retired"
+        remote.rename(tmp_path / "away.git")
+        await asyncio.sleep(1.1)
+        with pytest.raises(Refused) as refused:
+            await catalog.find("ana")
+        assert refused.value.code == "voice_retired"
+        assert not catalog.health.is_reachable
+        await catalog.stop()
+
+    asyncio.run(ask())
+
+
+class CountingRegistry(Registry):
+    """The same registry; counts how often a voice is read."""
+
+    read = 0
+
+    def pointer(self, voice: str, channel: Any) -> Any:
+        object.__setattr__(self, "read", self.read + 1)
+        return super().pointer(voice, channel)
 
 
 def test_a_copy_that_was_changed_is_made_anew(registry, tmp_path):
