@@ -69,13 +69,7 @@ def test_every_setting_that_a_page_names_exists(page: Path) -> None:
     assert sorted(named - known - NOT_SETTINGS) == []
 
 
-# Pages whose tables of shapes and figures are still to be made narrow.
-WIDE = {"nano.md", "nano2.md", "networks.md"}
-
-
 def test_tables_can_be_read_in_a_terminal_of_a_hundred_columns(page: Path) -> None:
-    if page.name in WIDE:
-        pytest.skip("still to be made narrow")
     rows = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
     assert [row for row in rows if len(row) > 100] == []
 

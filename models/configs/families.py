@@ -17,12 +17,14 @@ class FamilyRow:
         does: the `models.loading.family.Family` that says what its bases do.
         roles: networks without which a voice on such a base cannot be; one without weights starts from random numbers.
         numbers: what may stand under ``networks:`` of its base.yaml, by name, and the class of each.
+        trained_by: the ``FamilyTraining`` that brings the stages of its pretraining; empty: not trained here.
     """
 
     name: str
     does: str
     roles: tuple[str, ...] = ("synthesizer", "text2semantic", "content")
     numbers: Mapping[str, str] = field(default_factory=dict)
+    trained_by: str = ""
 
 
 _VITS = "models.families.vits:VITS"
@@ -38,6 +40,7 @@ FAMILIES: dict[str, FamilyRow] = {
             "fargan",
             "models.families.fargan:FARGAN",
             numbers={"synthesizer": "models.configs.acoustic:FarganSynthesizerConfig"},
+            trained_by="pipeline.pretrain.fargan:FARGAN",
         ),
         FamilyRow("v4", _FLOW_MATCHING, roles=("synthesizer", "text2semantic", "content", "vocoder")),
     )
