@@ -171,8 +171,6 @@ MOST_PARAMETERS = 6
 ASKING_FOR_MORE = {
     "pipeline.io.registry.channels.move",
     "pipeline.io.registry.events.next_event",
-    "pipeline.serve.app.__init__",
-    "pipeline.serve.running.run",
 }
 
 

@@ -54,7 +54,7 @@ def serve(
     from pipeline.errors import UsageError
     from pipeline.io.api_keys import keys_path
     from pipeline.line.run_stage import voxline_version
-    from pipeline.serve.running import Tls, run
+    from pipeline.serve.running import Serving, Tls, run
 
     require_trusted("voxline serve", "serve what was published, from the protected branch")
     if (certificate is None) != (certificate_key is None):
@@ -67,17 +67,26 @@ def serve(
     def listening(on: int) -> None:
         tell(f"voxline serve: {scheme}://{settings.serve.host}:{on}", stderr=True)
 
-    run(
+    serving = Serving(
         registry_of(settings, flag=registry),
         settings.serve,
         worker_settings(settings, machine),
         copies=machine.cache / COPIES,
         keys=keys_path(settings.serve.keys, os.environ),
         version=voxline_version(),
-        listening=listening,
-        audit=lambda line: write_document(line + "\n"),
         tls=Tls(certificate, certificate_key) if certificate and certificate_key else None,
     )
+    run(serving, listening=listening, audit=_audit)
+
+
+def _audit(line: str) -> None:
+    """A line of standard output, at once: whoever reads the log sees a speech when it is over."""
+    import sys
+    from contextlib import suppress
+
+    with suppress(BrokenPipeError):  # nobody reads any more; what is being said is said
+        write_document(line + "\n")
+        sys.stdout.flush()
 
 
 def worker_settings(settings: Settings, machine: Machine) -> WorkerSettings:

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request, WebSocket
@@ -129,7 +130,7 @@ class Server:
             raise Refused(429, "queue_full", f"{self.under_way} requests are under way", retry_after_s=1)
         self.doors.spend(key, characters)
         self.under_way += 1
-        return Speech(self, asked, wanted, served, release, key, clock)
+        return Speech(self, asked, Granted(wanted, served, release, key), clock)
 
     @staticmethod
     def refusal_of(error: Exception) -> Refused:
@@ -244,21 +245,23 @@ class Server:
         return Response(page, media_type=CONTENT_TYPE_LATEST)
 
 
+@dataclass(frozen=True)
+class Granted:
+    """Who may have what: the voice as it was asked for, the release that answers, and the key that asks."""
+
+    wanted: str
+    served: ServedVoice
+    release: Release
+    key: ApiKey | None
+
+
 class Speech:
     """One answer on its way."""
 
-    def __init__(
-        self,
-        server: Server,
-        asked: SpeechOptions,
-        wanted: str,
-        served: ServedVoice,
-        release: Release,
-        key: ApiKey | None,
-        clock: float,
-    ) -> None:
-        self.server, self.asked, self.wanted, self.served = server, asked, wanted, served
-        self.release, self.key, self.clock = release, key, clock
+    def __init__(self, server: Server, asked: SpeechOptions, granted: Granted, clock: float) -> None:
+        self.server, self.asked, self.clock = server, asked, clock
+        self.wanted, self.served = granted.wanted, granted.served
+        self.release, self.key = granted.release, granted.key
         self.saying: Saying | None = None
         self.text = ""
         self.sentences: list[SaidSentence] = []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import resource
 import signal
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,35 +52,49 @@ class _Uvicorn(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def run(
-    registry: Registry,
-    settings: ServeSettings,
-    worker: WorkerSettings,
-    *,
-    copies: Path,
-    keys: Path,
-    version: str,
-    listening: Callable[[int], None],
-    audit: Callable[[str], None],
-    tls: Tls | None = None,
-) -> None:
+@dataclass(frozen=True)
+class Serving:
+    """What is served, and how.
+
+    Attributes:
+        copies: folder for what is read of releases. ``keys``: file of the API keys.
+    """
+
+    registry: Registry
+    settings: ServeSettings
+    worker: WorkerSettings
+    copies: Path
+    keys: Path
+    version: str
+    tls: Tls | None = None
+
+
+def run(serving: Serving, *, listening: Callable[[int], None], audit: Callable[[str], None]) -> None:
     """Serve until SIGTERM or Ctrl-C, then let requests under way end.
+
+    Args:
+        listening: told the port, once. ``audit``: told a line for each speech.
 
     Raises:
         UsageError: other machines could speak without a key.
         SettingsError: the address cannot be listened on.
         NoAccessError: a file of the certificate cannot be read.
     """
-    doors = Doors(keys, may_be_open=_is_loopback(settings.host))
-    if not doors.may_be_open and not read_keys(keys).keys:
+    settings = serving.settings
+    doors = Doors(serving.keys, may_be_open=_is_loopback(settings.host))
+    if not doors.may_be_open and not read_keys(serving.keys).keys:
         raise UsageError(
             f"{settings.host}: other machines reach it, and there is no API key", hint="voxline serve keys add"
         )
-    catalog = Catalog(registry, copies, poll_s=settings.poll_s)
-    serving = Server(catalog, Worker(worker), settings, doors, version=version, audit=audit)
+    catalog = Catalog(serving.registry, serving.copies, poll_s=settings.poll_s)
+    answering = Server(catalog, Worker(serving.worker), settings, doors, version=serving.version, audit=audit)
+    tls = serving.tls
+    for path in (tls.certificate, tls.key) if tls else ():
+        if not path.is_file():
+            raise UsageError(f"{path}: no such file", hint="--certificate and --certificate-key name PEM files")
     certificate = {} if tls is None else {"ssl_certfile": str(tls.certificate), "ssl_keyfile": str(tls.key)}
     config = uvicorn.Config(
-        build_app(serving),
+        build_app(answering),
         host=settings.host,
         port=settings.port,
         log_level="warning",
@@ -90,7 +106,8 @@ def run(
         ws_max_size=64 * 1024,
         **certificate,
     )
-    server = _Uvicorn(config, serving, listening)
+    _allow_connections()
+    server = _Uvicorn(config, answering, listening)
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn sends itself again what it has answered
         signal.signal(number, lambda *_: None)
     try:
@@ -100,7 +117,18 @@ def run(
             f"{settings.host}:{settings.port} cannot be listened on", hint="--port takes another; 0 a free one"
         ) from None
     except OSError as error:
-        raise NoAccessError(f"the server cannot start: {error}") from error
+        what = "the certificate or its key cannot be used" if isinstance(error, ssl.SSLError) else "it cannot start"
+        raise NoAccessError(f"{what}: {error}", hint="voxline serve --help") from error
+
+
+def _allow_connections() -> None:
+    """Files that may be open: shells begin with 1024, and each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * MOST_CONNECTIONS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
+        )
 
 
 def _is_loopback(host: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import subprocess
@@ -136,6 +137,17 @@ def test_health_metrics_and_the_description_are_there(server):
     assert "voxline_registry_reachable 1.0" in metrics
     assert "/v1/audio/speech" in server.get("/openapi.json").json()["paths"]
     assert server.get("/docs").status_code == 200
+
+
+def test_every_speech_leaves_a_line_that_does_not_say_what_it_was(server):
+    text = "Nobody is to read this canary anywhere."
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    duration = soundfile.info(io.BytesIO(server.say(text=text).content)).duration
+    line = wait_for(lambda: next((one for one in server.log.splitlines() if digest in one), None))
+    told = json.loads(line)
+    assert (told["voice"], told["characters"], told["status"], told["key"]) == ("ana", len(text), "ok", None)
+    assert told["seconds"] == pytest.approx(duration, abs=0.01)
+    assert "canary" not in server.log
 
 
 def test_ten_words_of_two_voices_at_once_are_those_of_each_alone(server):

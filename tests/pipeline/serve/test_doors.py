@@ -175,3 +175,14 @@ def test_a_server_that_others_reach_needs_a_key(voxline, tmp_path, monkeypatch):
     told = voxline("serve", "--host", "0.0.0.0", "--port", "0")
     assert told.code == 2
     assert "voxline serve keys add" in told.err
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "code"), [("c.pem", None, 2), ("c.pem", "none.pem", 2), ("c.pem", "c.pem", 3)]
+)
+def test_a_certificate_that_cannot_be_used_is_told(voxline, tmp_path, monkeypatch, certificate, key, code):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.pem").write_text("no certificate")
+    options = ["--certificate", certificate, *(["--certificate-key", key] if key else [])]
+    told = voxline("serve", "--port", "0", *options)
+    assert told.code == code, told.err

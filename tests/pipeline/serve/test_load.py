@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
+import socket
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -109,3 +112,19 @@ def test_many_at_once_are_answered_or_asked_to_come_back(server):
     assert all(
         answers[answer.headers["x-voxline-voice"]] == answer.content for answer in found if answer.status_code == 200
     )
+
+
+def test_two_thousand_idle_connections_keep_nobody_out(server):
+    """More than the 1024 files that a shell allows a process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 8000:
+        pytest.skip("this machine allows fewer files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (8000, hard))
+    place = urlsplit(server.url)
+    held = [socket.create_connection((place.hostname, place.port), timeout=60) for _ in range(2000)]
+    try:
+        assert server.say().status_code == 200
+    finally:
+        for connection in held:
+            connection.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
