@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import struct
 import subprocess
@@ -29,7 +30,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[0] = str(HERE.parent)  # models.py beside this file would hide the package `models`
 sys.path.append(str(HERE.parent / "tests" / "helpers"))
 
-from places import PLACES, Elsewhere  # noqa: E402
+from places import FAULTY, Elsewhere  # noqa: E402
 
 from pipeline.io.registry.events import Mover  # noqa: E402
 from pipeline.io.registry.listing import Index, IndexEntry, state_of  # noqa: E402
@@ -125,12 +126,14 @@ def fill_git(place: Elsewhere, heads: dict[str, bytes]) -> None:
             )
     refs = subprocess.check_output(["git", "-C", bare, "for-each-ref", "--format=%(objectname) %(refname)"], text=True)
     lines = [
-        f"create {ref.removesuffix('head')}releases/{take:012x} {commit}\n"
+        f"{commit} {ref.removesuffix('head')}releases/{take:012x}\n"
         for commit, ref in (line.split() for line in refs.splitlines())
         for take in range(RELEASES)
     ]
-    subprocess.run(["git", "-C", bare, "update-ref", "--stdin"], input="".join(lines), text=True, check=True)
-    subprocess.run(["git", "-C", bare, "pack-refs", "--all"], check=True)
+    lines += [f"{line}\n" for line in refs.splitlines()]
+    told = "# pack-refs with: peeled fully-peeled sorted \n"
+    (bare / "packed-refs").write_text(told + "".join(sorted(lines, key=lambda line: line.split()[1])))
+    shutil.rmtree(bare / "refs" / "voxline")
 
 
 def fill_bucket(place: Elsewhere, heads: dict[str, bytes]) -> None:
@@ -194,7 +197,7 @@ def main() -> None:
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "load": round(os.getloadavg()[0], 1)}
     result = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for kind in options.kinds.split(","):
-        with tempfile.TemporaryDirectory() as folder, PLACES[kind](Path(folder)) as place:
+        with tempfile.TemporaryDirectory() as folder, FAULTY[kind](Path(folder)) as place:
             fill(place, Path(folder), options.voices)
             told = measure(place, Path(folder), options.repeats)
         result[kind] = {"machine": machine, "voices": options.voices, "releases": RELEASES, "files": FILES, **told}

@@ -138,7 +138,7 @@ def hub_server() -> Iterator[tuple[Hub, str, int]]:
                 header = re.match(
                     rb"---\n(.*?)\n---", found.commits[found.branches["main"]].get("README.md", b""), re.S
                 )
-                if header and query["filter"][0] in yaml.safe_load(header[1])["tags"]:
+                if header and re.search(rf"\b{query['filter'][0]}\b".encode(), header[1]):
                     listed.append({"id": name, "sha": found.branches["main"], "private": found.private})
             return self.json(listed)
 

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from pipeline.errors import NoAccessError, PipelineError, SettingsError, TransientError, UsageError
 from pipeline.io.processes import child_environment
@@ -31,6 +31,7 @@ from pipeline.io.registry.remote import Busy
 from pipeline.io.registry.trust import NotTrusted
 
 HEAD_FILE = "head.json"
+TOKENS = ("VOXLINE_REGISTRY_TOKEN", "CI_JOB_TOKEN")
 BASE = "refs/voxline"
 PATIENCE_S = 1800.0  # for all files of a release over a slow line
 CHUNK_BYTES = 1 << 20
@@ -82,7 +83,7 @@ class GitPlace:
         self.cache = cache / hashlib.sha256(self.url.encode()).hexdigest()[:16]
         self._environment = _environment(remote, environment)
         self._prepared: dict[str, str] = {}
-        self._secrets = [text for text in secrets_of(remote, environment) if text]
+        self._secrets = [secret for name in TOKENS if (secret := environment.get(name))]
 
     # What a place does
 
@@ -310,6 +311,11 @@ def open_git(rest: str, cache: Path, environment: Mapping[str, str], root: Path)
     told = urlsplit(remote)
     if not remote or remote.startswith("-") or "::" in remote:
         raise SettingsError(f"registry 'git:{remote}': not the address of a repository", hint="git:https://HOST/GROUP/NAME")
+    if told.password:
+        raise SettingsError(
+            f"registry 'git:{without_secrets(remote)}': a password stood in the address, where lists and logs show it",
+            hint="put it into VOXLINE_REGISTRY_TOKEN, and the name before it into VOXLINE_REGISTRY_USER",
+        )
     if told.scheme == "http" and not is_loopback(told.hostname):
         raise SettingsError(f"registry 'git:{without_secrets(remote)}': http sends voices in the clear", hint="https")
     if "://" in remote and told.scheme not in ("http", "https", "ssh", "file"):
@@ -324,13 +330,6 @@ def without_secrets(remote: str) -> str:
     if "@" not in told.netloc or told.scheme == "ssh":
         return remote
     return urlunsplit(told._replace(netloc=told.netloc.rpartition("@")[2]))
-
-
-def secrets_of(remote: str, environment: Mapping[str, str]) -> list[str]:
-    """What no message may show."""
-    told = urlsplit(remote)
-    found = [told.password or "", environment.get("VOXLINE_REGISTRY_TOKEN", ""), environment.get("CI_JOB_TOKEN", "")]
-    return [form for secret in found for form in {secret, unquote(secret)}]
 
 
 def _environment(remote: str, environment: Mapping[str, str]) -> dict[str, str]:
@@ -352,7 +351,7 @@ def _environment(remote: str, environment: Mapping[str, str]) -> dict[str, str]:
 def _login(remote: str, environment: Mapping[str, str]) -> dict[str, str]:
     """The token for this host, told to git through its environment, where no list of processes shows it."""
     told = urlsplit(remote)
-    if told.scheme not in ("https", "http") or told.password:
+    if told.scheme not in ("https", "http"):
         return {}
     user, token = environment.get("VOXLINE_REGISTRY_USER") or "oauth2", environment.get("VOXLINE_REGISTRY_TOKEN")
     own = urlsplit(environment.get("CI_SERVER_URL") or "")

@@ -231,13 +231,19 @@ class Registry:
             The release, or None when no voice of this registry has the version.
         """
         if not self.has(voice, version):
-            holder = next((name for name in self.voices() if name != voice and self.has(name, version)), None)
+            holder = next((name for name in self._holders(version) if name != voice and self.has(name, version)), None)
             if holder is None:
                 return None
             self.adopt(voice, version, holder)
         release = self.release(voice, version)
         self.move(voice, release.channel(channel), version, action="republish", mover=mover)
         return release
+
+    def _holders(self, version: str) -> list[str]:
+        """Voices that may have a version; elsewhere the index says which, since nobody asks thousands one by one."""
+        if self.backend.is_local:
+            return self.voices()
+        return [name for name, state in listing.states(self._channels).items() if version in state.versions]
 
     @one_look
     def move(self, voice: str, channel: Channel, version: str | None, *, action: Action, mover: Mover) -> Event | None:

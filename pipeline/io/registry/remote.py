@@ -16,16 +16,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 
 from pipeline.config import describe
 from pipeline.errors import SettingsError, TransientError, UsageError
 from pipeline.io.registry.backend import Change, Staged, Stored
 from pipeline.io.registry.downloads import Downloads
 from pipeline.records.base import Record
-from pipeline.records.release import ReleaseFile
+from pipeline.records.release import ReleaseFile, Version
 
 FORMAT = 1
 MAX_HEAD_BYTES = 64 * 2**20  # some 50,000 moves
@@ -33,6 +33,7 @@ PAUSES_S = (0.2, 1.0, 4.0)
 LONGEST_PAUSE_S = 60.0  # a server that asks for more is asked again by the next run
 
 Answer = TypeVar("Answer")
+PlaceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{1,64}$")]  # becomes a word of addresses and commands
 
 
 class Busy(TransientError):
@@ -58,7 +59,7 @@ class Head(Record):
     format: int = FORMAT
     voice: str
     records: dict[str, str] = Field(default_factory=dict)
-    places: dict[str, str] = Field(default_factory=dict)
+    places: dict[Version, PlaceName] = Field(default_factory=dict)
 
 
 class Place(Protocol):

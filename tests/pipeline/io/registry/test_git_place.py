@@ -99,10 +99,12 @@ def test_a_job_s_token_opens_it_and_is_never_shown(bare, tmp_path, publish, monk
                 publish(registry)
             assert failure.value.exit_code == 3
             assert "another" not in str(failure.value) + failure.value.hint
-        inside = url.replace("http://", "http://gitlab-ci-token:secret-of-the-job@")
-        whole = open_registry(f"git:{inside}/voices.git", cache=tmp_path / "cache")
-        assert "secret" not in whole.url + whole.place
-        assert whole.voices() == (["ana"] if is_good else [])
+
+
+def test_a_password_in_the_address_is_refused_and_not_shown(tmp_path):
+    with pytest.raises(SettingsError, match="VOXLINE_REGISTRY_TOKEN|password stood") as failure:
+        open_registry("git:https://ci:secret-of-the-job@git.example.org/voices.git", cache=tmp_path)
+    assert "secret" not in failure.value.message + failure.value.hint
 
 
 def test_a_token_that_may_only_read_publishes_nothing(bare, tmp_path, publish):

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pytest
 from faulty_proxy import at, busy
-from places import PLACES
+from places import FAULTY, PLACES
 from releases import OURS, THEIRS, trusting, version_of
 
 from pipeline.errors import SettingsError, TransientError, UsageError
@@ -34,25 +34,27 @@ def started(tmp_path_factory):
     with ExitStack() as servers:
         found = {}
 
-        def start(kind):
-            if kind not in found:
-                found[kind] = servers.enter_context(PLACES[kind](tmp_path_factory.mktemp(kind)))
-            found[kind].faults.begin()
-            return found[kind]
+        def start(place):
+            if place not in found:
+                found[place] = servers.enter_context(place(tmp_path_factory.mktemp("place")))
+            found[place].faults.begin()
+            return found[place]
 
         yield start
 
 
-@pytest.fixture(params=list(PLACES))
-def anywhere(request, started):
-    yield started(request.param)
-    started(request.param)
+def fixture_of(places):
+    @pytest.fixture(params=list(places.values()), ids=list(places))
+    def place(request, started):
+        yield started(request.param)
+        started(request.param)
+
+    return place
 
 
-@pytest.fixture(params=[kind for kind in PLACES if kind != "file"])
-def elsewhere(request, started):
-    yield started(request.param)
-    started(request.param)
+anywhere = fixture_of(PLACES)
+not_here = fixture_of({kind: place for kind, place in PLACES.items() if kind != "file"})
+elsewhere = fixture_of(FAULTY)
 
 
 @pytest.fixture(autouse=True)
@@ -264,9 +266,9 @@ def test_what_was_brought_there_and_never_named_is_not_seen(anywhere, publish, f
     assert fresh.verify("half") == []
 
 
-def test_a_file_that_changes_under_way_is_not_published(elsewhere, files):
+def test_a_file_that_changes_under_way_is_not_published(not_here, files):
     with pytest.raises(TransientError, match="changed while"):
-        elsewhere.open().backend.stage(f"half/releases/{FIRST}", {"card.md": (files["card.md"], "0" * 64)})
+        not_here.open().backend.stage(f"half/releases/{FIRST}", {"card.md": (files["card.md"], "0" * 64)})
 
 
 def test_releases_that_nothing_names_go_and_the_others_stay(anywhere, publish):
@@ -294,8 +296,8 @@ def test_a_removal_that_was_overtaken_by_a_move_fails(anywhere, publish):
     assert registry.verified("race")[0].version == FIRST
 
 
-def test_a_registry_of_a_newer_voxline_is_read_no_further(elsewhere, publish, monkeypatch):
-    registry = elsewhere.open()
+def test_a_registry_of_a_newer_voxline_is_read_no_further(not_here, publish, monkeypatch):
+    registry = not_here.open()
     monkeypatch.setattr(remote, "FORMAT", 2)
     monkeypatch.setattr(
         remote, "_after", lambda head, change, made=remote._after: made(head, change).model_copy(update={"format": 2})
@@ -303,13 +305,13 @@ def test_a_registry_of_a_newer_voxline_is_read_no_further(elsewhere, publish, mo
     publish(registry, "newer", FIRST)
     monkeypatch.undo()
     with pytest.raises(SettingsError, match="newer voxline"):
-        elsewhere.open().resolve("newer")
+        not_here.open().resolve("newer")
     with pytest.raises(SettingsError, match="newer voxline"):
-        publish(elsewhere.open(), "newer", SECOND)
+        publish(not_here.open(), "newer", SECOND)
     monkeypatch.setattr(remote, "FORMAT", 2)  # as that newer one, which goes back
-    publish(elsewhere.open(), "newer", SECOND)
+    publish(not_here.open(), "newer", SECOND)
     monkeypatch.undo()
-    assert elsewhere.open().resolve("newer").version == SECOND
+    assert not_here.open().resolve("newer").version == SECOND
 
 
 def test_the_requests_are_as_few_as_the_documentation_says(elsewhere, publish, files):
@@ -329,20 +331,20 @@ def test_the_requests_are_as_few_as_the_documentation_says(elsewhere, publish, f
     assert all(told[name] <= allowed[name] for name in told), (told, allowed)
 
 
-def test_a_list_believes_the_releases_and_not_the_index(elsewhere, publish):
-    registry = elsewhere.open()
+def test_a_list_believes_the_releases_and_not_the_index(not_here, publish):
+    registry = not_here.open()
     publish(registry, "listed", FIRST)
     assert registry.states()["listed"].production.version == FIRST
     publish(registry, "listed", SECOND)
     registry.rollback("listed", None, SOMEBODY)  # which leaves the index as it is
-    assert elsewhere.open().states()["listed"].production.version == FIRST
+    assert not_here.open().states()["listed"].production.version == FIRST
     index = registry.backend.get(".index/voices.json")
     registry.backend.commit(
         ".index", Change(expects={".index/voices.json": index.tag}, puts={".index/voices.json": b"{}"})
     )
-    assert elsewhere.open().states()["listed"].production.version == FIRST
+    assert not_here.open().states()["listed"].production.version == FIRST
     assert registry.reindex() == len(registry.voices())
-    assert elsewhere.open().states()["listed"].production.version == FIRST
+    assert not_here.open().states()["listed"].production.version == FIRST
 
 
 def test_files_come_once_for_all_processes_and_are_bounded(elsewhere, publish, tmp_path):
