@@ -1,41 +1,49 @@
 """v3 and v4: tokens to a mel by flow matching, which carries the adapter, and a vocoder, which stays as it is."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.adapters.lora import read_adapter
 from models.configs.cfm import CfmSynthesizerConfig
-from models.errors import ConfigError
 from models.learners.cfm import CfmLearner
 from models.loading.bases import Base
-from models.loading.family import Exported, Family, Loaded
+from models.loading.family import Exported, Family, Loaded, needed
 from models.loading.listening import ContentListener, grid_of
-from models.loading.networks import load_cfm_synthesizer, load_content_encoder, load_vocoder
+from models.loading.networks import load_content_encoder, load_network
 from models.loading.recordings import MelFrames, RecordingFeatures
 from models.speaking.options import VoiceOptions
 from models.speaking.rendering import CfmRenderer
 from models.speaking.resynthesis import CfmResynthesizer
+from models.synthesizer.bigvgan import BigVGAN
 from models.synthesizer.cfm_synthesizer import CfmSynthesizer
-from models.synthesizer.vocoder import build_vocoder
+from models.synthesizer.vocoder import MelVocoder, build_vocoder
 from models.upstream.lora import upstream_lora_weights
 
 
 def _numbers(base: Base) -> CfmSynthesizerConfig:
-    if base.cfm is None:
-        raise ConfigError(f"base {base.name} is of family {base.family}: its base.yaml needs cfm")
-    return base.cfm
+    return needed(base.cfm, base, "cfm")
 
 
 def _bare_synthesizer(base: Base) -> CfmSynthesizer:
     return CfmSynthesizer(_numbers(base))
 
 
-def _bare_vocoder(base: Base) -> nn.Module:
-    if base.vocoder is None:
-        raise ConfigError(f"base {base.name} is of family {base.family}: its base.yaml needs vocoder")
-    return build_vocoder(base.vocoder)
+def _bare_vocoder(base: Base) -> MelVocoder | BigVGAN:
+    numbers = base.vocoder or needed(None, base, "vocoder")
+    return build_vocoder(numbers)
+
+
+def load_synthesizer(base: Base, cache: Path) -> CfmSynthesizer:
+    """Weight norm folded, in eval mode, frozen, on the CPU."""
+    return load_network(base, "synthesizer", cache, partial(_bare_synthesizer, base), fold=True)
+
+
+def load_vocoder(base: Base, cache: Path) -> MelVocoder | BigVGAN:
+    """Weight norm folded, in eval mode, frozen, on the CPU."""
+    return load_network(base, "vocoder", cache, partial(_bare_vocoder, base), fold=True)
 
 
 def _recordings(base: Base, device: torch.device) -> RecordingFeatures:
@@ -82,7 +90,7 @@ def _scaled_pairs(adapter: Path) -> tuple[dict[str, tuple[Tensor, Tensor]], int]
 
 
 FLOW_MATCHING = Family(
-    network=load_cfm_synthesizer,
+    network=load_synthesizer,
     bare={"synthesizer": _bare_synthesizer, "vocoder": _bare_vocoder},
     recordings=_recordings,
     listener=_listener,

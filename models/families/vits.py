@@ -1,20 +1,19 @@
 """v2 and v2Pro: one network from tokens to wave, a VAE with a flow prior."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from models.adapters.lora import merge_adapter
 from models.blocks.weight_norm import unfold_state_dict
 from models.configs.synthesizer import SynthesizerConfig
-from models.errors import ConfigError
 from models.learners.discriminator import Discriminator
 from models.learners.vits import SynthesizerLearner
 from models.loading.bases import Base
-from models.loading.family import Exported, Family, Loaded
+from models.loading.family import Exported, Family, Loaded, needed
 from models.loading.listening import ContentListener, grid_of
-from models.loading.networks import load_content_encoder, load_discriminator, load_synthesizer
+from models.loading.networks import load_content_encoder, load_network
 from models.loading.recordings import RecordingFeatures
 from models.speaking.options import VoiceOptions
 from models.speaking.rendering import VitsRenderer, vits_renderer
@@ -23,19 +22,20 @@ from models.synthesizer.vits import Synthesizer
 
 
 def _numbers(base: Base) -> SynthesizerConfig:
-    if base.synthesizer is None:
-        raise ConfigError(f"base {base.name} is of family {base.family}: its base.yaml needs synthesizer")
-    return base.synthesizer
+    return needed(base.synthesizer, base, "synthesizer")
 
 
 def _bare_synthesizer(base: Base) -> Synthesizer:
     return Synthesizer(_numbers(base))
 
 
-def _bare_discriminator(base: Base) -> nn.Module:
-    if base.discriminator is None:
-        raise ConfigError(f"base {base.name} has no discriminator")
-    return Discriminator(base.discriminator)
+def _bare_discriminator(base: Base) -> Discriminator:
+    return Discriminator(needed(base.discriminator, base, "discriminator"))
+
+
+def load_synthesizer(base: Base, cache: Path) -> Synthesizer:
+    """Weight norm folded, in eval mode, frozen, on the CPU."""
+    return load_network(base, "synthesizer", cache, partial(_bare_synthesizer, base), fold=True)
 
 
 def _recordings(base: Base, device: torch.device) -> RecordingFeatures:
@@ -48,9 +48,11 @@ def _listener(loaded: Loaded[Synthesizer]) -> ContentListener:
 
 
 def _learner(loaded: Loaded[Synthesizer]) -> SynthesizerLearner:
-    """With the discriminator, where the base has one."""
-    discriminator = load_discriminator(loaded.base, loaded.cache)
-    judge = discriminator.to(loaded.device) if discriminator is not None else None
+    """With the discriminator, where the base has one with weights; a random one would teach nothing."""
+    judge = None
+    if loaded.base.discriminator is not None and "discriminator" in loaded.base.weights:
+        build = partial(_bare_discriminator, loaded.base)
+        judge = load_network(loaded.base, "discriminator", loaded.cache, build).to(loaded.device)
     return SynthesizerLearner(loaded.network, judge, loaded.device)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from models.configs.families import FAMILIES, load
 from models.configs.synthesizer import SynthesizerConfig
+from models.errors import ConfigError
 from models.learners.vits import Learner
 from models.loading.bases import Base
 from models.loading.listening import Listener
@@ -19,6 +20,7 @@ from models.speaking.rendering import Renderer
 from models.speaking.resynthesis import Resynthesizer
 
 Network = TypeVar("Network", bound=nn.Module)
+Numbers = TypeVar("Numbers")
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,13 @@ class Family(Generic[Network]):
     def load(self, base: Base, cache: Path, device: torch.device) -> Loaded[Network]:
         """Raises `models.errors.ModelsError` where weights are missing or do not fit."""
         return Loaded(base, self.network(base, cache).to(device), cache, device)
+
+
+def needed(numbers: Numbers | None, base: Base, key: str) -> Numbers:
+    """The numbers of a network that a family cannot do without. Raises `ConfigError` where base.yaml has none."""
+    if numbers is None:
+        raise ConfigError(f"base {base.name} is of family {base.family}: its base.yaml needs {key}")
+    return numbers
 
 
 def family_of(base: Base) -> Family[Any]:

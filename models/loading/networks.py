@@ -25,13 +25,8 @@ from models.encoders.bert import BertFeatures
 from models.encoders.content import HubertEncoder, PhoneEncoder, build_content_encoder
 from models.encoders.eres2net import SpeakerEncoder
 from models.errors import ConfigError, WeightsError
-from models.learners.discriminator import Discriminator
 from models.loading.bases import Base
 from models.loading.family import family_of
-from models.synthesizer.bigvgan import BigVGAN
-from models.synthesizer.cfm_synthesizer import CfmSynthesizer
-from models.synthesizer.vits import Synthesizer
-from models.synthesizer.vocoder import MelVocoder, build_vocoder
 from models.text2semantic.network import Text2Semantic
 from models.weights import load_weights
 
@@ -80,44 +75,11 @@ def _bare_speaker(base: Base) -> nn.Module:
 _SHARED: dict[str, Callable[[Base], nn.Module]] = {"text2semantic": _bare_text2semantic, "speaker": _bare_speaker}
 
 
-def load_cfm_synthesizer(base: Base, cache: Path) -> CfmSynthesizer:
-    """The synthesizer of a v3 or v4 base, weight norm folded, in eval mode, frozen, on the CPU."""
-    if base.cfm is None:
-        raise ConfigError(f"base {base.name} is of family {base.family}; this needs v3 or v4")
-    network = _filled(base, "synthesizer", cache, partial(CfmSynthesizer, base.cfm))
-    fold_weight_norm(network)
-    return _frozen(network)
-
-
-def load_vocoder(base: Base, cache: Path) -> MelVocoder | BigVGAN:
-    """The vocoder of a v3 or v4 base, weight norm folded, in eval mode, frozen, on the CPU."""
-    if base.vocoder is None:
-        raise ConfigError(f"base {base.name} has no vocoder; its synthesizer makes sound itself")
-    network = _filled(base, "vocoder", cache, partial(build_vocoder, base.vocoder))
-    fold_weight_norm(network)
-    return _frozen(network)
-
-
-def load_synthesizer(base: Base, cache: Path) -> Synthesizer:
-    """The synthesizer of a v2-family base, weight norm folded, in eval mode, frozen, on the CPU."""
-    if base.synthesizer is None:
-        raise ConfigError(f"base {base.name} is of family {base.family}; this needs one of the v2 family")
-    network = _filled(base, "synthesizer", cache, partial(Synthesizer, base.synthesizer))
-    return _frozen(network.remove_weight_norm())
-
-
 def load_text2semantic(base: Base, cache: Path) -> Text2Semantic:
     """The text-to-semantic network, in eval mode, frozen, on the CPU."""
     if base.text2semantic is None:
         raise ConfigError(f"base {base.name} has no text-to-semantic network")
     return load_network(base, "text2semantic", cache, partial(Text2Semantic, base.text2semantic))
-
-
-def load_discriminator(base: Base, cache: Path) -> Discriminator | None:
-    """The discriminator, where the base has one with weights; a random one would teach nothing."""
-    if base.discriminator is None or "discriminator" not in base.weights:
-        return None
-    return load_network(base, "discriminator", cache, partial(Discriminator, base.discriminator))
 
 
 def load_content_encoder(base: Base, cache: Path) -> PhoneEncoder | HubertEncoder:
@@ -166,9 +128,12 @@ def read_weights(base: Base, role: str, cache: Path) -> tuple[dict[str, Tensor],
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}, path
 
 
-def load_network(base: Base, role: str, cache: Path, build: Callable[[], Network]) -> Network:
-    """A network of one's own family with the weights of its role, in eval mode, frozen, on the CPU."""
-    return _frozen(_filled(base, role, cache, build))
+def load_network(base: Base, role: str, cache: Path, build: Callable[[], Network], *, fold: bool = False) -> Network:
+    """The network of a role with its weights, in eval mode, frozen, on the CPU. ``fold``: weight norm, for good."""
+    network = _filled(base, role, cache, build)
+    if fold:
+        fold_weight_norm(network)
+    return _frozen(network)
 
 
 def _filled(base: Base, role: str, cache: Path, build: Callable[[], Network]) -> Network:

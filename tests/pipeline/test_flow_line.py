@@ -16,8 +16,9 @@ import yaml
 from safetensors.torch import load_file, save_file
 from stopped import Stopped, describe_base, walk
 
+from models.families.flow_matching import load_synthesizer, load_vocoder
 from models.loading.bases import load_base
-from models.loading.networks import build_network, load_cfm_synthesizer, load_vocoder
+from models.loading.networks import build_network
 from models.loading.voices import AdapterFolders, load_resynthesizer, load_voice
 from models.sound.spectrogram import unscale_mel
 from models.speaking.voice import Manner, Reference, Sentence
@@ -185,4 +186,4 @@ def test_it_leaves_as_a_lora_file_and_comes_back_to_half_precision(
         assert torch.equal(returned[f"{module}.weight"], merged)
     assert not state
     assert all(torch.equal(returned[name], value) for name, value in own.items())
-    load_cfm_synthesizer(load_base("back", tmp_path / "bases"), stopped.work)
+    load_synthesizer(load_base("back", tmp_path / "bases"), stopped.work)

@@ -6,8 +6,9 @@ import torch
 from models.adapters.lora import inject, save_adapter
 from models.configs.text2semantic import SamplingConfig, Text2SemanticConfig
 from models.errors import WeightsError
+from models.families.vits import load_synthesizer
 from models.loading.bases import Base, License, load_base
-from models.loading.networks import load_synthesizer, load_text2semantic
+from models.loading.networks import load_text2semantic
 from models.loading.voices import AdapterFolders, load_voice
 from models.machine.processor import ProcessorError, works
 from models.speaking.options import PRECISIONS, Precision, VoiceOptions, choose_options

@@ -17,8 +17,9 @@ from small_networks import DIT, PRO, SYNTHESIZER, TEXT2SEMANTIC
 from torch import Tensor, nn
 
 from models.adapters.lora import inject, merge, save_adapter, set_adapter_state
+from models.families.vits import load_synthesizer
 from models.loading.bases import Base, load_base
-from models.loading.networks import build_network, load_synthesizer, load_text2semantic
+from models.loading.networks import build_network, load_text2semantic
 from models.upstream.files import (
     read_upstream,
     synthesizer_config,

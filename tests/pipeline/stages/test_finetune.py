@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 
 from models.adapters.lora import adapter_state, load_adapter
 from models.configs.synthesizer import DiscriminatorConfig, ScaleLayer
+from models.families.vits import load_synthesizer
 from models.learners.discriminator import Discriminator
 from models.learners.vits import SynthesizerLearner
 from models.loading.bases import find_base
-from models.loading.networks import load_synthesizer
 from pipeline.errors import OutOfMemoryError, TransientError
 from pipeline.records.feature import ClipFeatures
 from pipeline.records.settings import FinetuneSettings
