@@ -18,9 +18,14 @@ from served_voices import publish_voice
 
 from pipeline.errors import TransientError
 from pipeline.io.registry.registry import Registry, open_registry
+from pipeline.records.serving import WorkerSettings
+from pipeline.records.settings import ServeSettings
 from pipeline.records.voice import Consent
 from pipeline.serve.answers import Refused
+from pipeline.serve.app import Server, build_app
 from pipeline.serve.catalog import Catalog
+from pipeline.serve.doors import Doors
+from pipeline.serve.workers import Worker
 
 pytestmark = pytest.mark.slow
 
@@ -233,3 +238,28 @@ def test_a_copy_that_was_changed_is_made_anew(registry, tmp_path):
     record.write_text(json.dumps({"clip": "somebody else"}))
     assert asked(Catalog(registry, tmp_path), "ana") == registry.resolve("ana").version
     assert record.read_bytes() == good
+
+
+def test_a_request_that_nobody_answers_ends_at_its_deadline(registry, tmp_path):
+    """Here because there is no worker that ever gets ready."""
+    numbers = {"device": "cpu", "threads": 1, "renderers": 1, "rows": 2, "adapter_bytes": 1}
+    worker = Worker(WorkerSettings(cache="", bases="", replaced_bases=(), **numbers))
+    doors = Doors(tmp_path / "keys.json", may_be_open=True)
+    server = Server(Catalog(registry, tmp_path), worker, ServeSettings(deadline_s=1), doors, version="1")
+
+    async def ask() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(build_app(server))
+        async with httpx.AsyncClient(transport=transport, base_url="http://server", timeout=60) as client:
+            answered = await client.post("/v1/audio/speech", json={"voice": "ana", "input": "Hello."})
+            server.is_draining = True
+            refused = await client.post("/v1/audio/speech", json={"voice": "ana", "input": "Hello."})
+            ready = await client.get("/readyz")
+        await server.catalog.stop()
+        return [answered, refused, ready]
+
+    late, draining, ready = asyncio.run(ask())
+    assert (late.status_code, late.json()["error"]["code"]) == (503, "deadline")
+    assert int(late.headers["retry-after"]) >= 1
+    assert (draining.status_code, draining.json()["error"]["code"]) == (503, "draining")
+    assert ready.status_code == 503
+    assert server.under_way == 0

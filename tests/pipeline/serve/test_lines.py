@@ -120,6 +120,7 @@ def test_subtitles_are_one_cue_for_a_sentence():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
