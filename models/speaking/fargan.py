@@ -9,7 +9,7 @@ from models.clip_tensors import ClipTensors
 from models.sound.fargan import DELAY_SAMPLES, FRAME, SAMPLE_RATE_HZ, Stream
 from models.sound.fargan_analysis import analyse
 from models.sound.fargan_frames import load_frame_vocoder
-from models.speaking.rendering import PreparedReference, Utterance
+from models.speaking.rendering import Delivery, PreparedReference
 from models.synthesizer.acoustic import statistics
 from models.synthesizer.fargan_synthesizer import FarganSynthesizer
 
@@ -50,16 +50,16 @@ class FarganRenderer:
         who = statistics(analyse(waves[SAMPLE_RATE_HZ]))
         return PreparedReference(tokens=tokens, ge=who[None, :, None].to(self.device))
 
-    def render(self, tokens: Tensor, said: Utterance) -> Tensor:
+    def render(self, tokens: Tensor, said: Delivery) -> Tensor:
         return torch.cat(list(vocode(self._features(tokens, said))))
 
-    def render_stream(self, pieces: Iterable[list[int]], said: Utterance) -> Iterator[Tensor]:
+    def render_stream(self, pieces: Iterable[list[int]], said: Delivery) -> Iterator[Tensor]:
         """Phones are laid along all tokens, so the first sound comes when the last token is known; from then on as
         the vocoder makes it."""
         tokens = torch.tensor([token for piece in pieces for token in piece])
         yield from vocode(self._features(tokens, said))
 
-    def _features(self, tokens: Tensor, said: Utterance) -> Tensor:
+    def _features(self, tokens: Tensor, said: Delivery) -> Tensor:
         spoken = self.synthesizer.lay(tokens.to(self.device), said.phones.to(self.device), said.speed)
         return self.synthesizer.speak(spoken, said.reference.ge[0, :, 0])
 

@@ -42,8 +42,8 @@ def mean_reference(first: PreparedReference, others: Sequence[PreparedReference]
 
 
 @dataclass(frozen=True)
-class Utterance:
-    """What belongs to one sentence beside its tokens."""
+class Delivery:
+    """How one sentence is said: all that its sound hangs on beside its tokens."""
 
     phones: Tensor  # (S,)
     reference: PreparedReference
@@ -66,11 +66,11 @@ class Renderer(Protocol):
         """How a clip sounds. waves: it (N,) at each of `reference_rates_hz`; its tokens (T25,) and phones (S,)."""
         ...
 
-    def render(self, tokens: Tensor, said: Utterance) -> Tensor:
+    def render(self, tokens: Tensor, said: Delivery) -> Tensor:
         """One sentence: tokens (T25,) -> (N,)."""
         ...
 
-    def render_stream(self, pieces: Iterable[list[int]], said: Utterance) -> Iterator[Tensor]:
+    def render_stream(self, pieces: Iterable[list[int]], said: Delivery) -> Iterator[Tensor]:
         """The same while the tokens still come: waves (N,) that follow each other."""
         ...
 
@@ -98,12 +98,12 @@ class VitsRenderer:
         vector = None if speaker is None else speaker.to(self.device)[None]
         return PreparedReference(tokens=tokens, ge=self.synthesizer.condition(spec, speaker=vector))
 
-    def render(self, tokens: Tensor, said: Utterance) -> Tensor:
+    def render(self, tokens: Tensor, said: Delivery) -> Tensor:
         codes, text = tokens.to(self.device)[None, None], said.phones.to(self.device)[None]
         wave = self.synthesizer.decode(codes, text, said.reference.ge, Noise(said.generator), speed=said.speed)
         return wave[0, 0]
 
-    def render_stream(self, pieces: Iterable[list[int]], said: Utterance) -> Iterator[Tensor]:
+    def render_stream(self, pieces: Iterable[list[int]], said: Delivery) -> Iterator[Tensor]:
         """Every piece is encoded with all tokens before it and spoken with a few of them again; the waves are joined
         where they agree best. The end of a piece is held back until the next one, or the end, is known."""
         stream = _VitsStream(self, said)
@@ -127,7 +127,7 @@ def vits_renderer(synthesizer: Synthesizer, device: torch.device, options: Voice
 class _VitsStream:
     """What one sentence keeps between its pieces."""
 
-    def __init__(self, renderer: VitsRenderer, said: Utterance) -> None:
+    def __init__(self, renderer: VitsRenderer, said: Delivery) -> None:
         self.renderer, self.said, self.text = renderer, said, said.phones.to(renderer.device)[None]
         self.codes: list[int] = []
         self.held: Tensor | None = None  # (N,) the overlap, not given out yet
@@ -218,7 +218,7 @@ class CfmRenderer:
         return PreparedReference(tokens=tokens, ge=ge, prompt_mel=mel, prompt_features=features)
 
     @torch.no_grad()
-    def render(self, tokens: Tensor, said: Utterance) -> Tensor:
+    def render(self, tokens: Tensor, said: Delivery) -> Tensor:
         prompt, prompt_features = said.reference.prompt_mel, said.reference.prompt_features
         assert prompt is not None and prompt_features is not None
         codes, text = tokens.to(self.device)[None, None], said.phones.to(self.device)[None]
@@ -228,7 +228,7 @@ class CfmRenderer:
         )
         return self.vocoder(unscale_mel(mel))[0, 0]
 
-    def render_stream(self, pieces: Iterable[list[int]], said: Utterance) -> Iterator[Tensor]:
+    def render_stream(self, pieces: Iterable[list[int]], said: Delivery) -> Iterator[Tensor]:
         """Flow matching sees a whole sentence, so the sentence is the smallest piece."""
         tokens = torch.tensor([token for piece in pieces for token in piece])
         yield self.render(tokens, said)

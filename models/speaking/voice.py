@@ -16,7 +16,7 @@ from models.configs.text2semantic import SamplingConfig
 from models.errors import ModelsError
 from models.sound.resampling import resample
 from models.sound.upstream_audio import resample_sinc
-from models.speaking.rendering import PreparedReference, Renderer, Utterance, mean_reference, pieces_of
+from models.speaking.rendering import Delivery, PreparedReference, Renderer, mean_reference, pieces_of
 from models.text2semantic.attempts import (
     Attempt,
     Effort,
@@ -231,7 +231,7 @@ class Voice:
                 found += generate_checked(self.decoder, [task], effort)[0]
                 tokens = found[-1].tokens
             if within_sentences:
-                waves = self.renderer.render_stream(pieces_of(tokens), self.utterance(sentence, prepared, manner))
+                waves = self.renderer.render_stream(pieces_of(tokens), self.delivery(sentence, prepared, manner))
             else:
                 waves = iter([self._render(found[-1].tokens, sentence, prepared, manner)])
             start, length = position, 0
@@ -278,14 +278,14 @@ class Voice:
         if not tokens:
             return torch.zeros(0)
         with torch.no_grad():
-            wave = self.renderer.render(torch.tensor(tokens), self.utterance(sentence, prepared, manner))
+            wave = self.renderer.render(torch.tensor(tokens), self.delivery(sentence, prepared, manner))
         return _limited(wave).cpu()
 
-    def utterance(self, sentence: Sentence, prepared: PreparedReference, manner: Manner) -> Utterance:
+    def delivery(self, sentence: Sentence, prepared: PreparedReference, manner: Manner) -> Delivery:
         """What the renderer is told beside the tokens."""
         row_seed = derive_seed(manner.seed, sentence.phones, RENDER_SEED_ATTEMPT)
         generator = torch.Generator(device=self.decoder.device).manual_seed(row_seed)
-        return Utterance(sentence.phones, prepared, manner.speed, generator)
+        return Delivery(sentence.phones, prepared, manner.speed, generator)
 
     def pause(self, sentence: Sentence) -> Tensor:
         """The silence after a sentence, (N,)."""

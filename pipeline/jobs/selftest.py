@@ -18,8 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.speaking.rendering import Renderer
-from models.speaking.rendering import Utterance as Said
+from models.speaking.rendering import Delivery, Renderer
 from pipeline.jobs.broken_adapters import ADAPTER_MUTANTS, Change, write_broken
 from pipeline.records.adapter import ADAPTER_FOLDER
 from pipeline.records.metrics import METRICS
@@ -234,6 +233,6 @@ class _Shuffling:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._renderer, name)
 
-    def render(self, tokens: Tensor, said: Said) -> Tensor:
+    def render(self, tokens: Tensor, said: Delivery) -> Tensor:
         order = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(self._seed))
         return self._renderer.render(tokens[order], said)

@@ -399,7 +399,7 @@ class Engine:
         tokens = list(drawing.attempts[-1].tokens)
         if not tokens:
             return
-        said = speaker.base.voice.utterance(drawing.sentence, speaker.reference, Manner(asked.seed, asked.speed))
+        said = speaker.base.voice.delivery(drawing.sentence, speaker.reference, Manner(asked.seed, asked.speed))
         with speaker.base.carrying(speaker.adapters):
             if speaker.base.voice.renderer.streams_exactly:
                 yield from speaker.base.voice.renderer.render_stream(iter([tokens]), said)

@@ -27,7 +27,7 @@ from models.loading.networks import load_network
 from models.loading.recordings import AtRate, RecordingFeatures
 from models.sound.spectrogram import Spectrogram
 from models.speaking.options import VoiceOptions
-from models.speaking.rendering import PreparedReference, Utterance
+from models.speaking.rendering import Delivery, PreparedReference
 from models.text2semantic.guidance import TextGuide
 
 RATE_HZ, HOP = 16_000, 320
@@ -140,10 +140,10 @@ class ToyRenderer:
         return PreparedReference(tokens=tokens, ge=torch.zeros(1, 1, 1))
 
     @torch.no_grad()
-    def render(self, tokens: Tensor, said: Utterance) -> Tensor:
+    def render(self, tokens: Tensor, said: Delivery) -> Tensor:
         return self.network.sound(self.network(tokens.long()))
 
-    def render_stream(self, pieces: Iterable[list[int]], said: Utterance) -> Iterator[Tensor]:
+    def render_stream(self, pieces: Iterable[list[int]], said: Delivery) -> Iterator[Tensor]:
         yield self.render(torch.tensor([token for piece in pieces for token in piece]), said)
 
 

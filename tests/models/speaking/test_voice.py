@@ -17,7 +17,7 @@ from models.machine.processor import ProcessorError, works
 from models.speaking.options import VoiceOptions
 from models.speaking.rendering import (
     CfmRenderer,
-    Utterance,
+    Delivery,
     VitsRenderer,
     cross_fade,
     pieces_of,
@@ -118,9 +118,9 @@ def sentences() -> list[Sentence]:
     ]
 
 
-def utterance(phones: int) -> Utterance:
+def utterance(phones: int) -> Delivery:
     spoken = voice().prepare(reference())
-    return Utterance(torch.arange(phones), spoken, 1.0, torch.Generator().manual_seed(1))
+    return Delivery(torch.arange(phones), spoken, 1.0, torch.Generator().manual_seed(1))
 
 
 FREE = SamplingConfig(top_k=12)
