@@ -49,6 +49,7 @@ SHOWN = {
     "DistillMOS": "free_speech.naturalness",
     "DNSMOS": "free_speech.dnsmos_ovr",
 }
+SOMEBODY_ELSE = "speech of another"
 NEW = {"free_speech.tempo"}  # rows that the gate before this benchmark had not
 
 Kept = dict[tuple[str, int, str], tuple[bool, Numbers]]  # voice, seed and trial -> whether it should pass, its numbers
@@ -74,7 +75,7 @@ def measured(names: list[str], arguments: argparse.Namespace) -> tuple[Kept, dic
             for offer in offers(stand, [stranger], variants, whole=True):
                 numbers = kept_or_heard(offer, stand, rests_on, arguments)
                 if numbers is not None:
-                    kept[name, seed, offer.name.removesuffix(f" {other.voice}")] = offer.is_good, numbers
+                    kept[name, seed, offer.name.replace(f"of {other.voice}", "of another")] = offer.is_good, numbers
     return kept, {name: Stand(job) for name, job in jobs.items()}
 
 
@@ -142,7 +143,7 @@ def floors_without(left_out: str, kept: Kept, floors: Floors) -> Floors:
 def distances(metric: Metric, kept: Kept) -> tuple[list[float], list[float]]:
     """How far good voices stay behind, and how far somebody else's speech does."""
     good = [behind(metric, numbers) for (_, _, trial), (_, numbers) in kept.items() if trial == AS_IT_IS]
-    strange = [behind(metric, numbers) for (_, _, trial), (_, numbers) in kept.items() if trial == "speech of"]
+    strange = [behind(metric, numbers) for (_, _, trial), (_, numbers) in kept.items() if trial == SOMEBODY_ELSE]
     return [one for one in good if one is not None], [
         one for one in strange if one is not None and metric.knows_speaker
     ]
@@ -161,16 +162,20 @@ def tables(kept: Kept, stands: Mapping[str, Stand]) -> str:
         for key, (is_good, numbers) in kept.items()
     }
     trials = list(dict.fromkeys(trial for _, _, trial in kept))
-    head = ["trial", *SHOWN, "before", "by the card", "by the others", "by"]
+    head = ["trial", *SHOWN, "before", "card", "others"]
     rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    why = ["| trial | blocked by, by the card |", "|---|---|"]
     for trial in trials:
         keys = [key for key in kept if key[2] == trial]
         is_good = kept[keys[0]][0]
         scores = [shown(over(keys, kept, id_)) for id_ in SHOWN.values()]
-        counts = [told(keys, found, is_good=is_good) for found in (earlier, by_card, by_others)]
-        reasons = {check.partition(".")[2] for key in keys for check in by_card[key].blocked_by}
+        counts = [told(keys, found) for found in (earlier, by_card, by_others)]
+        reasons = sorted({check.partition(".")[2] for key in keys for check in by_card[key].blocked_by})
         name = f"**{trial}**" if is_good else trial
-        rows.append(f"| {name} | {' | '.join([*scores, *counts])} | {', '.join(sorted(reasons)) or '-'} |")
+        rows.append(f"| {name} | {' | '.join([*scores, *counts])} |")
+        if reasons:
+            first, more = reasons[:4], len(reasons[4:])
+            why.append(f"| {name} | {', '.join(first)}{f' and {more} more' if more else ''} |")
     good = [key for key in kept if kept[key][0]]
     bad = [key for key in kept if not kept[key][0]]
     voices, seeds = sorted({key[0] for key in kept}), sorted({key[1] for key in kept})
@@ -183,12 +188,15 @@ def tables(kept: Kept, stands: Mapping[str, Stand]) -> str:
     summary = (
         f"{len(voices)} voices ({', '.join(voices)}) on {base}, seeds {seeds}: by the card {stopped} of {len(bad)}"
         f" broken ones are stopped and {passing} of {len(good)} good ones pass; by limits that the other voices alone"
-        f" set, {stopped_too} and {passing_too}. Scores are means over voices and sentences."
+        f" set, {stopped_too} and {passing_too}. Scores are means over voices and sentences; then how many pass:"
+        " before, by the card's limits, by the others'."
     )
     lines = [
         summary,
         "",
         *rows,
+        "",
+        *why,
         "",
         *limits(kept, stands),
         "",
@@ -206,11 +214,11 @@ def over(keys: list, kept: Kept, id_: str) -> float | None:
     return mean({str(key): mean(kept[key][1][id_].new) for key in keys})
 
 
-def told(keys: list, found: Mapping, *, is_good: bool) -> str:
+def told(keys: list, found: Mapping) -> str:
+    """How many pass; `?`: of them one waits for a person."""
     passed = sum(found[key].passed for key in keys)
-    reviewed = sum(found[key].passed and bool(found[key].review) for key in keys)
-    count = f"{passed} pass" if is_good else f"{len(keys) - passed} stopped"
-    return f"{count} of {len(keys)}{f', {reviewed} reviewed' if reviewed else ''}"
+    reviewed = any(found[key].passed and found[key].review for key in keys)
+    return f"{passed} of {len(keys)}{' ?' if reviewed else ''}"
 
 
 def limits(kept: Kept, stands: Mapping[str, Stand]) -> list[str]:
@@ -236,7 +244,7 @@ def voices_table(kept: Kept) -> list[str]:
         strange = [
             mean(numbers["free_speech.likeness"].new)
             for (name, _, trial), (_, numbers) in kept.items()
-            if (name, trial) == (voice, "speech of")
+            if (name, trial) == (voice, SOMEBODY_ELSE)
         ]
         scores = [f"{shown(mean(good[id_].new))} ({shown(mean(good[id_].old))})" for id_ in SHOWN.values()]
         rows.append(f"| {voice} | {' | '.join(scores)} | {shown(strange[0] if strange else None)} |")
