@@ -52,25 +52,6 @@ class PeriodDiscriminator(nn.Module):
         return _judge(self.convs, self.conv_post, wave.unflatten(2, (-1, self.period)))
 
 
-class SpectrumDiscriminator(nn.Module):
-    """Convolutions over a picture of the spectrum (B, 1, bands, T), for what a small base is taught before sound."""
-
-    def __init__(self, strides: Sequence[tuple[int, int]], channels: Sequence[int] = (24, 48, 64, 64)) -> None:
-        """strides: of every convolution, along bands and frames."""
-        super().__init__()
-        widths = (1, *channels)
-        self.convs = nn.ModuleList(
-            [
-                NormedConv2d(widths[i], widths[i + 1], kernel_size=(5, 3), stride=stride, padding=(2, 1))
-                for i, stride in enumerate(strides)
-            ]
-        )
-        self.conv_post = NormedConv2d(widths[-1], 1, kernel_size=(3, 3), padding=(1, 1))
-
-    def forward(self, picture: Tensor) -> tuple[Tensor, list[Tensor]]:
-        return _judge(self.convs, self.conv_post, picture)
-
-
 def _judge(convs: nn.ModuleList, post: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Logits (B, n), and the map after every activation and after the last convolution."""
     maps = []
