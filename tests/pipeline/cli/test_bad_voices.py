@@ -56,7 +56,7 @@ def trained(shared, repository, tmp_path_factory) -> dict[str, Input]:
 
     root, before = tmp_path_factory.mktemp("bad"), Path.cwd()
     settings = (repository / "pipeline.toml").read_text(encoding="utf-8")
-    (root / "pipeline.toml").write_text(settings + "\n[finetune]\nepochs = 1\nheldout_clips = 1\n", encoding="utf-8")
+    (root / "pipeline.toml").write_text(settings + "\n[finetune]\nepochs = 3\nheldout_clips = 1\n", encoding="utf-8")
     os.chdir(root)
     try:
         consent = ["--license", "CC-BY-4.0", "--consent-speaker", "Somebody", "--consent-date", "2026-01-09"]
