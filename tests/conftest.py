@@ -9,6 +9,7 @@ import pwd
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
@@ -224,3 +225,13 @@ def show_tables(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section(name)
         for row in sorted(rows):
             terminalreporter.line(row)
+
+
+@pytest.fixture(autouse=True)
+def torchs_threads() -> Iterator[None]:
+    """A stage sets the threads of its process, and training on one and on two ends in other numbers."""
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch else 0
+    yield
+    if torch and torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)

@@ -128,7 +128,10 @@ def scaled(state: dict[str, Tensor], share: float) -> dict[str, Tensor]:
 
 
 def save_adapter(network: nn.Module, folder: Path, base: str) -> None:
-    """Write the adapter of `network` into `folder`; `base` names what it was trained on."""
+    """Write the adapter of `network` into `folder`, in float16; `base` names what it was trained on.
+
+    Raises `WeightsError` where there is no adapter, or a weight that float16 cannot hold.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     layers = dict(_layers(network))
     if not layers:
@@ -138,7 +141,12 @@ def save_adapter(network: nn.Module, folder: Path, base: str) -> None:
     config.base_model_name_or_path, config.inference_mode = base, True
     config.save_pretrained(folder)
     _sort_targets(folder / CONFIG_FILE)
-    state = {FILE_PREFIX + name: value.contiguous().cpu() for name, value in adapter_state(network).items()}
+    kept = {name: value.to("cpu", torch.float16).contiguous() for name, value in adapter_state(network).items()}
+    require_finite(kept, str(folder / WEIGHTS_FILE))
+    for name, value in kept.items():
+        if ".lora_B." in name and not value.any():  # without effect: its random half need not be kept
+            kept[name.replace(".lora_B.", ".lora_A.")].zero_()
+    state = {FILE_PREFIX + name: value for name, value in kept.items()}
     save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
 
@@ -202,7 +210,7 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         loaded = load_file(folder / WEIGHTS_FILE)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{folder}: not a readable adapter: {error}") from error
-    state = {name.removeprefix(FILE_PREFIX): value for name, value in loaded.items()}
+    state = {name.removeprefix(FILE_PREFIX): value.float() for name, value in loaded.items()}
     require_finite(state, str(folder / WEIGHTS_FILE))
     _check_rank(config, state, folder)
     return config, state

@@ -81,13 +81,37 @@ def test_merging_changes_no_number_and_gives_the_plain_names_back():
     assert lora.adapted_modules(model) == []
 
 
+def in_float16(model):
+    """Weights of adapters as files keep them."""
+    with torch.no_grad():
+        for weight in lora.adapter_parameters(model):
+            weight.copy_(weight.half())
+    return model
+
+
 def test_a_saved_adapter_is_loaded_exactly(tmp_path):
-    model = adapted()
+    model = in_float16(adapted())
     lora.save_adapter(model, tmp_path, base="tiny")
     other = network()
     assert lora.load_adapter(other, tmp_path) == "tiny"
     assert torch.equal(logits(other), logits(model))
     assert lora.adapter_state(other).keys() == lora.adapter_state(model).keys()
+
+
+def test_files_keep_half_the_bytes_and_nothing_of_what_has_no_effect(tmp_path):
+    model = adapted()
+    name = next(name for name, _ in model.named_parameters() if "lora_B" in name)
+    with torch.no_grad():
+        model.get_parameter(name).zero_()
+    lora.save_adapter(model, tmp_path, base="tiny")
+    kept = load_file(tmp_path / lora.WEIGHTS_FILE)
+    assert {value.dtype for value in kept.values()} == {torch.float16}
+    short = lora.FILE_PREFIX + name.replace(f".{lora.ADAPTER}.", ".").replace("lora_B", "lora_A")
+    assert [other for other, value in kept.items() if "lora_A" in other and not value.any()] == [short]
+    other = network()
+    lora.load_adapter(other, tmp_path)
+    assert {weight.dtype for weight in lora.adapter_parameters(other)} == {torch.float32}
+    assert torch.allclose(logits(other), logits(model), atol=1e-3)
 
 
 def test_peft_itself_reads_what_we_save(tmp_path):
@@ -96,7 +120,7 @@ def test_peft_itself_reads_what_we_save(tmp_path):
     prepare_torchaudio()
     from peft import PeftModel
 
-    model = adapted()
+    model = in_float16(adapted())
     lora.save_adapter(model, tmp_path, base="tiny")
     theirs = PeftModel.from_pretrained(network(), tmp_path)
     assert torch.equal(logits(theirs.base_model.model), logits(model))
@@ -185,7 +209,14 @@ def test_an_adapter_with_a_number_that_is_none_is_refused_by_its_name(tmp_path, 
     name = next(name for name, _ in model.named_parameters() if "lora_B" in name)
     with torch.no_grad():
         model.get_parameter(name).view(-1)[3] = value
+    with pytest.raises(WeightsError, match=r"lora_B\.weight: 1 of .* NaN or infinite"):
+        lora.save_adapter(model, tmp_path, base="tiny")
+    assert not (tmp_path / lora.WEIGHTS_FILE).exists()
+    state = {lora.FILE_PREFIX + key: weight for key, weight in lora.adapter_state(model).items()}
+    with torch.no_grad():
+        model.get_parameter(name).view(-1)[3] = 0
     lora.save_adapter(model, tmp_path, base="tiny")
+    save_file(state, tmp_path / lora.WEIGHTS_FILE)  # as others may write it
     with pytest.raises(WeightsError, match=r"lora_B\.weight: 1 of .* NaN or infinite"):
         lora.load_adapter(network(), tmp_path)
 
@@ -233,6 +264,7 @@ def test_without_peft_files_are_merged_to_the_bit_as_peft_merges_them(tmp_path, 
     model = build()
     lora.inject(model, model.adaptable_modules(), rank=3, alpha=5)  # a scale that is no power of two
     train(model)
+    in_float16(model)
     lora.save_adapter(model, tmp_path, base="tiny")
     theirs, ours = (
         dict(lora.merge(model).named_parameters()),
