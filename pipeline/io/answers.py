@@ -51,9 +51,11 @@ class Answers:
         """A direction (D,)."""
         return self.once(judge, samples, ask, _unpacked, _packed)
 
-    def several(self, judge: str, samples: Samples, ask: Callable[[], Sequence[float | str | None]]) -> list[Any]:
-        """Several things that are said at once."""
-        return self.once(judge, samples, lambda: list(ask()), _listed, json.dumps)
+    def several(
+        self, judge: str, samples: Samples, count: int, ask: Callable[[], Sequence[float | str | None]]
+    ) -> list[Any]:
+        """``count`` things that are said at once: another voxline may have kept more or fewer under this name."""
+        return self.once(judge, samples, lambda: list(ask()), lambda known: _listed(known, count), json.dumps)
 
     def save(self) -> None:
         """Keep what was asked; others may have kept theirs meanwhile."""
@@ -95,12 +97,12 @@ def _packed(vector: Samples) -> str:
     return base64.b64encode(np.ascontiguousarray(vector, dtype="<f4").tobytes()).decode()
 
 
-def _listed(known: object) -> list[Any] | None:
+def _listed(known: object, count: int) -> list[Any] | None:
     try:
         listed = json.loads(known) if isinstance(known, str) else None
     except (ValueError, RecursionError):
         return None
-    return listed if isinstance(listed, list) else None
+    return listed if isinstance(listed, list) and len(listed) == count else None
 
 
 def _unpacked(known: object) -> Samples | None:

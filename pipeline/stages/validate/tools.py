@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, fields
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
@@ -195,7 +195,7 @@ def _load_dnsmos(absent: dict[str, str], known: Answers, digest: str) -> Callabl
         raw = [network(torch.from_numpy(window)).numpy() for window in own_windows(samples)]
         return list(astuple(calibrated(np.stack(raw))))
 
-    return lambda samples: Opinion(*known.several(judge, samples, lambda: ask(samples)))
+    return lambda samples: Opinion(*known.several(judge, samples, len(fields(Opinion)), lambda: ask(samples)))
 
 
 def _load_embedder() -> Callable[[Floats], Floats]:
@@ -291,7 +291,7 @@ def _listener(
         if language not in LANGUAGES or len(samples) > LONGEST_S * ANALYSIS_RATE_HZ:
             return None
         judge = f"written {ASKED} {digest} {WHISPER_ASKED} {language}"
-        heard, sureness = known.several(judge, samples, lambda: ask(samples, language))
+        heard, sureness = known.several(judge, samples, 2, lambda: ask(samples, language))
         try:
             return Words(heard, sureness, compare(text, heard, known_language(language)))
         except MissingExtraError as error:

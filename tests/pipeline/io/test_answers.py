@@ -80,3 +80,11 @@ def test_the_oldest_answers_go_first(path) -> None:
     known.save()
     kept = Memory(path).load()
     assert len(kept) == MOST_ANSWERS and "0" not in kept and list(kept.values())[-1] == 4.0
+
+
+def test_an_answer_of_another_voxline_that_said_more_is_asked_again(path) -> None:
+    earlier = remembered(path)
+    earlier.several("opinion", WAVE, 4, lambda: [1.0, 2.0, 3.0, 4.0])
+    earlier.save()
+    assert remembered(path).several("opinion", WAVE, 3, lambda: [1.0, 2.0, 3.0]) == [1.0, 2.0, 3.0]
+    assert remembered(path).several("opinion", WAVE, 4, never) == [1.0, 2.0, 3.0, 4.0]
